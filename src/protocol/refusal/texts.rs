@@ -1,0 +1,753 @@
+//! A constructor for every refusal.
+//!
+//! Generated from `spec/errors.toml` by `tests/it/codegen.rs`; do not edit.
+//! `UPDATE_SPEC=1 cargo test codegen` writes it anew.
+
+use std::fmt::Display;
+
+use super::{Refusal, Scope};
+use crate::protocol::reply_code::ReplyCode;
+
+/// `frame.too-large`: closes the connection with FRAME_ERROR.
+#[must_use]
+pub fn frame_too_large(
+    frame_type: impl Display,
+    size: impl Display,
+    limit: impl Display,
+) -> Refusal {
+    let explanation =
+        format_args!("type {frame_type}, all octets = <<>>: {{frame_too_large,{size},{limit}}}");
+    Refusal::new("frame.too-large", Scope::Connection, ReplyCode::FRAME_ERROR, explanation)
+}
+
+/// `frame.bad-end`: closes the connection with FRAME_ERROR.
+#[must_use]
+pub fn frame_bad_end(frame_type: impl Display, octet: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "type {frame_type}, all octets = <<>>: \
+         {{invalid_frame_end_marker,{octet}}}"
+    );
+    Refusal::new("frame.bad-end", Scope::Connection, ReplyCode::FRAME_ERROR, explanation)
+}
+
+/// `frame.unknown-type`: closes the connection with FRAME_ERROR.
+#[must_use]
+pub fn frame_unknown_type(frame_type: impl Display) -> Refusal {
+    let explanation = format_args!("type {frame_type}, all octets = <<>>: unknown_frame");
+    Refusal::new("frame.unknown-type", Scope::Connection, ReplyCode::FRAME_ERROR, explanation)
+}
+
+/// `method.undecodable`: closes the connection with FRAME_ERROR.
+#[must_use]
+pub fn method_undecodable(method: impl Display) -> Refusal {
+    let explanation = format_args!("cannot decode {method}");
+    Refusal::new("method.undecodable", Scope::Connection, ReplyCode::FRAME_ERROR, explanation)
+}
+
+/// `method.malformed-utf8`: closes the connection with FRAME_ERROR.
+#[must_use]
+pub fn method_malformed_utf8() -> Refusal {
+    let explanation = format_args!("Malformed UTF-8 in shortstr");
+    Refusal::new("method.malformed-utf8", Scope::Connection, ReplyCode::FRAME_ERROR, explanation)
+}
+
+/// `method.unimplemented`: closes the connection with COMMAND_INVALID.
+#[must_use]
+pub fn method_unimplemented() -> Refusal {
+    let explanation = format_args!("unimplemented method");
+    Refusal::new("method.unimplemented", Scope::Connection, ReplyCode::COMMAND_INVALID, explanation)
+}
+
+/// `content.malformed-properties`: closes the connection with INTERNAL_ERROR.
+#[must_use]
+pub fn content_malformed_properties() -> Refusal {
+    Refusal::bare("content.malformed-properties", Scope::Connection, ReplyCode::INTERNAL_ERROR)
+}
+
+/// `content.unexpected-header`: closes the connection with UNEXPECTED_FRAME.
+#[must_use]
+pub fn content_unexpected_header() -> Refusal {
+    let explanation = format_args!("expected method frame, got non method frame instead");
+    Refusal::new(
+        "content.unexpected-header",
+        Scope::Connection,
+        ReplyCode::UNEXPECTED_FRAME,
+        explanation,
+    )
+}
+
+/// `content.header-expected`: closes the connection with UNEXPECTED_FRAME.
+#[must_use]
+pub fn content_header_expected(class_id: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "expected content header for class {class_id}, got non content header \
+         frame instead"
+    );
+    Refusal::new(
+        "content.header-expected",
+        Scope::Connection,
+        ReplyCode::UNEXPECTED_FRAME,
+        explanation,
+    )
+}
+
+/// `content.header-class-mismatch`: closes the connection with UNEXPECTED_FRAME.
+#[must_use]
+pub fn content_header_class_mismatch(
+    class_id: impl Display,
+    received_class_id: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "expected content header for class {class_id}, got one for class \
+         {received_class_id} instead"
+    );
+    Refusal::new(
+        "content.header-class-mismatch",
+        Scope::Connection,
+        ReplyCode::UNEXPECTED_FRAME,
+        explanation,
+    )
+}
+
+/// `content.body-expected`: closes the connection with UNEXPECTED_FRAME.
+#[must_use]
+pub fn content_body_expected() -> Refusal {
+    let explanation = format_args!("expected content body, got non content body frame instead");
+    Refusal::new(
+        "content.body-expected",
+        Scope::Connection,
+        ReplyCode::UNEXPECTED_FRAME,
+        explanation,
+    )
+}
+
+/// `content.body-too-long`: closes the connection with FRAME_ERROR.
+#[must_use]
+pub fn content_body_too_long(size: impl Display) -> Refusal {
+    let explanation = format_args!("content body is longer than announced: {size} bytes announced");
+    Refusal::new("content.body-too-long", Scope::Connection, ReplyCode::FRAME_ERROR, explanation)
+}
+
+/// `content.announced-too-large`: closes the connection with FRAME_ERROR.
+#[must_use]
+pub fn content_announced_too_large(size: impl Display) -> Refusal {
+    let explanation =
+        format_args!("content body size {size} exceeds maximum allowed size 536870912");
+    Refusal::new(
+        "content.announced-too-large",
+        Scope::Connection,
+        ReplyCode::FRAME_ERROR,
+        explanation,
+    )
+}
+
+/// `heartbeat.on-channel`: closes the connection with UNEXPECTED_FRAME.
+#[must_use]
+pub fn heartbeat_on_channel(channel: impl Display) -> Refusal {
+    let explanation = format_args!("heartbeat frame on channel {channel}");
+    Refusal::new(
+        "heartbeat.on-channel",
+        Scope::Connection,
+        ReplyCode::UNEXPECTED_FRAME,
+        explanation,
+    )
+}
+
+/// `connection.login-refused`: closes the connection with ACCESS_REFUSED.
+#[must_use]
+pub fn connection_login_refused(mechanism: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "Login was refused using authentication mechanism {mechanism}. For \
+         details see the broker logfile."
+    );
+    Refusal::new(
+        "connection.login-refused",
+        Scope::Connection,
+        ReplyCode::ACCESS_REFUSED,
+        explanation,
+    )
+}
+
+/// `connection.vhost-not-found`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn connection_vhost_not_found(vhost: impl Display) -> Refusal {
+    let explanation = format_args!("vhost {vhost} not found");
+    Refusal::new(
+        "connection.vhost-not-found",
+        Scope::Connection,
+        ReplyCode::NOT_ALLOWED,
+        explanation,
+    )
+}
+
+/// `connection.vhost-refused`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn connection_vhost_refused(vhost: impl Display, user: impl Display) -> Refusal {
+    let explanation = format_args!("access to vhost '{vhost}' refused for user '{user}'");
+    Refusal::new("connection.vhost-refused", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
+}
+
+/// `connection.unexpected-method`: closes the connection with CHANNEL_ERROR.
+#[must_use]
+pub fn connection_unexpected_method(state: impl Display) -> Refusal {
+    let explanation = format_args!("unexpected method in connection state {state}");
+    Refusal::new(
+        "connection.unexpected-method",
+        Scope::Connection,
+        ReplyCode::CHANNEL_ERROR,
+        explanation,
+    )
+}
+
+/// `connection.forced`: closes the connection with CONNECTION_FORCED.
+#[must_use]
+pub fn connection_forced(reason: impl Display) -> Refusal {
+    let explanation = format_args!("broker forced connection closure with reason '{reason}'");
+    Refusal::new("connection.forced", Scope::Connection, ReplyCode::CONNECTION_FORCED, explanation)
+}
+
+/// `connection.closed-by-operator`: closes the connection with CONNECTION_FORCED.
+#[must_use]
+pub fn connection_closed_by_operator(reason: impl Display) -> Refusal {
+    let explanation = format_args!("{reason}");
+    Refusal::new(
+        "connection.closed-by-operator",
+        Scope::Connection,
+        ReplyCode::CONNECTION_FORCED,
+        explanation,
+    )
+}
+
+/// `connection.internal-error`: closes the connection with INTERNAL_ERROR.
+#[must_use]
+pub fn connection_internal_error() -> Refusal {
+    Refusal::bare("connection.internal-error", Scope::Connection, ReplyCode::INTERNAL_ERROR)
+}
+
+/// `channel.not-open`: closes the connection with CHANNEL_ERROR.
+#[must_use]
+pub fn channel_not_open() -> Refusal {
+    let explanation = format_args!("expected 'channel.open'");
+    Refusal::new("channel.not-open", Scope::Connection, ReplyCode::CHANNEL_ERROR, explanation)
+}
+
+/// `channel.already-open`: closes the connection with CHANNEL_ERROR.
+#[must_use]
+pub fn channel_already_open() -> Refusal {
+    let explanation = format_args!("second 'channel.open' seen");
+    Refusal::new("channel.already-open", Scope::Connection, ReplyCode::CHANNEL_ERROR, explanation)
+}
+
+/// `channel.max-reached`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn channel_max_reached(open: impl Display, channel_max: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "number of channels opened ({open}) has reached the negotiated \
+         channel_max ({channel_max})"
+    );
+    Refusal::new("channel.max-reached", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
+}
+
+/// `channel.flow-inactive`: closes the connection with NOT_IMPLEMENTED.
+#[must_use]
+pub fn channel_flow_inactive() -> Refusal {
+    let explanation = format_args!("active=false");
+    Refusal::new(
+        "channel.flow-inactive",
+        Scope::Connection,
+        ReplyCode::NOT_IMPLEMENTED,
+        explanation,
+    )
+}
+
+/// `access.refused`: closes the channel with ACCESS_REFUSED.
+#[must_use]
+pub fn access_refused(
+    permission: impl Display,
+    resource: impl Display,
+    user: impl Display,
+) -> Refusal {
+    let explanation = format_args!("{permission} access to {resource} refused for user '{user}'");
+    Refusal::new("access.refused", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
+/// `exchange.not-found`: closes the channel with NOT_FOUND.
+#[must_use]
+pub fn exchange_not_found(exchange: impl Display, vhost: impl Display) -> Refusal {
+    let explanation = format_args!("no exchange '{exchange}' in vhost '{vhost}'");
+    Refusal::new("exchange.not-found", Scope::Channel, ReplyCode::NOT_FOUND, explanation)
+}
+
+/// `exchange.unknown-type`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_unknown_type(type_: impl Display) -> Refusal {
+    let explanation = format_args!("unknown exchange type '{type_}'");
+    Refusal::new(
+        "exchange.unknown-type",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `exchange.default-refused`: closes the channel with ACCESS_REFUSED.
+#[must_use]
+pub fn exchange_default_refused() -> Refusal {
+    let explanation = format_args!("operation not permitted on the default exchange");
+    Refusal::new("exchange.default-refused", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
+/// `exchange.reserved-name`: closes the channel with ACCESS_REFUSED.
+#[must_use]
+pub fn exchange_reserved_name(exchange: impl Display) -> Refusal {
+    let explanation = format_args!("exchange name '{exchange}' contains reserved prefix 'amq.*'");
+    Refusal::new("exchange.reserved-name", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
+/// `exchange.system-deletion`: closes the channel with ACCESS_REFUSED.
+#[must_use]
+pub fn exchange_system_deletion(exchange: impl Display, vhost: impl Display) -> Refusal {
+    let explanation =
+        format_args!("deletion of system exchange '{exchange}' in vhost '{vhost}' not allowed");
+    Refusal::new("exchange.system-deletion", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
+/// `exchange.in-use`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_in_use(exchange: impl Display, vhost: impl Display) -> Refusal {
+    let explanation = format_args!("exchange '{exchange}' in vhost '{vhost}' in use");
+    Refusal::new("exchange.in-use", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+}
+
+/// `exchange.internal-publish`: closes the channel with ACCESS_REFUSED.
+#[must_use]
+pub fn exchange_internal_publish(exchange: impl Display, vhost: impl Display) -> Refusal {
+    let explanation =
+        format_args!("cannot publish to internal exchange '{exchange}' in vhost '{vhost}'");
+    Refusal::new(
+        "exchange.internal-publish",
+        Scope::Channel,
+        ReplyCode::ACCESS_REFUSED,
+        explanation,
+    )
+}
+
+/// `exchange.inequivalent-arg`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_inequivalent_arg(
+    arg: impl Display,
+    exchange: impl Display,
+    vhost: impl Display,
+    received: impl Display,
+    current: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "inequivalent arg '{arg}' for exchange '{exchange}' in vhost '{vhost}': \
+         received {received} but current is {current}"
+    );
+    Refusal::new(
+        "exchange.inequivalent-arg",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `exchange.invalid-arg-type`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_invalid_arg_type(
+    type_: impl Display,
+    arg: impl Display,
+    exchange: impl Display,
+    vhost: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "invalid type '{type_}' for arg '{arg}' in exchange '{exchange}' in \
+         vhost '{vhost}'"
+    );
+    Refusal::new(
+        "exchange.invalid-arg-type",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `binding.too-many-wildcards`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn binding_too_many_wildcards(key: impl Display, count: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "Topic binding key '{key}' uses {count} '#' wildcards, at most 2 are \
+         allowed"
+    );
+    Refusal::new(
+        "binding.too-many-wildcards",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `binding.invalid-x-match`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn binding_invalid_x_match(value: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "Invalid x-match field value {value}; expected all, any, all-with-x, or \
+         any-with-x"
+    );
+    Refusal::new(
+        "binding.invalid-x-match",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `binding.invalid-x-match-type`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn binding_invalid_x_match_type(type_: impl Display, value: impl Display) -> Refusal {
+    let explanation =
+        format_args!("Invalid x-match field type {type_} (value {value}); expected longstr");
+    Refusal::new(
+        "binding.invalid-x-match-type",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `queue.not-found`: closes the channel with NOT_FOUND.
+#[must_use]
+pub fn queue_not_found(queue: impl Display, vhost: impl Display) -> Refusal {
+    let explanation = format_args!("no queue '{queue}' in vhost '{vhost}'");
+    Refusal::new("queue.not-found", Scope::Channel, ReplyCode::NOT_FOUND, explanation)
+}
+
+/// `queue.none-declared`: closes the channel with NOT_FOUND.
+#[must_use]
+pub fn queue_none_declared() -> Refusal {
+    let explanation = format_args!("no previously declared queue");
+    Refusal::new("queue.none-declared", Scope::Channel, ReplyCode::NOT_FOUND, explanation)
+}
+
+/// `queue.reserved-name`: closes the channel with ACCESS_REFUSED.
+#[must_use]
+pub fn queue_reserved_name(queue: impl Display) -> Refusal {
+    let explanation = format_args!("queue name '{queue}' contains reserved prefix 'amq.*'");
+    Refusal::new("queue.reserved-name", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
+/// `queue.server-named-type`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn queue_server_named_type(type_: impl Display) -> Refusal {
+    let explanation = format_args!("Cannot declare a server-named queue for type {type_}");
+    Refusal::new(
+        "queue.server-named-type",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `queue.locked`: closes the channel with RESOURCE_LOCKED.
+#[must_use]
+pub fn queue_locked(queue: impl Display, vhost: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "cannot obtain exclusive access to locked queue '{queue}' in vhost \
+         '{vhost}'. It could be originally declared on another connection or the \
+         exclusive property value does not match that of the original \
+         declaration."
+    );
+    Refusal::new("queue.locked", Scope::Channel, ReplyCode::RESOURCE_LOCKED, explanation)
+}
+
+/// `queue.inequivalent-arg`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn queue_inequivalent_arg(
+    arg: impl Display,
+    queue: impl Display,
+    vhost: impl Display,
+    received: impl Display,
+    current: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "inequivalent arg '{arg}' for queue '{queue}' in vhost '{vhost}': \
+         received {received} but current is {current}"
+    );
+    Refusal::new(
+        "queue.inequivalent-arg",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `queue.invalid-arg`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn queue_invalid_arg(
+    arg: impl Display,
+    queue: impl Display,
+    vhost: impl Display,
+    reason: impl Display,
+) -> Refusal {
+    let explanation =
+        format_args!("invalid arg '{arg}' for queue '{queue}' in vhost '{vhost}': {reason}");
+    Refusal::new("queue.invalid-arg", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+}
+
+/// `queue.invalid-arg-for-type`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn queue_invalid_arg_for_type(
+    arg: impl Display,
+    queue: impl Display,
+    vhost: impl Display,
+    module: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "invalid arg '{arg}' for queue '{queue}' in vhost '{vhost}' of queue \
+         type {module}"
+    );
+    Refusal::new(
+        "queue.invalid-arg-for-type",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `queue.invalid-property`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn queue_invalid_property(
+    property: impl Display,
+    queue: impl Display,
+    vhost: impl Display,
+) -> Refusal {
+    let explanation =
+        format_args!("invalid property '{property}' for queue '{queue}' in vhost '{vhost}'");
+    Refusal::new(
+        "queue.invalid-property",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `queue.in-use`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn queue_in_use(queue: impl Display, vhost: impl Display) -> Refusal {
+    let explanation = format_args!("queue '{queue}' in vhost '{vhost}' in use");
+    Refusal::new("queue.in-use", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+}
+
+/// `queue.not-empty`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn queue_not_empty(queue: impl Display, vhost: impl Display) -> Refusal {
+    let explanation = format_args!("queue '{queue}' in vhost '{vhost}' is not empty");
+    Refusal::new("queue.not-empty", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+}
+
+/// `queue.exclusive-consumer`: closes the channel with ACCESS_REFUSED.
+#[must_use]
+pub fn queue_exclusive_consumer(queue: impl Display, vhost: impl Display) -> Refusal {
+    let explanation = format_args!("queue '{queue}' in vhost '{vhost}' in exclusive use");
+    Refusal::new("queue.exclusive-consumer", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
+/// `queue.quorum-conditional-delete`: closes the connection with NOT_IMPLEMENTED.
+#[must_use]
+pub fn queue_quorum_conditional_delete(
+    queue: impl Display,
+    vhost: impl Display,
+    flag: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete \
+         operations with {flag} flag set are not supported by quorum queues"
+    );
+    Refusal::new(
+        "queue.quorum-conditional-delete",
+        Scope::Connection,
+        ReplyCode::NOT_IMPLEMENTED,
+        explanation,
+    )
+}
+
+/// `basic.immediate`: closes the connection with NOT_IMPLEMENTED.
+#[must_use]
+pub fn basic_immediate() -> Refusal {
+    let explanation = format_args!("immediate=true");
+    Refusal::new("basic.immediate", Scope::Connection, ReplyCode::NOT_IMPLEMENTED, explanation)
+}
+
+/// `basic.message-too-large`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn basic_message_too_large(size: impl Display, max: impl Display) -> Refusal {
+    let explanation = format_args!("message size {size} is larger than configured max size {max}");
+    Refusal::new(
+        "basic.message-too-large",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `basic.user-id-mismatch`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn basic_user_id_mismatch(claimed: impl Display, user: impl Display) -> Refusal {
+    let explanation =
+        format_args!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+    Refusal::new(
+        "basic.user-id-mismatch",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `basic.invalid-expiration`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn basic_invalid_expiration(expiration: impl Display, reason: impl Display) -> Refusal {
+    let explanation = format_args!("invalid expiration '{expiration}': {reason}");
+    Refusal::new(
+        "basic.invalid-expiration",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `basic.invalid-cc`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn basic_invalid_cc(header: impl Display, type_: impl Display) -> Refusal {
+    let explanation =
+        format_args!("invalid message: {{unacceptable_type_in_header,\"{header}\",{type_}}}");
+    Refusal::new("basic.invalid-cc", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+}
+
+/// `basic.unknown-delivery-tag`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn basic_unknown_delivery_tag(tag: impl Display) -> Refusal {
+    let explanation = format_args!("unknown delivery tag {tag}");
+    Refusal::new(
+        "basic.unknown-delivery-tag",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `basic.prefetch-size`: closes the connection with NOT_IMPLEMENTED.
+#[must_use]
+pub fn basic_prefetch_size(size: impl Display) -> Refusal {
+    let explanation = format_args!("prefetch_size!=0 ({size})");
+    Refusal::new("basic.prefetch-size", Scope::Connection, ReplyCode::NOT_IMPLEMENTED, explanation)
+}
+
+/// `basic.consumer-tag-reuse`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn basic_consumer_tag_reuse(tag: impl Display) -> Refusal {
+    let explanation = format_args!("attempt to reuse consumer tag '{tag}'");
+    Refusal::new("basic.consumer-tag-reuse", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
+}
+
+/// `basic.consumer-max`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn basic_consumer_max(max: impl Display) -> Refusal {
+    let explanation = format_args!("reached maximum ({max}) of consumers per channel");
+    Refusal::new("basic.consumer-max", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
+}
+
+/// `basic.recover-no-requeue`: closes the connection with NOT_IMPLEMENTED.
+#[must_use]
+pub fn basic_recover_no_requeue() -> Refusal {
+    let explanation = format_args!("requeue=false");
+    Refusal::new(
+        "basic.recover-no-requeue",
+        Scope::Connection,
+        ReplyCode::NOT_IMPLEMENTED,
+        explanation,
+    )
+}
+
+/// `basic.invalid-consume-arg`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn basic_invalid_consume_arg(
+    arg: impl Display,
+    queue: impl Display,
+    reason: impl Display,
+) -> Refusal {
+    let explanation = format_args!("invalid arg '{arg}' for {queue}: {reason}");
+    Refusal::new(
+        "basic.invalid-consume-arg",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `reply-to.must-not-ack`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn reply_to_must_not_ack() -> Refusal {
+    let explanation = format_args!("reply consumer cannot acknowledge");
+    Refusal::new(
+        "reply-to.must-not-ack",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `reply-to.already-set`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn reply_to_already_set() -> Refusal {
+    let explanation = format_args!("reply consumer already set");
+    Refusal::new(
+        "reply-to.already-set",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `reply-to.no-consumer`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn reply_to_no_consumer() -> Refusal {
+    let explanation = format_args!("fast reply consumer does not exist");
+    Refusal::new(
+        "reply-to.no-consumer",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `confirm.on-tx-channel`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn confirm_on_tx_channel() -> Refusal {
+    let explanation = format_args!("cannot switch from tx to confirm mode");
+    Refusal::new(
+        "confirm.on-tx-channel",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `tx.on-confirm-channel`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn tx_on_confirm_channel() -> Refusal {
+    let explanation = format_args!("cannot switch from confirm to tx mode");
+    Refusal::new(
+        "tx.on-confirm-channel",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `tx.not-selected`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn tx_not_selected() -> Refusal {
+    let explanation = format_args!("channel is not transactional");
+    Refusal::new("tx.not-selected", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+}

@@ -1,0 +1,277 @@
+//! What the store suites share: batches in few words, the plain meaning of operations, and an
+//! endless workload that is the same for the same seed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex};
+
+use leveret::broker::message::{Envelope, Message};
+use leveret::store::{Batch, DurableWaker, Lsn, Op, QueueKey, QueueSeq, Recovery, Store};
+
+pub(super) fn queue(queue: u64) -> QueueKey {
+    QueueKey { shard: 0, queue }
+}
+
+pub(super) fn message(body: &[u8]) -> Message {
+    let envelope = Envelope {
+        exchange: b"logs",
+        routing_key: b"kern.crit",
+        properties: &[0x10, 0x00, 2],
+        persistent: true,
+        published_ms: 1_795_000_000_000,
+    };
+    Message::new(&envelope, body)
+}
+
+pub(super) fn enqueue(to: u64, seq: u64, body: &[u8]) -> Op {
+    Op::Enqueue { queue: queue(to), seq: QueueSeq(seq), message: message(body) }
+}
+
+pub(super) fn settle(of: u64, seq: u64) -> Op {
+    Op::Settle { queue: queue(of), seq: QueueSeq(seq) }
+}
+
+pub(super) fn purge(of: u64, up_to: u64, except: &[u64]) -> Op {
+    let except = except.iter().copied().map(QueueSeq).collect();
+    Op::Purge { queue: queue(of), up_to: QueueSeq(up_to), except }
+}
+
+pub(super) fn drop_queue(of: u64) -> Op {
+    Op::DropQueue { queue: queue(of) }
+}
+
+pub(super) fn put_meta(key: &str, value: &str) -> Op {
+    Op::PutMeta { key: key.into(), value: value.into() }
+}
+
+pub(super) fn del_meta(key: &str) -> Op {
+    Op::DelMeta { key: key.into() }
+}
+
+pub(super) fn awaited(ops: impl IntoIterator<Item = Op>) -> Batch {
+    Batch { ops: ops.into_iter().collect(), awaited: true }
+}
+
+pub(super) fn unawaited(ops: impl IntoIterator<Item = Op>) -> Batch {
+    Batch { ops: ops.into_iter().collect(), awaited: false }
+}
+
+/// A waker that a test can wait for.
+#[derive(Default)]
+pub(super) struct Bell {
+    rung: Mutex<u64>,
+    ringing: Condvar,
+}
+
+impl Bell {
+    pub(super) fn wait(&self) {
+        let rung = self.rung.lock().unwrap();
+        drop(self.ringing.wait_while(rung, |rung| *rung == 0).unwrap());
+    }
+
+    pub(super) fn rung(&self) -> u64 {
+        *self.rung.lock().unwrap()
+    }
+}
+
+impl DurableWaker for Bell {
+    fn wake(&self) {
+        *self.rung.lock().unwrap() += 1;
+        self.ringing.notify_all();
+    }
+}
+
+/// Waits until the store has reached a place or failed.
+pub(super) fn wait_for(store: &dyn Store, lsn: Lsn) {
+    let bell = Arc::new(Bell::default());
+    store.notify(lsn, Arc::clone(&bell) as Arc<dyn DurableWaker>);
+    bell.wait();
+}
+
+/// A queue's unsettled bodies by number, and the first number that was never used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct QueueState {
+    pub(super) bodies: BTreeMap<u64, Vec<u8>>,
+    pub(super) tail: u64,
+}
+
+/// Everything a store keeps, said plainly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) meta: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(super) queues: BTreeMap<QueueKey, QueueState>,
+}
+
+impl State {
+    /// What a store finds again. Checks the promised order on the way.
+    pub(super) fn recovered(store: &dyn Store) -> Self {
+        let mut recovered = Recovered::default();
+        store.recover(&mut recovered).unwrap();
+        assert!(recovered.open.is_none(), "messages of a queue without a tail");
+        recovered.state
+    }
+
+    pub(super) fn apply(&mut self, batch: &Batch) {
+        for op in &batch.ops {
+            match op.clone() {
+                Op::Enqueue { queue, seq, message } => {
+                    let state = self.queues.entry(queue).or_default();
+                    assert!(seq.0 >= state.tail);
+                    state.bodies.insert(seq.0, message.body().to_vec());
+                    state.tail = seq.0 + 1;
+                }
+                Op::Settle { queue, seq } => {
+                    if let Some(state) = self.queues.get_mut(&queue) {
+                        state.bodies.remove(&seq.0);
+                    }
+                }
+                Op::Purge { queue, up_to, except } => {
+                    if let Some(state) = self.queues.get_mut(&queue) {
+                        let stays = |seq: u64| seq > up_to.0 || except.contains(&QueueSeq(seq));
+                        state.bodies.retain(|seq, _| stays(*seq));
+                    }
+                }
+                Op::DropQueue { queue } => drop(self.queues.remove(&queue)),
+                Op::PutMeta { key, value } => drop(self.meta.insert(key, value)),
+                Op::DelMeta { key } => drop(self.meta.remove(&key)),
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Recovered {
+    state: State,
+    /// The queue whose messages are coming, without its tail yet.
+    open: Option<QueueKey>,
+}
+
+impl Recovery for Recovered {
+    fn meta(&mut self, key: &[u8], value: &[u8]) {
+        assert!(self.state.queues.is_empty(), "a definition after a message");
+        let last = self.state.meta.last_key_value();
+        assert!(last.is_none_or(|(last, _)| last.as_slice() < key), "definitions out of order");
+        self.state.meta.insert(key.to_vec(), value.to_vec());
+    }
+
+    fn message(&mut self, queue: QueueKey, seq: QueueSeq, message: Message) {
+        assert!(self.open.is_none_or(|open| open == queue), "messages of two queues mixed");
+        assert_eq!(message.exchange(), b"logs");
+        self.open = Some(queue);
+        let bodies = &mut self.state.queues.entry(queue).or_default().bodies;
+        assert!(bodies.last_key_value().is_none_or(|(last, _)| *last < seq.0), "out of order");
+        bodies.insert(seq.0, message.body().to_vec());
+    }
+
+    fn tail(&mut self, queue: QueueKey, next: QueueSeq) {
+        assert!(self.open.is_none_or(|open| open == queue), "the tail of another queue");
+        self.open = None;
+        let state = self.state.queues.entry(queue).or_default();
+        assert!(state.bodies.last_key_value().is_none_or(|(last, _)| *last < next.0));
+        state.tail = next.0;
+    }
+}
+
+/// SplitMix64.
+#[derive(Debug, Clone)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
+
+/// Batches without end. Each one counts itself in a definition, so that a recovered state says how
+/// many there were; the state after so many is known for any seed.
+#[derive(Debug, Clone)]
+pub(super) struct Workload {
+    random: Random,
+    pub(super) batches: u64,
+    pub(super) state: State,
+    next_queue: u64,
+}
+
+const COUNT_KEY: &str = "batches";
+const QUEUES: u64 = 6;
+
+impl Workload {
+    pub(super) fn new(seed: u64) -> Self {
+        let state = State::default();
+        Self { random: Random(seed), batches: 0, state, next_queue: QUEUES }
+    }
+
+    /// The workload as it stood when a recovered state was current.
+    pub(super) fn resumed(seed: u64, recovered: &State) -> Self {
+        let count = recovered.meta.get(COUNT_KEY.as_bytes());
+        let count = count.map_or(0, |count| String::from_utf8_lossy(count).parse().unwrap());
+        let mut workload = Self::new(seed);
+        while workload.batches < count {
+            workload.next_batch();
+        }
+        workload
+    }
+
+    pub(super) fn next_batch(&mut self) -> Batch {
+        self.batches += 1;
+        let mut batch = awaited([put_meta(COUNT_KEY, &self.batches.to_string())]);
+        batch.awaited = self.random.below(3) == 0;
+        self.state.apply(&batch);
+        for _ in 0..self.random.below(6) {
+            let op = self.next_op();
+            self.state.apply(&unawaited([op.clone()]));
+            batch.ops.push(op);
+        }
+        batch
+    }
+
+    fn next_op(&mut self) -> Op {
+        let queue = self.next_queue - 1 - self.random.below(QUEUES);
+        let tail = self.state.queues.get(&super::queue(queue)).map_or(0, |state| state.tail);
+        match self.random.below(100) {
+            0..50 => {
+                let gap = if self.random.below(4) == 0 { self.random.below(3) } else { 0 };
+                enqueue(queue, tail + gap, &self.body(queue, tail + gap))
+            }
+            50..93 => self.settle_one(queue),
+            93..96 => {
+                let kept = self.pick(queue).into_iter().collect::<Vec<_>>();
+                purge(queue, self.random.below(tail + 1), &kept)
+            }
+            96 => {
+                self.next_queue += 1;
+                drop_queue(queue)
+            }
+            97 => del_meta(&format!("definition {}", self.random.below(20))),
+            _ => put_meta(&format!("definition {}", self.random.below(20)), &tail.to_string()),
+        }
+    }
+
+    fn settle_one(&mut self, queue: u64) -> Op {
+        let at_head = self.random.below(4) > 0;
+        let bodies = self.state.queues.get(&super::queue(queue)).map(|state| &state.bodies);
+        let head = bodies.and_then(|bodies| bodies.keys().next().copied());
+        let seq = if at_head { head } else { self.pick(queue) };
+        settle(queue, seq.unwrap_or_default())
+    }
+
+    fn pick(&mut self, queue: u64) -> Option<u64> {
+        let bodies = &self.state.queues.get(&super::queue(queue))?.bodies;
+        let count = bodies.len() as u64;
+        let at = self.random.below(count.max(1));
+        bodies.keys().nth(usize::try_from(at).unwrap()).copied()
+    }
+
+    fn body(&mut self, queue: u64, seq: u64) -> Vec<u8> {
+        let bytes = match self.random.below(60) {
+            0 => 40_000,
+            1..5 => 3_000,
+            _ => self.random.below(300),
+        };
+        let stamp = format!("{queue}/{seq} ");
+        stamp.bytes().cycle().take(usize::try_from(bytes).unwrap()).collect()
+    }
+}
