@@ -1,0 +1,260 @@
+//! A store whose disk lags, fails and crashes on demand, for simulations.
+//!
+//! It keeps the state as a disk would hold it after a sync (the synced prefix), the batches
+//! submitted since (the unsynced suffix) and the state with all of them applied. A crash keeps the
+//! prefix and a random number of the first unsynced batches, which is what the contract allows and
+//! all it allows. Everything random comes from a seed: the same calls give the same run.
+//!
+//! Wakers are called after the store's lock is released, on the thread whose call moved the
+//! watermark.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::image::Image;
+use super::waiters::Waiters;
+use super::{
+    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, Recovery, Store, StoreCounters, StoreError,
+};
+use crate::broker::message::Message;
+
+/// What goes wrong, and when.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// Where the randomness starts.
+    pub seed: u64,
+    /// When the watermark moves.
+    pub syncing: Syncing,
+    /// The submit, counted from 1, at which the store fails.
+    pub failing_submit: Option<u64>,
+    /// The sync, counted from 1, at which the store fails.
+    pub failing_sync: Option<u64>,
+}
+
+/// When the watermark moves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Syncing {
+    /// Only at [`FaultyStore::sync`].
+    #[default]
+    Manual,
+    /// After about one in so many submits, and then up to a random unsynced batch.
+    OneIn(u64),
+}
+
+/// A store in memory that can lose what was not synced.
+#[derive(Debug)]
+pub struct FaultyStore {
+    state: Mutex<State>,
+    faults: Faults,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    random: Random,
+    synced: Image,
+    unsynced: VecDeque<Batch>,
+    current: Image,
+    last: u64,
+    durable: u64,
+    submits: u64,
+    syncs: u64,
+    closed: bool,
+    failure: Option<StoreError>,
+    waiters: Waiters,
+    counters: StoreCounters,
+}
+
+impl FaultyStore {
+    /// An empty store with these faults ahead of it.
+    #[must_use]
+    pub fn new(faults: Faults) -> Self {
+        Self::over(Image::default(), 0, faults)
+    }
+
+    /// Syncs everything submitted.
+    pub fn sync(&self) {
+        let mut state = self.lock();
+        let unsynced = state.unsynced.len();
+        let reached = state.sync(unsynced, &self.faults);
+        drop(state);
+        reached.iter().for_each(|waker| waker.wake());
+    }
+
+    /// Syncs the first `batches` of those unsynced.
+    pub fn sync_first(&self, batches: usize) {
+        let reached = self.lock().sync(batches, &self.faults);
+        reached.iter().for_each(|waker| waker.wake());
+    }
+
+    /// Batches submitted and not synced.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.lock().unsynced.len()
+    }
+
+    /// Crashes: what a restart finds, with `faults` ahead of the new life. Their seed decides how
+    /// many unsynced batches happened to reach the disk. This store is of no further use.
+    #[must_use]
+    pub fn crash(&self, faults: Faults) -> Self {
+        let mut state = self.lock();
+        let mut random = Random(faults.seed);
+        let survivors = random.below(state.unsynced.len() as u64 + 1);
+        let mut image = state.synced.clone();
+        let mut last = state.durable;
+        while last < state.durable + survivors {
+            let Some(batch) = state.unsynced.pop_front() else { break };
+            // A batch that was refused stopped the store: nothing of it reached the disk.
+            if image.apply(batch).is_err() {
+                break;
+            }
+            last += 1;
+        }
+        state.closed = true;
+        Self::over(image, last, faults)
+    }
+
+    fn over(image: Image, last: u64, faults: Faults) -> Self {
+        let state = State {
+            random: Random(faults.seed),
+            synced: image.clone(),
+            current: image,
+            last,
+            durable: last,
+            ..State::default()
+        };
+        Self { state: Mutex::new(state), faults }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn fail(&mut self, reason: &str) -> Vec<Arc<dyn DurableWaker>> {
+        let path = "faulty store".to_owned();
+        self.fail_with(StoreError::Io { path, reason: reason.to_owned() })
+    }
+
+    fn fail_with(&mut self, failure: StoreError) -> Vec<Arc<dyn DurableWaker>> {
+        let mut reached = Vec::new();
+        self.failure = Some(failure);
+        self.waiters.take_all(&mut reached);
+        reached
+    }
+
+    fn sync(&mut self, batches: usize, faults: &Faults) -> Vec<Arc<dyn DurableWaker>> {
+        if self.failure.is_some() || self.closed {
+            return Vec::new();
+        }
+        self.syncs += 1;
+        if faults.failing_sync == Some(self.syncs) {
+            return self.fail("the sync was made to fail");
+        }
+        for _ in 0..batches {
+            let Some(batch) = self.unsynced.pop_front() else { break };
+            if let Err(error) = self.synced.apply(batch) {
+                return self.fail_with(error);
+            }
+            self.durable += 1;
+        }
+        self.counters.syncs += 1;
+        let mut reached = Vec::new();
+        self.waiters.take_reached(Lsn(self.durable), &mut reached);
+        reached
+    }
+}
+
+impl Store for FaultyStore {
+    fn submit(&self, batch: Batch) -> Lsn {
+        let mut state = self.lock();
+        if batch.is_empty() || state.closed || state.failure.is_some() {
+            return Lsn(state.last);
+        }
+        state.last += 1;
+        state.submits += 1;
+        let lsn = Lsn(state.last);
+        state.counters.batches += 1;
+        state.counters.ops += batch.ops.len() as u64;
+        let reached = if self.faults.failing_submit == Some(state.submits) {
+            state.fail("the submit was made to fail")
+        } else if let Err(error) = state.current.apply(batch.clone()) {
+            state.fail_with(error)
+        } else {
+            state.unsynced.push_back(batch);
+            let unsynced = state.unsynced.len() as u64;
+            match self.faults.syncing {
+                Syncing::OneIn(submits) if state.random.below(submits) == 0 => {
+                    let batches = state.random.below(unsynced) + 1;
+                    state.sync(usize::try_from(batches).unwrap_or(usize::MAX), &self.faults)
+                }
+                Syncing::Manual | Syncing::OneIn(_) => Vec::new(),
+            }
+        };
+        drop(state);
+        reached.iter().for_each(|waker| waker.wake());
+        lsn
+    }
+
+    fn durable(&self) -> Lsn {
+        Lsn(self.lock().durable)
+    }
+
+    fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
+        let mut state = self.lock();
+        if state.failure.is_none() && lsn.0 > state.durable {
+            state.waiters.push(lsn, waker);
+            return;
+        }
+        drop(state);
+        waker.wake();
+    }
+
+    fn backlog_bytes(&self) -> u64 {
+        self.lock().unsynced.iter().map(Batch::cost_bytes).sum()
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        self.lock().failure.clone()
+    }
+
+    fn read(
+        &self,
+        queue: QueueKey,
+        from: QueueSeq,
+        messages_max: usize,
+    ) -> Result<Vec<(QueueSeq, Message)>, StoreError> {
+        Ok(self.lock().current.read(queue, from, messages_max))
+    }
+
+    fn recover(&self, visitor: &mut dyn Recovery) -> Result<(), StoreError> {
+        self.lock().current.replay(visitor);
+        Ok(())
+    }
+
+    fn counters(&self) -> StoreCounters {
+        self.lock().counters
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.sync();
+        let mut state = self.lock();
+        state.closed = true;
+        state.failure.clone().map_or(Ok(()), Err)
+    }
+}
+
+/// SplitMix64: a few lines, good enough to pick a victim.
+#[derive(Debug, Default)]
+struct Random(u64);
+
+impl Random {
+    /// A number below `limit`; 0 when `limit` is 0.
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)).checked_rem(limit).unwrap_or(0)
+    }
+}

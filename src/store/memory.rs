@@ -1,0 +1,109 @@
+//! A store without a disk: every batch is durable the moment it is submitted.
+//!
+//! For tests and for running where nothing has to survive. What it keeps lives as long as the value:
+//! [`MemoryStore::restarted`] hands it to a successor, as a disk would.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::image::Image;
+use super::{
+    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, Recovery, Store, StoreCounters, StoreError,
+};
+use crate::broker::message::Message;
+
+/// Keeps batches in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+    durable: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    image: Image,
+    last: u64,
+    closed: bool,
+    failure: Option<StoreError>,
+    counters: StoreCounters,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A store that finds everything this one kept, as a restart on the same disk would.
+    #[must_use]
+    pub fn restarted(&self) -> Self {
+        let before = self.lock();
+        let state = State { image: before.image.clone(), last: before.last, ..State::default() };
+        Self { durable: AtomicU64::new(state.last), state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn submit(&self, batch: Batch) -> Lsn {
+        let mut state = self.lock();
+        if batch.is_empty() || state.closed || state.failure.is_some() {
+            return Lsn(state.last);
+        }
+        state.last += 1;
+        let lsn = state.last;
+        state.counters.batches += 1;
+        state.counters.ops += batch.ops.len() as u64;
+        if let Err(error) = state.image.apply(batch) {
+            state.failure = Some(error);
+        } else {
+            self.durable.store(lsn, Ordering::Release);
+        }
+        Lsn(lsn)
+    }
+
+    fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    fn notify(&self, _lsn: Lsn, waker: Arc<dyn DurableWaker>) {
+        // Whatever was submitted is durable, or the store has failed: there is nothing to wait for.
+        waker.wake();
+    }
+
+    fn backlog_bytes(&self) -> u64 {
+        0
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        self.lock().failure.clone()
+    }
+
+    fn read(
+        &self,
+        queue: QueueKey,
+        from: QueueSeq,
+        messages_max: usize,
+    ) -> Result<Vec<(QueueSeq, Message)>, StoreError> {
+        Ok(self.lock().image.read(queue, from, messages_max))
+    }
+
+    fn recover(&self, visitor: &mut dyn Recovery) -> Result<(), StoreError> {
+        self.lock().image.replay(visitor);
+        Ok(())
+    }
+
+    fn counters(&self) -> StoreCounters {
+        self.lock().counters
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        state.closed = true;
+        state.failure.clone().map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,271 @@
+//! What durable means: the trait behind which messages and definitions are kept, and its contract.
+//!
+//! The broker puts every change that must survive into a [`Batch`] and submits it; one committer
+//! writes waiting batches together, syncs once and moves the [`durable`](Store::durable) watermark.
+//! Nothing above this module knows how that is done, and nothing here knows AMQP.
+//!
+//! # The crash contract
+//!
+//! - **Prefix.** After any crash the recovered state equals the effect of batches `1..=k` in `Lsn`
+//!   order, with `k` at least the highest `durable()` that anyone has seen.
+//! - **Atomic.** A batch is wholly there or wholly absent, however many queues it touches.
+//! - **Order.** `submit` hands out increasing `Lsn`s. The broker submits a queue's operations while
+//!   it holds that queue's lock, so the operations of one queue are in the order of its states: the
+//!   sequence numbers of its `Enqueue`s increase, and a `Settle` follows its `Enqueue`.
+//! - **Self-contained.** A batch holds everything needed to apply it: ids, sequence numbers and
+//!   times were chosen by the proposer, and applying it consults no clock and no randomness. A batch
+//!   can therefore be replicated and applied elsewhere with the same result.
+//! - **Failure.** After one failed write or sync `durable()` never moves again and
+//!   [`failure`](Store::failure) says why: the broker stops confirming and the process ends.
+//!   A sync is never retried (the kernel may have marked the lost page clean).
+//! - **Annihilation.** An `Enqueue` and its `Settle` that are both still unwritten may both vanish.
+//!   `durable()` passes them all the same.
+//! - **Version.** A data directory of an unknown version, or one that is damaged, is refused with a
+//!   reason that names the file; nothing in it is changed.
+
+#[cfg_attr(
+    not(feature = "rocksdb"),
+    expect(dead_code, reason = "only the RocksDB store keeps cursors as records")
+)]
+mod cursor;
+pub mod faulty;
+mod image;
+pub mod memory;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
+mod waiters;
+
+use std::sync::Arc;
+
+use crate::broker::message::Message;
+
+/// The position of a batch in the store's total order. `Lsn::ZERO` precedes every batch, so it is
+/// always durable: transient work carries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    /// Before every batch; durable from the start.
+    pub const ZERO: Self = Self(0);
+}
+
+/// Where a queue's records live: a shard (the unit of a later replication; 0 on a single node) and
+/// an id that is never used again after the queue is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueKey {
+    /// The replication shard.
+    pub shard: u16,
+    /// The queue's id within the node.
+    pub queue: u64,
+}
+
+/// A message's place in its queue: strictly increasing, never reused, gaps allowed (transient
+/// messages take numbers too).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueSeq(pub u64);
+
+/// One change. Applying the same operations in the same order gives the same state anywhere.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Keep a message in a queue. `seq` is above every earlier `seq` of that queue.
+    Enqueue {
+        /// The queue.
+        queue: QueueKey,
+        /// The message's place in it.
+        seq: QueueSeq,
+        /// The message; shared, not copied.
+        message: Message,
+    },
+    /// The message is done with (acknowledged, dropped, expired, or moved elsewhere by another
+    /// operation of the same batch). Unknown or already settled numbers are ignored.
+    Settle {
+        /// The queue.
+        queue: QueueKey,
+        /// The message's place in it.
+        seq: QueueSeq,
+    },
+    /// Every message of the queue with a number up to and including this one is done with, apart
+    /// from those listed (which clients hold unacknowledged).
+    Purge {
+        /// The queue.
+        queue: QueueKey,
+        /// The highest purged number.
+        up_to: QueueSeq,
+        /// Numbers at or below `up_to` that stay, ascending.
+        except: Vec<QueueSeq>,
+    },
+    /// Forget a queue's messages altogether. Its key is never used again.
+    DropQueue {
+        /// The queue.
+        queue: QueueKey,
+    },
+    /// Keep a definition (vhost, user, exchange, queue, binding...) under a key.
+    PutMeta {
+        /// The key: a kind and names, see `broker::definitions`.
+        key: Vec<u8>,
+        /// The record.
+        value: Vec<u8>,
+    },
+    /// Forget a definition.
+    DelMeta {
+        /// The key.
+        key: Vec<u8>,
+    },
+}
+
+/// Changes that become durable together or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// In the order in which they apply.
+    pub ops: Vec<Op>,
+    /// Whether someone waits for `durable()` to pass this batch (a confirm, a reply). Batches that
+    /// nobody awaits ride along with the next awaited one, or are synced within 200 ms.
+    pub awaited: bool,
+}
+
+impl Batch {
+    /// True when there is nothing to submit.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// About how many bytes the batch occupies while it waits and when it is written.
+    fn cost_bytes(&self) -> u64 {
+        self.ops.iter().map(Op::cost_bytes).sum()
+    }
+}
+
+impl Op {
+    fn cost_bytes(&self) -> u64 {
+        const OP_BYTES: u64 = size_of::<Op>() as u64;
+        OP_BYTES
+            + match self {
+                Self::Enqueue { message, .. } => message.memory_bytes() as u64,
+                Self::Purge { except, .. } => size_of_val(except.as_slice()) as u64,
+                Self::PutMeta { key, value } => (key.len() + value.len()) as u64,
+                Self::DelMeta { key } => key.len() as u64,
+                Self::Settle { .. } | Self::DropQueue { .. } => 0,
+            }
+    }
+}
+
+/// Someone who waits for the watermark.
+pub trait DurableWaker: Send + Sync {
+    /// The watermark has reached the awaited `Lsn`, or the store has failed. Called on the
+    /// committer's thread: it must return at once and never call the store.
+    fn wake(&self);
+}
+
+/// What is found again at start.
+pub trait Recovery {
+    /// A definition, in key order. All definitions come before any message.
+    fn meta(&mut self, key: &[u8], value: &[u8]);
+    /// A queue's unsettled message, in `seq` order within its queue.
+    fn message(&mut self, queue: QueueKey, seq: QueueSeq, message: Message);
+    /// The number below which a queue's `seq`s must never be used again, and whether the message
+    /// at a number may have been delivered before is unknown: recovered messages count as such
+    /// only when `delivered_up_to` says so. Called once per queue that has a cursor, after its
+    /// messages.
+    fn tail(&mut self, queue: QueueKey, next: QueueSeq);
+}
+
+/// A store that could not be opened, read or written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The directory belongs to another version of the layout.
+    #[error("{path}: data of layout version {found}, this build reads version {expected}")]
+    Version {
+        /// The directory or file.
+        path: String,
+        /// The version found there.
+        found: String,
+        /// The version this build writes.
+        expected: u32,
+    },
+    /// Another process uses the directory.
+    #[error("{path}: in use by another process")]
+    Locked {
+        /// The directory.
+        path: String,
+    },
+    /// Something on disk is not as it was written.
+    #[error("{path}: damaged: {reason}")]
+    Damaged {
+        /// The file or directory.
+        path: String,
+        /// What was found.
+        reason: String,
+    },
+    /// The operating system refused.
+    #[error("{path}: {reason}")]
+    Io {
+        /// The file or directory.
+        path: String,
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// Counters of the committer's work, for metrics and benchmarks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreCounters {
+    /// Batches submitted.
+    pub batches: u64,
+    /// Operations applied.
+    pub ops: u64,
+    /// Group commits written.
+    pub writes: u64,
+    /// Syncs that returned.
+    pub syncs: u64,
+    /// Bytes handed to the log.
+    pub bytes_written: u64,
+    /// Messages that were settled before they were written, and so never were.
+    pub annihilated: u64,
+}
+
+/// Keeps batches. See the module's documentation for the contract.
+pub trait Store: Send + Sync {
+    /// Queues a batch for writing and returns its place. Never waits; an empty batch returns the
+    /// place of the last one submitted. Callers hold at most one queue's lock (or several taken in
+    /// key order): the store's own lock is a leaf.
+    fn submit(&self, batch: Batch) -> Lsn;
+
+    /// Everything up to here is on disk.
+    fn durable(&self) -> Lsn;
+
+    /// Asks for one [`DurableWaker::wake`] once `durable()` has reached `lsn` or the store failed;
+    /// at once if it already has.
+    fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>);
+
+    /// Bytes submitted and not yet durable. Readers of sockets pause above a limit.
+    fn backlog_bytes(&self) -> u64;
+
+    /// Why the store stopped, once it has.
+    fn failure(&self) -> Option<StoreError>;
+
+    /// Reads up to `messages_max` unsettled messages of a queue from `from` on, ascending.
+    ///
+    /// # Errors
+    /// When the disk or a record cannot be read.
+    fn read(
+        &self,
+        queue: QueueKey,
+        from: QueueSeq,
+        messages_max: usize,
+    ) -> Result<Vec<(QueueSeq, Message)>, StoreError>;
+
+    /// Replays what is kept into `visitor`. Called once, before the first `submit`.
+    ///
+    /// # Errors
+    /// When something on disk cannot be read or is not what was written.
+    fn recover(&self, visitor: &mut dyn Recovery) -> Result<(), StoreError>;
+
+    /// What has been done so far.
+    fn counters(&self) -> StoreCounters;
+
+    /// Writes and syncs everything submitted, then stops. Further submits are ignored.
+    ///
+    /// # Errors
+    /// When the last write or sync failed.
+    fn close(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,377 @@
+//! From a group of batches to one write: cursors moved, records put, what is dead removed.
+//!
+//! Owns the queues' cursors in memory. They move when a group is encoded, before it is written; a
+//! write that then fails ends the store, so nobody acts upon the difference. Everything that a group
+//! does lies in one RocksDB batch with the number of its last batch: all of it is found after a
+//! crash, or none.
+//!
+//! Dead records go by the range: one range deletion per queue once [`DEAD_MESSAGES_MAX`] messages or
+//! [`DEAD_BYTES_MAX`] bytes are settled, or the queue has run empty. A deletion per message would
+//! make every read of the queue's start wade through them, and range deletions by the thousand slow
+//! every read, so those of queues that run empty are rationed by the bytes written.
+
+use std::ops::Range;
+
+use rocksdb::WriteBatch;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::schema::{self, APPLIED_KEY};
+use crate::store::cursor::Cursor;
+use crate::store::image::{message_bytes, queue_damaged};
+use crate::store::{Batch, Lsn, Op, QueueKey, QueueSeq, StoreError};
+
+/// Settled messages of a queue that may lie on disk before they are deleted.
+const DEAD_MESSAGES_MAX: u64 = 10_000;
+/// The same in bytes.
+const DEAD_BYTES_MAX: u64 = 4 << 20;
+/// A queue that runs empty is worth a range deletion from so many dead messages on.
+const EMPTIED_MESSAGES_MIN: u64 = 100;
+/// The same in bytes.
+const EMPTIED_BYTES_MIN: u64 = 256 << 10;
+/// Bytes to write between two range deletions of queues that ran empty.
+const EMPTIED_RATION_BYTES: u64 = 64 << 10;
+/// Rations that may be saved up.
+const EMPTIED_RATIONS_MAX: u64 = 16;
+/// Spans of settled messages that a cursor's record may list.
+const SPANS_MAX: usize = 128;
+/// Records that are deleted one by one rather than by a range.
+const POINT_DELETES_MAX: u64 = 32;
+/// A span behind a stuck head is deleted as a range from so many numbers on.
+const LONG_SPAN: u64 = 1_000;
+/// Deleted bytes after which files that hold nothing else are looked for.
+const TRIMMED_BYTES_MAX: u64 = 64 << 20;
+
+/// A batch on its way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) lsn: Lsn,
+    pub(super) cost_bytes: u64,
+    pub(super) batch: Batch,
+}
+
+/// What can be done about files once a group is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reclaim {
+    /// Files that lie between these numbers of the queue hold nothing that is needed.
+    Files { queue: QueueKey, below: u64 },
+    /// Much was deleted since the last time: see whether tables should be rewritten.
+    Tables,
+}
+
+/// A group, encoded.
+pub(super) struct Encoded {
+    pub(super) batch: WriteBatch,
+    pub(super) ops: u64,
+    pub(super) annihilated: u64,
+    pub(super) reclaims: Vec<Reclaim>,
+}
+
+/// A queue's cursor, and what of its past lies on disk.
+#[derive(Debug, Default)]
+pub(super) struct QueueState {
+    pub(super) cursor: Cursor,
+    /// Whether a record of the cursor has ever been written.
+    pub(super) recorded: bool,
+    /// No record lies below.
+    trimmed: u64,
+    dead: Dead,
+    /// Bytes deleted since files were looked for.
+    trimmed_bytes: u64,
+    touched: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Dead {
+    messages: u64,
+    bytes: u64,
+}
+
+/// All queues.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    pub(super) states: FxHashMap<QueueKey, QueueState>,
+    /// Ran empty while rations were used up.
+    emptied: FxHashSet<QueueKey>,
+    rations_bytes: u64,
+    trimmed_bytes: u64,
+    record: Vec<u8>,
+}
+
+impl Queues {
+    /// Encodes a group and moves the cursors.
+    ///
+    /// # Errors
+    /// When a queue's numbers do not increase. Nothing may be written after that.
+    pub(super) fn encode(&mut self, group: &[Pending], path: &str) -> Result<Encoded, StoreError> {
+        let cost: u64 = group.iter().map(|pending| pending.cost_bytes).sum();
+        let mut encoder = Encoder {
+            fates: Fates::foresee(group, &self.states),
+            queues: self,
+            batch: WriteBatch::with_capacity_bytes(usize::try_from(cost).unwrap_or_default()),
+            touched: Vec::new(),
+            reclaims: Vec::new(),
+            annihilated: 0,
+        };
+        let mut ops = 0;
+        for op in group.iter().flat_map(|pending| &pending.batch.ops) {
+            encoder.apply(ops, op).map_err(|(queue, error)| queue_damaged(path, queue, &error))?;
+            ops += 1;
+        }
+        encoder.finish_queues();
+        if let Some(last) = group.last() {
+            encoder.batch.put(APPLIED_KEY, last.lsn.0.to_be_bytes());
+        }
+        let Encoder { batch, annihilated, mut reclaims, .. } = encoder;
+        let rations_max = EMPTIED_RATIONS_MAX * EMPTIED_RATION_BYTES;
+        self.rations_bytes = (self.rations_bytes + cost).min(rations_max);
+        if self.trimmed_bytes >= TRIMMED_BYTES_MAX {
+            self.trimmed_bytes = 0;
+            reclaims.push(Reclaim::Tables);
+        }
+        Ok(Encoded { batch, ops: ops as u64, annihilated, reclaims })
+    }
+
+    /// The range deletions that were put off, now that nothing else is to be done.
+    pub(super) fn encode_put_off(&mut self) -> Option<WriteBatch> {
+        let mut batch = WriteBatch::default();
+        for queue in std::mem::take(&mut self.emptied) {
+            if let Some(state) = self.states.get_mut(&queue)
+                && state.cursor.is_empty()
+            {
+                self.trimmed_bytes += state.trim(queue, &mut batch);
+            }
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Bytes of all unsettled messages.
+    pub(super) fn ready_bytes(&self) -> u64 {
+        self.states.values().map(|state| state.cursor.ready_bytes()).sum()
+    }
+}
+
+impl QueueState {
+    /// What a recovery starts from.
+    pub(super) fn recovered(cursor: Cursor) -> Self {
+        Self { cursor, recorded: true, ..Self::default() }
+    }
+
+    fn bury(&mut self, messages: u64, bytes: u64) {
+        self.dead.messages += messages;
+        self.dead.bytes += bytes;
+    }
+
+    fn is_due(&self) -> bool {
+        self.dead.messages >= DEAD_MESSAGES_MAX || self.dead.bytes >= DEAD_BYTES_MAX
+    }
+
+    fn has_emptied(&self) -> bool {
+        self.cursor.is_empty()
+            && (self.dead.messages >= EMPTIED_MESSAGES_MIN || self.dead.bytes >= EMPTIED_BYTES_MIN)
+    }
+
+    /// Deletes everything below the head, and long spans behind it when the head is stuck. Answers
+    /// with about how many bytes that was.
+    fn trim(&mut self, queue: QueueKey, batch: &mut WriteBatch) -> u64 {
+        let head = self.cursor.head();
+        delete(batch, queue, self.trimmed..head);
+        self.trimmed = self.trimmed.max(head);
+        let worthwhile = (DEAD_BYTES_MAX / self.cursor.average_bytes()).clamp(1, LONG_SPAN);
+        for span in self.cursor.spill_long(worthwhile) {
+            delete(batch, queue, span);
+        }
+        let bytes = std::mem::take(&mut self.dead).bytes;
+        self.trimmed_bytes += bytes;
+        bytes
+    }
+}
+
+/// Deletes the records in a range of numbers, some of which may not exist.
+fn delete(batch: &mut WriteBatch, queue: QueueKey, range: Range<u64>) {
+    if range.end.saturating_sub(range.start) > POINT_DELETES_MAX {
+        let from = schema::message_key(queue, range.start);
+        batch.delete_range(from, schema::message_key(queue, range.end));
+    } else {
+        range.for_each(|seq| batch.delete(schema::message_key(queue, seq)));
+    }
+}
+
+/// Which of a group's messages will be settled later in the same group.
+#[derive(Default)]
+struct Fates<'a> {
+    settles: FxHashMap<(QueueKey, u64), usize>,
+    purges: Vec<(usize, QueueKey, u64, &'a [QueueSeq])>,
+    drops: FxHashMap<QueueKey, usize>,
+}
+
+impl<'a> Fates<'a> {
+    /// Looks for settles of numbers that no earlier group has brought. Everything is kept with its
+    /// place in the group: only what comes after an enqueue can undo it.
+    fn foresee(group: &'a [Pending], states: &FxHashMap<QueueKey, QueueState>) -> Self {
+        let mut fates = Self::default();
+        let is_new = |queue, seq| states.get(queue).is_none_or(|state| seq >= state.cursor.tail());
+        for (at, op) in group.iter().flat_map(|pending| &pending.batch.ops).enumerate() {
+            match op {
+                Op::Settle { queue, seq } if is_new(queue, seq.0) => {
+                    fates.settles.insert((*queue, seq.0), at);
+                }
+                Op::Purge { queue, up_to, except } if is_new(queue, up_to.0) => {
+                    fates.purges.push((at, *queue, up_to.0, except));
+                }
+                Op::DropQueue { queue } => {
+                    fates.drops.insert(*queue, at);
+                }
+                _ => {}
+            }
+        }
+        fates
+    }
+
+    fn is_doomed(&self, at: usize, queue: QueueKey, seq: u64) -> bool {
+        let settled = !self.settles.is_empty()
+            && self.settles.get(&(queue, seq)).is_some_and(|settle| *settle > at);
+        settled
+            || self.purges.iter().any(|(purge, purged, up_to, except)| {
+                *purge > at
+                    && *purged == queue
+                    && seq <= *up_to
+                    && except.binary_search(&QueueSeq(seq)).is_err()
+            })
+    }
+
+    fn is_dropped(&self, at: usize, queue: QueueKey) -> bool {
+        !self.drops.is_empty() && self.drops.get(&queue).is_some_and(|drop| *drop > at)
+    }
+}
+
+struct Encoder<'a, 'g> {
+    queues: &'a mut Queues,
+    fates: Fates<'g>,
+    batch: WriteBatch,
+    touched: Vec<QueueKey>,
+    reclaims: Vec<Reclaim>,
+    annihilated: u64,
+}
+
+impl Encoder<'_, '_> {
+    fn apply(
+        &mut self,
+        at: usize,
+        op: &Op,
+    ) -> Result<(), (QueueKey, crate::store::cursor::OutOfOrder)> {
+        match op {
+            Op::Enqueue { queue, .. } | Op::Settle { queue, .. } | Op::Purge { queue, .. }
+                if self.fates.is_dropped(at, *queue) =>
+            {
+                self.annihilated += u64::from(matches!(op, Op::Enqueue { .. }));
+            }
+            Op::Enqueue { queue, seq, message } => {
+                let doomed = self.fates.is_doomed(at, *queue, seq.0);
+                let state = touch(&mut self.queues.states, &mut self.touched, *queue);
+                if doomed {
+                    self.annihilated += 1;
+                    return state.cursor.skip(seq.0).map_err(|error| (*queue, error));
+                }
+                let enqueued = state.cursor.enqueue(seq.0, message_bytes(message));
+                enqueued.map_err(|error| (*queue, error))?;
+                let key = schema::message_key(*queue, seq.0);
+                match message.record_parts() {
+                    (record, []) => self.batch.put(key, record),
+                    (head, body) => {
+                        // RocksDB takes a value in one piece only.
+                        let record = &mut self.queues.record;
+                        record.clear();
+                        record.extend_from_slice(head);
+                        record.extend_from_slice(body);
+                        self.batch.put(key, record);
+                    }
+                }
+            }
+            Op::Settle { queue, seq } => {
+                if let Some(state) = self.queues.states.get_mut(queue)
+                    && let Some(bytes) = state.cursor.settle(seq.0)
+                {
+                    state.bury(1, bytes);
+                    mark_touched(state, &mut self.touched, *queue);
+                }
+            }
+            Op::Purge { queue, up_to, except } => {
+                if let Some(state) = self.queues.states.get_mut(queue) {
+                    let settled = state.cursor.purge(up_to.0, except.iter().map(|seq| seq.0));
+                    state.bury(settled.messages, settled.bytes);
+                    mark_touched(state, &mut self.touched, *queue);
+                }
+            }
+            Op::DropQueue { queue } => self.drop_queue(*queue),
+            Op::PutMeta { key, value } => self.batch.put(schema::meta_key(key), value),
+            Op::DelMeta { key } => self.batch.delete(schema::meta_key(key)),
+        }
+        Ok(())
+    }
+
+    fn drop_queue(&mut self, queue: QueueKey) {
+        let Some(state) = self.queues.states.remove(&queue) else { return };
+        if !state.recorded {
+            return;
+        }
+        self.batch.delete(schema::cursor_key(queue));
+        let tail = state.cursor.tail();
+        delete(&mut self.batch, queue, state.trimmed..tail);
+        let bytes = state.dead.bytes + state.cursor.ready_bytes();
+        self.queues.trimmed_bytes += bytes;
+        if state.trimmed_bytes + bytes >= TRIMMED_BYTES_MAX {
+            self.reclaims.push(Reclaim::Files { queue, below: tail });
+        }
+    }
+
+    /// Deletes what is dead in the queues that were touched and puts their cursors.
+    fn finish_queues(&mut self) {
+        let queues = &mut *self.queues;
+        for queue in &self.touched {
+            // A queue may have been dropped since it was touched.
+            let Some(state) = queues.states.get_mut(queue) else { continue };
+            state.touched = false;
+            let rationed = !state.is_due() && state.has_emptied();
+            if rationed && queues.rations_bytes < EMPTIED_RATION_BYTES {
+                queues.emptied.insert(*queue);
+            } else if rationed || state.is_due() {
+                queues.rations_bytes = queues.rations_bytes.saturating_sub(EMPTIED_RATION_BYTES);
+                queues.trimmed_bytes += state.trim(*queue, &mut self.batch);
+            }
+            for span in state.cursor.spill(SPANS_MAX) {
+                delete(&mut self.batch, *queue, span);
+            }
+            if state.trimmed_bytes >= TRIMMED_BYTES_MAX {
+                state.trimmed_bytes = 0;
+                self.reclaims.push(Reclaim::Files { queue: *queue, below: state.trimmed });
+            }
+            state.cursor.encode(&mut queues.record);
+            self.batch.put(schema::cursor_key(*queue), &queues.record);
+            state.recorded = true;
+        }
+        // One huge body must not keep its memory for good.
+        if queues.record.capacity() > RECORD_BYTES_KEPT {
+            queues.record = Vec::new();
+        }
+    }
+}
+
+/// The scratch buffer's size that is kept from group to group.
+const RECORD_BYTES_KEPT: usize = 1 << 20;
+
+fn touch<'a>(
+    states: &'a mut FxHashMap<QueueKey, QueueState>,
+    touched: &mut Vec<QueueKey>,
+    queue: QueueKey,
+) -> &'a mut QueueState {
+    let state = states.entry(queue).or_default();
+    mark_touched(state, touched, queue);
+    state
+}
+
+fn mark_touched(state: &mut QueueState, touched: &mut Vec<QueueKey>, queue: QueueKey) {
+    if !state.touched {
+        state.touched = true;
+        touched.push(queue);
+    }
+}

@@ -1,0 +1,385 @@
+//! Group commit: one thread writes what has gathered, syncs once, and moves the watermark.
+//!
+//! There is no delay for batches that someone awaits: while one sync runs, the next group gathers.
+//! Batches that nobody awaits wait for such a group, until [`GROUP_BYTES_MAX`] or
+//! [`GROUP_OPS_MAX`] have gathered, or for [`Options::gather_ms_max`]: most messages that are
+//! settled within that time are never written. An idle store has no timer.
+//!
+//! Every write is synced. Otherwise a power failure could lose the end of one log file and keep the
+//! beginning of the next, and RocksDB, which does not notice a cut at a record's boundary, would
+//! recover the state with a hole. That was seen; so nothing is written behind what is not synced.
+//!
+//! After one failed write or sync nothing is ever written again: the thread ends, and says why.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rocksdb::{DB, WriteBatch, WriteOptions};
+
+use super::apply::{Pending, Queues, Reclaim};
+use super::mark::Mark;
+use super::tuning::{Options, store_error};
+use crate::store::waiters::Waiters;
+use crate::store::{Batch, DurableWaker, Lsn, StoreError};
+
+/// Bytes of batches taken for one write.
+const GROUP_BYTES_MAX: u64 = 1 << 20;
+/// Operations taken for one write.
+const GROUP_OPS_MAX: usize = 4_096;
+/// How long the mark may go without a sync of its own, and an idle store without tidying up.
+const TIDY_AFTER: Duration = Duration::from_secs(1);
+
+/// What the committer, its callers and the readers share.
+pub(super) struct Shared {
+    pub(super) db: DB,
+    /// RocksDB's directory.
+    pub(super) dir: PathBuf,
+    pub(super) queues: Mutex<Queues>,
+    pub(super) durable: AtomicU64,
+    pub(super) backlog_bytes: AtomicU64,
+    pub(super) counters: Counters,
+    intake: Mutex<Intake>,
+    work: Condvar,
+}
+
+/// Counters as they are kept.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) batches: AtomicU64,
+    pub(super) ops: AtomicU64,
+    pub(super) writes: AtomicU64,
+    pub(super) syncs: AtomicU64,
+    pub(super) bytes_written: AtomicU64,
+    pub(super) annihilated: AtomicU64,
+}
+
+/// What waits to be written, and who waits for it.
+struct Intake {
+    waiting: VecDeque<Pending>,
+    waiting_bytes: u64,
+    waiting_ops: usize,
+    /// The group being written: readers must still find it.
+    in_flight: Arc<Vec<Pending>>,
+    last: Lsn,
+    /// The highest place that someone awaits.
+    wanted: Lsn,
+    committer: Committing,
+    closing: bool,
+    failure: Option<StoreError>,
+    waiters: Waiters,
+}
+
+/// What the committer does, and so what is worth waking it for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Committing {
+    Busy,
+    /// Sleeps until someone waits, enough has gathered, or a deadline.
+    Gathering,
+    /// Sleeps until there is anything.
+    Idle,
+}
+
+impl Shared {
+    pub(super) fn new(db: DB, dir: PathBuf, queues: Queues, applied: Lsn) -> Self {
+        let intake = Intake {
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            waiting_ops: 0,
+            in_flight: Arc::default(),
+            last: applied,
+            wanted: Lsn::ZERO,
+            committer: Committing::Busy,
+            closing: false,
+            failure: None,
+            waiters: Waiters::default(),
+        };
+        Self {
+            db,
+            dir,
+            queues: Mutex::new(queues),
+            durable: AtomicU64::new(applied.0),
+            backlog_bytes: AtomicU64::new(0),
+            counters: Counters::default(),
+            intake: Mutex::new(intake),
+            work: Condvar::new(),
+        }
+    }
+
+    /// See [`Store::submit`](crate::store::Store::submit).
+    pub(super) fn submit(&self, batch: Batch) -> Lsn {
+        let cost_bytes = batch.cost_bytes();
+        let mut intake = self.intake();
+        if batch.is_empty() || intake.closing || intake.failure.is_some() {
+            return intake.last;
+        }
+        let lsn = Lsn(intake.last.0 + 1);
+        intake.last = lsn;
+        if batch.awaited {
+            intake.wanted = lsn;
+        }
+        intake.waiting_bytes += cost_bytes;
+        intake.waiting_ops += batch.ops.len();
+        self.backlog_bytes.fetch_add(cost_bytes, Ordering::Relaxed);
+        let urgent = batch.awaited || intake.is_full();
+        intake.waiting.push_back(Pending { lsn, cost_bytes, batch });
+        self.wake_committer(intake, urgent);
+        lsn
+    }
+
+    /// See [`Store::notify`](crate::store::Store::notify).
+    pub(super) fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
+        let mut intake = self.intake();
+        if intake.failure.is_some() || lsn <= self.durable() {
+            drop(intake);
+            waker.wake();
+            return;
+        }
+        intake.wanted = intake.wanted.max(lsn);
+        intake.waiters.push(lsn, waker);
+        self.wake_committer(intake, true);
+    }
+
+    pub(super) fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    pub(super) fn failure(&self) -> Option<StoreError> {
+        self.intake().failure.clone()
+    }
+
+    /// Lets the committer write what is left and end.
+    pub(super) fn begin_closing(&self) {
+        let mut intake = self.intake();
+        intake.closing = true;
+        self.wake_committer(intake, true);
+    }
+
+    /// Shows `visit` every batch that may not have been written yet, in order.
+    pub(super) fn each_unwritten(&self, mut visit: impl FnMut(&Batch)) {
+        let intake = self.intake();
+        let in_flight = intake.in_flight.iter();
+        in_flight.chain(&intake.waiting).for_each(|pending| visit(&pending.batch));
+    }
+
+    pub(super) fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn path(&self) -> String {
+        self.dir.display().to_string()
+    }
+
+    fn intake(&self) -> MutexGuard<'_, Intake> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_committer(&self, mut intake: MutexGuard<'_, Intake>, urgent: bool) {
+        let asleep = match intake.committer {
+            Committing::Busy => false,
+            Committing::Gathering => urgent,
+            Committing::Idle => true,
+        };
+        if asleep {
+            // Once is enough: those who come before it has woken need not call again.
+            intake.committer = Committing::Busy;
+            drop(intake);
+            self.work.notify_one();
+        }
+    }
+}
+
+impl Intake {
+    fn is_full(&self) -> bool {
+        self.waiting_bytes >= GROUP_BYTES_MAX || self.waiting_ops >= GROUP_OPS_MAX
+    }
+
+    fn take_group(&mut self) -> Arc<Vec<Pending>> {
+        let mut group = Vec::with_capacity(self.waiting.len().min(GROUP_OPS_MAX));
+        let (mut bytes, mut ops) = (0, 0);
+        while let Some(next) = self.waiting.front() {
+            bytes += next.cost_bytes;
+            ops += next.batch.ops.len();
+            if !group.is_empty() && (bytes > GROUP_BYTES_MAX || ops > GROUP_OPS_MAX) {
+                break;
+            }
+            self.waiting_bytes -= next.cost_bytes;
+            self.waiting_ops -= next.batch.ops.len();
+            group.extend(self.waiting.pop_front());
+        }
+        self.in_flight = Arc::new(group);
+        Arc::clone(&self.in_flight)
+    }
+}
+
+/// What to do next.
+enum Work {
+    Write(Arc<Vec<Pending>>),
+    Tidy { idle: bool },
+    Stop,
+}
+
+/// The thread that writes.
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    mark: Mark,
+    reclaimer: Sender<Reclaim>,
+    gather: Duration,
+    /// When what waits must be written.
+    write_by: Option<Instant>,
+    /// When to sync the mark and tidy up.
+    tidy_by: Option<Instant>,
+    /// Ended in order, with or without a failure.
+    ended: bool,
+}
+
+impl Committer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        mark: Mark,
+        reclaimer: Sender<Reclaim>,
+        options: Options,
+    ) -> Self {
+        let gather = Duration::from_millis(options.gather_ms_max);
+        let (write_by, tidy_by) = (None, None);
+        Self { shared, mark, reclaimer, gather, write_by, tidy_by, ended: false }
+    }
+
+    /// Writes until the store closes or fails.
+    pub(super) fn run(mut self) {
+        let end = loop {
+            let done = match self.next() {
+                Work::Write(group) => self.write(&group),
+                Work::Tidy { idle } => self.tidy(idle),
+                Work::Stop => break self.mark.sync(),
+            };
+            if done.is_err() {
+                break done;
+            }
+        };
+        self.ended = true;
+        if let Err(error) = end {
+            self.fail(error);
+        }
+    }
+
+    /// Waits for something to do.
+    fn next(&mut self) -> Work {
+        let shared = Arc::clone(&self.shared);
+        let durable = shared.durable();
+        let mut intake = shared.intake();
+        loop {
+            let now = now();
+            let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+            let waiting = !intake.waiting.is_empty();
+            let urgent = intake.closing || intake.wanted > durable || intake.is_full();
+            if due(self.tidy_by) {
+                return Work::Tidy { idle: !waiting };
+            }
+            if waiting && (urgent || due(self.write_by)) {
+                self.write_by = None;
+                return Work::Write(intake.take_group());
+            }
+            if intake.closing {
+                return Work::Stop;
+            }
+            if waiting {
+                self.write_by.get_or_insert(now + self.gather);
+            }
+            intake.committer = if waiting { Committing::Gathering } else { Committing::Idle };
+            let deadline = [self.write_by, self.tidy_by].into_iter().flatten().min();
+            intake = match deadline {
+                Some(deadline) => {
+                    let timeout = deadline.saturating_duration_since(now);
+                    let woken = shared.work.wait_timeout(intake, timeout);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => shared.work.wait(intake).unwrap_or_else(PoisonError::into_inner),
+            };
+            intake.committer = Committing::Busy;
+        }
+    }
+
+    fn write(&mut self, group: &[Pending]) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let Some(last) = group.last().map(|pending| pending.lsn) else { return Ok(()) };
+        let encoded = shared.queues().encode(group, &shared.path())?;
+        let bytes = encoded.batch.size_in_bytes() as u64;
+        self.write_synced(encoded.batch)?;
+        self.mark.write(last)?;
+        let counters = &shared.counters;
+        counters.batches.fetch_add(group.len() as u64, Ordering::Relaxed);
+        counters.ops.fetch_add(encoded.ops, Ordering::Relaxed);
+        counters.writes.fetch_add(1, Ordering::Relaxed);
+        counters.syncs.fetch_add(1, Ordering::Relaxed);
+        counters.bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        counters.annihilated.fetch_add(encoded.annihilated, Ordering::Relaxed);
+        self.publish(last, group.iter().map(|pending| pending.cost_bytes).sum());
+        for reclaim in encoded.reclaims {
+            // Without a reclaimer files stay; nothing else depends on it.
+            let _ = self.reclaimer.send(reclaim);
+        }
+        Ok(())
+    }
+
+    fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        let written = self.shared.db.write_opt(batch, &options);
+        written.map_err(|error| store_error(&self.shared.path(), &error))
+    }
+
+    /// Moves the watermark to what has just been synced and wakes whoever waited for it.
+    fn publish(&mut self, durable: Lsn, bytes: u64) {
+        let shared = &self.shared;
+        shared.durable.store(durable.0, Ordering::Release);
+        shared.backlog_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.tidy_by.get_or_insert_with(|| now() + TIDY_AFTER);
+        let mut reached = Vec::new();
+        let mut intake = shared.intake();
+        intake.in_flight = Arc::default();
+        intake.waiters.take_reached(durable, &mut reached);
+        drop(intake);
+        reached.iter().for_each(|waker| waker.wake());
+    }
+
+    fn tidy(&mut self, idle: bool) -> Result<(), StoreError> {
+        self.tidy_by = None;
+        self.mark.sync()?;
+        if !idle {
+            return Ok(());
+        }
+        let Some(batch) = self.shared.queues().encode_put_off() else { return Ok(()) };
+        self.write_synced(batch)
+    }
+
+    fn fail(&self, error: StoreError) {
+        let mut reached = Vec::new();
+        let mut intake = self.shared.intake();
+        intake.failure = Some(error);
+        intake.waiters.take_all(&mut reached);
+        let unwritten = std::mem::take(&mut intake.waiting);
+        let in_flight = std::mem::take(&mut intake.in_flight);
+        drop(intake);
+        reached.iter().for_each(|waker| waker.wake());
+        drop((unwritten, in_flight));
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        if !self.ended {
+            // A defect of ours: nobody must wait for a thread that is gone.
+            let reason = "the committer's thread panicked".to_owned();
+            self.fail(StoreError::Io { path: self.shared.path(), reason });
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the committer's deadlines never leave this thread")]
+fn now() -> Instant {
+    Instant::now()
+}

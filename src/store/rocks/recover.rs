@@ -1,0 +1,252 @@
+//! Opening a directory: what must be there, what is refused, and how the state is found again.
+//!
+//! | entry | what it is |
+//! | --- | --- |
+//! | `VERSION` | the layout's version, one line; locked while the store is open |
+//! | `mark` | how far the watermark had come, see `mark` |
+//! | `db/` | RocksDB's files |
+//!
+//! They are made in this order, so a start that was interrupted goes on. A directory that is refused
+//! is not changed: the log is read without writing first, and only a database that holds everything
+//! the mark speaks of is opened for real.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::{self, Read as _};
+use std::ops::ControlFlow;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rocksdb::DB;
+
+use super::apply::{QueueState, Queues};
+use super::commit::Shared;
+use super::mark::{Mark, damaged, io_error};
+use super::read::{each_message, each_record};
+use super::schema::{self, APPLIED_KEY, LAYOUT_VERSION};
+use super::tuning::{Options, store_error};
+use crate::store::cursor::{Cursor, CursorError};
+use crate::store::image::{message_bytes, queue_damaged};
+use crate::store::{Lsn, QueueKey, QueueSeq, Recovery, StoreError};
+
+const VERSION_PREFIX: &str = "leveret store ";
+
+/// An opened directory.
+pub(super) struct Opened {
+    pub(super) db: DB,
+    pub(super) dir: PathBuf,
+    pub(super) mark: Mark,
+    pub(super) applied: Lsn,
+    pub(super) queues: Queues,
+    /// Holds the lock.
+    pub(super) version: File,
+}
+
+/// Opens a directory, making it when it does not exist.
+pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| io_error(dir, &error))?;
+    let db_dir = dir.join("db");
+    let version = open_version(dir, &db_dir)?;
+    let mark_path = dir.join("mark");
+    let (mark, marked) = match Mark::open(&mark_path)? {
+        Some(found) => found,
+        None if db_dir.join("CURRENT").exists() => {
+            return Err(damaged(&mark_path, "missing although there is a database"));
+        }
+        None => {
+            let mark = Mark::create(&mark_path)?;
+            sync_dir(dir)?;
+            (mark, Lsn::ZERO)
+        }
+    };
+    let path = db_dir.display().to_string();
+    let mut db_options = options.to_rocksdb();
+    if db_dir.join("CURRENT").exists() {
+        let db = DB::open_for_read_only(&db_options, &db_dir, false)
+            .map_err(|error| store_error(&path, &error))?;
+        check_applied(&db, &db_dir, marked)?;
+    } else if marked > Lsn::ZERO {
+        return Err(damaged(&db_dir.join("CURRENT"), "missing although there was a database"));
+    }
+    db_options.create_if_missing(true);
+    let db = DB::open(&db_options, &db_dir).map_err(|error| store_error(&path, &error))?;
+    let applied = check_applied(&db, &db_dir, marked)?;
+    let queues = read_cursors(&db, &path)?;
+    // What was found beyond the mark has just been put into a table file: it is on disk for good.
+    mark.write(applied)?;
+    Ok(Opened { db, dir: db_dir, mark, applied, queues, version })
+}
+
+/// Reads or makes the version file and locks it.
+fn open_version(dir: &Path, db_dir: &Path) -> Result<File, StoreError> {
+    let path = dir.join("VERSION");
+    let mismatch = |found: String| StoreError::Version {
+        path: path.display().to_string(),
+        found,
+        expected: LAYOUT_VERSION,
+    };
+    let ours = format!("{VERSION_PREFIX}{LAYOUT_VERSION}\n");
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error(&path, &error));
+        }
+        Err(_) if db_dir.exists() => return Err(mismatch("none".to_owned())),
+        Err(_) => {
+            let draft = path.with_extension("new");
+            std::fs::write(&draft, &ours)
+                .and_then(|()| std::fs::rename(&draft, &path))
+                .and_then(|()| File::open(&path))
+                .map_err(|error| io_error(&path, &error))?
+        }
+    };
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(StoreError::Locked { path: dir.display().to_string() });
+        }
+        Err(TryLockError::Error(error)) => return Err(io_error(&path, &error)),
+    }
+    let mut found = String::new();
+    (&mut file).take(64).read_to_string(&mut found).map_err(|error| io_error(&path, &error))?;
+    if found != ours {
+        let version = found.strip_prefix(VERSION_PREFIX).unwrap_or(&found).trim();
+        return Err(mismatch(version.to_owned()));
+    }
+    Ok(file)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io_error(dir, &error))
+}
+
+/// The number of the last batch in the database, which must have all that the mark speaks of.
+fn check_applied(db: &DB, db_dir: &Path, marked: Lsn) -> Result<Lsn, StoreError> {
+    let path = db_dir.display().to_string();
+    let applied = match db.get(APPLIED_KEY).map_err(|error| store_error(&path, &error))? {
+        None => Lsn::ZERO,
+        Some(bytes) => {
+            let bytes = bytes.try_into();
+            let bytes = bytes.map_err(|_| damaged(db_dir, "its last number is not a number"))?;
+            Lsn(u64::from_be_bytes(bytes))
+        }
+    };
+    if applied < marked {
+        let (applied, marked) = (applied.0, marked.0);
+        let reason = format!("ends at batch {applied}, but batch {marked} was on disk already");
+        return Err(damaged(&newest_log(db_dir), &reason));
+    }
+    Ok(applied)
+}
+
+/// The log file that was written last: the one to look at when the end is missing.
+fn newest_log(db_dir: &Path) -> PathBuf {
+    let entries = std::fs::read_dir(db_dir).into_iter().flatten().flatten();
+    let logs = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "log"));
+    logs.max().unwrap_or_else(|| db_dir.to_owned())
+}
+
+fn read_cursors(db: &DB, path: &str) -> Result<Queues, StoreError> {
+    let mut queues = Queues::default();
+    each_record(db, path, schema::CURSORS, |key, value| {
+        let queue = schema::queue_of_cursor(key).ok_or_else(|| {
+            let reason = format!("a cursor under the key {key:02x?}");
+            StoreError::Damaged { path: path.to_owned(), reason }
+        })?;
+        let cursor = Cursor::decode(value).map_err(|error| queue_damaged(path, queue, &error))?;
+        queues.states.insert(queue, QueueState::recovered(cursor));
+        Ok(())
+    })?;
+    Ok(queues)
+}
+
+/// See [`Store::recover`](crate::store::Store::recover). Every cursor is exact afterwards, and was
+/// found to count what is there.
+pub(super) fn replay(shared: &Shared, visitor: &mut dyn Recovery) -> Result<(), StoreError> {
+    let path = shared.path();
+    each_record(&shared.db, &path, schema::METAS, |key, value| {
+        visitor.meta(key.get(1..).unwrap_or_default(), value);
+        Ok(())
+    })?;
+    let mut queues = shared.queues();
+    let mut keys: Vec<QueueKey> = queues.states.keys().copied().collect();
+    keys.sort_unstable();
+    for queue in keys {
+        let Some(state) = queues.states.get_mut(&queue) else { continue };
+        let damaged = |error: CursorError| queue_damaged(&path, queue, &error);
+        let mut rebuild = state.cursor.rebuild();
+        each_message(&shared.db, &path, queue, &state.cursor.listed(), 0, |seq, message| {
+            rebuild.found(seq.0, message_bytes(&message)).map_err(damaged)?;
+            visitor.message(queue, seq, message);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        state.cursor = rebuild.finish().map_err(damaged)?;
+        visitor.tail(queue, QueueSeq(state.cursor.tail()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
+
+    use super::*;
+    use crate::broker::message::{Envelope, Message};
+    use crate::store::rocks::RocksStore;
+    use crate::store::{Batch, Op, Store};
+
+    #[derive(Default)]
+    struct Count(u64);
+
+    impl Recovery for Count {
+        fn meta(&mut self, _: &[u8], _: &[u8]) {}
+        fn message(&mut self, _: QueueKey, _: QueueSeq, _: Message) {
+            self.0 += 1;
+        }
+        fn tail(&mut self, _: QueueKey, _: QueueSeq) {}
+    }
+
+    fn enqueue(queue: QueueKey, seq: u64) -> Op {
+        let envelope = Envelope {
+            exchange: b"",
+            routing_key: b"",
+            properties: b"",
+            persistent: true,
+            published_ms: 0,
+        };
+        Op::Enqueue { queue, seq: QueueSeq(seq), message: Message::new(&envelope, b"body") }
+    }
+
+    fn submit(store: &RocksStore, ops: impl Iterator<Item = Op>) {
+        store.submit(Batch { ops: ops.collect(), awaited: false });
+    }
+
+    #[test]
+    fn settled_messages_are_not_walked_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+        // Just too few to be deleted: 12 queues with 9,000 dead messages each lie on disk.
+        for queue in (0..12).map(|queue| QueueKey { shard: 0, queue }) {
+            submit(&store, (0..9_005).map(|seq| enqueue(queue, seq)));
+            let settle = |seq| Op::Settle { queue, seq: QueueSeq(seq) };
+            // Half of the queues keep their first message, and so a long settled span behind it.
+            submit(&store, (queue.queue % 2..9_000).map(settle));
+        }
+        store.close().unwrap();
+        drop(store);
+        let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+        set_perf_stats(PerfStatsLevel::EnableCount);
+        let mut perf = PerfContext::default();
+        perf.reset();
+        let mut count = Count::default();
+        store.recover(&mut count).unwrap();
+        let steps = perf.metric(PerfMetric::InternalKeySkippedCount);
+        assert_eq!(count.0, 12 * 5 + 6);
+        assert!((count.0..1_000).contains(&steps), "{steps} steps for {} messages", count.0);
+    }
+}

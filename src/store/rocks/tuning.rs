@@ -1,0 +1,86 @@
+//! How RocksDB is set up, and what the settings cost and bring.
+
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options as DbOptions,
+};
+
+use crate::store::StoreError;
+
+/// What may be chosen. The defaults keep an idle broker small.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bytes gathered in memory before they become a table file. Messages settled before that are
+    /// never written again.
+    pub write_buffer_bytes: usize,
+    /// Such buffers in memory at once, the one being filled included.
+    pub write_buffers_max: u8,
+    /// Blocks of table files kept in memory.
+    pub block_cache_bytes: usize,
+    /// Log files kept for reuse. A reused file's blocks are allocated already, so a sync need not
+    /// write the file's metadata.
+    pub recycled_logs: u8,
+    /// How long a batch that nobody awaits may wait for company before it is written and synced.
+    pub gather_ms_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            write_buffer_bytes: 32 << 20,
+            write_buffers_max: 3,
+            block_cache_bytes: 8 << 20,
+            recycled_logs: 4,
+            gather_ms_max: 200,
+        }
+    }
+}
+
+impl Options {
+    /// RocksDB's own options.
+    pub(super) fn to_rocksdb(self) -> DbOptions {
+        let mut options = DbOptions::default();
+        options.set_write_buffer_size(self.write_buffer_bytes);
+        options.set_max_write_buffer_number(self.write_buffers_max.into());
+        options.set_max_total_wal_size(4 * self.write_buffer_bytes as u64);
+        options.set_recycle_log_file_num(self.recycled_logs.into());
+        options.set_wal_recovery_mode(if self.recycled_logs > 0 {
+            DBRecoveryMode::PointInTime
+        } else {
+            DBRecoveryMode::TolerateCorruptedTailRecords
+        });
+        options.set_track_and_verify_wals_in_manifest(true);
+        options.set_max_background_jobs(2);
+        options.set_bytes_per_sync(1 << 20);
+        options.set_avoid_unnecessary_blocking_io(true);
+        // One thread writes: the cheaper insertion will do.
+        options.set_allow_concurrent_memtable_write(false);
+        options.set_enable_write_thread_adaptive_yield(false);
+        options.set_compression_type(DBCompressionType::Lz4);
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_size(16 << 10);
+        blocks.set_block_cache(&Cache::new_lru_cache(self.block_cache_bytes));
+        options.set_block_based_table_factory(&blocks);
+        // No thread wakes an idle broker to write statistics.
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+        options.set_log_level(LogLevel::Warn);
+        options.set_keep_log_file_num(4);
+        options.set_max_log_file_size(1 << 20);
+        options
+    }
+}
+
+/// RocksDB's error as ours.
+pub(super) fn store_error(path: &str, error: &rocksdb::Error) -> StoreError {
+    let path = path.to_owned();
+    let reason = error.to_string();
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => StoreError::Damaged { path, reason },
+        rocksdb::ErrorKind::IOError
+            if reason.contains("While lock file") || reason.contains("lock hold by") =>
+        {
+            StoreError::Locked { path }
+        }
+        _ => StoreError::Io { path, reason },
+    }
+}
