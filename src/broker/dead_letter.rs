@@ -1,0 +1,180 @@
+//! Dead-lettering: a message leaves its queue for the dead-letter exchange, with its history.
+//!
+//! The arrival in the target queues and the departure from the queue of origin are one batch of the
+//! store, submitted while every target is locked: a crash shows either both or neither. Headers
+//! follow RabbitMQ 4 (`x-death`, `x-first-death-*`, `x-last-death-*`).
+
+use std::sync::Arc;
+
+use super::message::{Envelope, Message};
+use super::queue::{DeadLetter, DeathReason, Effects, Queue};
+use super::vhost::Vhost;
+use super::{Broker, Now};
+use crate::protocol::properties::Properties;
+use crate::protocol::table::{RawTable, Table, Value};
+use crate::store::{Batch, Op};
+
+impl Broker {
+    /// Moves everything in `effects.dead_letters` on. Targets may add further effects.
+    pub(super) fn dead_letter(&self, effects: &mut Effects, now: Now) {
+        for dead in std::mem::take(&mut effects.dead_letters) {
+            self.dead_letter_one(&dead, effects, now);
+        }
+    }
+
+    fn dead_letter_one(&self, dead: &DeadLetter, effects: &mut Effects, now: Now) {
+        let origin = &dead.queue;
+        let mut targets = Vec::new();
+        let mut message = None;
+        if let Some(vhost) = self.vhost(&origin.spec().vhost) {
+            message = self.route_dead_letter(&vhost, dead, now, &mut targets);
+        }
+        let mut batch = Batch::default();
+        targets.sort_by_key(|queue| queue.key());
+        {
+            let mut changes: Vec<_> = targets.iter().map(Queue::begin).collect();
+            if let Some(message) = message {
+                for change in changes.iter_mut().filter(|change| !change.is_full_for(&message)) {
+                    change.enqueue(message.clone(), now, &mut batch.ops);
+                }
+            }
+            if dead.entry.stored {
+                batch.ops.push(Op::Settle { queue: origin.key(), seq: dead.entry.seq });
+            }
+            for change in &mut changes {
+                change.dispatch(now, &mut batch.ops, effects);
+            }
+            self.submit(batch);
+        }
+        let bytes = dead.entry.message.body_len() as u64;
+        origin.finish_transit(1, bytes, u64::from(dead.entry.stored));
+    }
+
+    /// Finds the targets and builds the message for them; `None` when the exchange is missing.
+    fn route_dead_letter(
+        &self,
+        vhost: &Arc<Vhost>,
+        dead: &DeadLetter,
+        now: Now,
+        targets: &mut Vec<Arc<Queue>>,
+    ) -> Option<Message> {
+        let args = &dead.queue.spec().args;
+        let exchange_name = args.dead_letter_exchange.as_deref()?;
+        let exchange = vhost.exchange(exchange_name.as_bytes())?;
+        let old = &dead.entry.message;
+        let properties = Properties::parse(old.properties()).ok()?;
+        let headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
+        let own_keys = routing_keys(old.routing_key(), &headers);
+        let keys = match &args.dead_letter_routing_key {
+            Some(key) => vec![key.clone()],
+            None => own_keys.clone(),
+        };
+        let headers = with_death(headers, dead, &own_keys, properties.expiration, now);
+        let mut encoded_headers = Vec::new();
+        headers.encode_body(&mut encoded_headers);
+        // The history grows by a bounded entry per queue; a table that outgrew the codec's limits
+        // cannot be delivered, so the message is dropped as an unroutable one would be.
+        let raw = RawTable::parse(&encoded_headers).ok()?;
+        let key_refs: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        vhost.route(&exchange, &key_refs, Some(raw), targets);
+        targets.retain(|target| !is_cycle(&headers, target.name(), dead.reason));
+        let mut encoded = Vec::new();
+        Properties { headers: Some(raw), expiration: None, ..properties }.encode(&mut encoded);
+        let envelope = Envelope {
+            exchange: exchange_name.as_bytes(),
+            routing_key: keys.first().map_or(&[], Vec::as_slice),
+            properties: &encoded,
+            persistent: old.is_persistent(),
+            published_ms: now.unix_ms,
+        };
+        Some(Message::new(&envelope, old.body()))
+    }
+}
+
+/// The key a message was published with, then those of its CC header.
+fn routing_keys(key: &[u8], headers: &Table) -> Vec<Vec<u8>> {
+    let mut keys = vec![key.to_vec()];
+    if let Some(Value::Array(copies)) = headers.get("CC") {
+        keys.extend(copies.iter().filter_map(|copy| copy.as_long_str().map(<[u8]>::to_vec)));
+    }
+    keys
+}
+
+fn text(value: &str) -> Value {
+    Value::LongStr(value.as_bytes().to_vec())
+}
+
+/// The headers with this death in front of `x-death`, or counted in the entry that it repeats.
+fn with_death(
+    mut headers: Table,
+    dead: &DeadLetter,
+    keys: &[Vec<u8>],
+    expiration: Option<&[u8]>,
+    now: Now,
+) -> Table {
+    let queue: &str = dead.queue.name();
+    let reason = dead.reason.as_str();
+    let exchange = dead.entry.message.exchange().to_vec();
+    let mut deaths = match headers.remove("x-death") {
+        // A history that did not come from us (no first death beside it) is not continued.
+        Some(Value::Array(deaths)) if headers.get("x-first-death-queue").is_some() => deaths,
+        _ => Vec::new(),
+    };
+    let repeated = deaths.iter().position(|death| is_death_of(death, queue, reason));
+    let death = match repeated.map(|at| deaths.remove(at)) {
+        Some(Value::Table(mut death)) => {
+            let count = death.get("count").and_then(Value::as_integer).unwrap_or(0);
+            death.insert("count", Value::I64(count.saturating_add(1)));
+            death
+        }
+        _ => {
+            let mut death = Table::default();
+            death.insert("count", Value::I64(1));
+            death.insert("reason", text(reason));
+            death.insert("queue", text(queue));
+            death.insert("time", Value::Timestamp(now.unix_ms / 1000));
+            death.insert("exchange", Value::LongStr(exchange.clone()));
+            let keys = keys.iter().map(|key| Value::LongStr(key.clone())).collect();
+            death.insert("routing-keys", Value::Array(keys));
+            if let Some(expiration) = expiration {
+                death.insert("original-expiration", Value::LongStr(expiration.to_vec()));
+            }
+            death
+        }
+    };
+    deaths.insert(0, Value::Table(death));
+    headers.insert("x-death", Value::Array(deaths));
+    if headers.get("x-first-death-queue").is_none() {
+        headers.insert("x-first-death-exchange", Value::LongStr(exchange.clone()));
+        headers.insert("x-first-death-queue", text(queue));
+        headers.insert("x-first-death-reason", text(reason));
+    }
+    headers.insert("x-last-death-exchange", Value::LongStr(exchange));
+    headers.insert("x-last-death-queue", text(queue));
+    headers.insert("x-last-death-reason", text(reason));
+    headers
+}
+
+fn is_death_of(death: &Value, queue: &str, reason: &str) -> bool {
+    field_of(death, "queue") == Some(queue) && field_of(death, "reason") == Some(reason)
+}
+
+fn field_of<'d>(death: &'d Value, name: &str) -> Option<&'d str> {
+    match death {
+        Value::Table(death) => death.get(name).and_then(Value::as_str),
+        _ => None,
+    }
+}
+
+/// Whether the message has been in `target` before without a client having rejected it since: it
+/// would go round for ever.
+fn is_cycle(headers: &Table, target: &str, reason: DeathReason) -> bool {
+    if reason == DeathReason::Rejected {
+        return false;
+    }
+    let Some(Value::Array(deaths)) = headers.get("x-death") else { return false };
+    let Some(at) = deaths.iter().position(|death| field_of(death, "queue") == Some(target)) else {
+        return false;
+    };
+    deaths.iter().take(at + 1).all(|death| field_of(death, "reason") != Some("rejected"))
+}

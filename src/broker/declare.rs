@@ -1,0 +1,664 @@
+//! The control plane: declaring, deleting and binding exchanges and queues.
+//!
+//! Every change is made under the vhost's topology lock, in one step for everyone who looks, and
+//! what is durable goes to the store as one batch. The returned [`Lsn`] says when an answer may be
+//! sent. Checks come in RabbitMQ's order, because it decides which refusal a client sees.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::definitions::{
+    BindingKey, DefinitionKey, DestinationName, exchange_record, number_value, queue_record,
+};
+use super::exchange::{BindError, Destination, Kind};
+use super::outbox::{ConnectionId, Item};
+use super::queue::args::{ArgumentError, inequivalent};
+use super::queue::{
+    DeleteCondition, DeleteRefusal, Effects, Queue, QueueArgs, QueueKind, QueueSpec,
+};
+use super::vhost::{Binding, Exchange, ExchangeSpec, TopologyChange, Vhost, encode_arguments};
+use super::{Broker, Now};
+use crate::broker::views::NodeCounters;
+use crate::protocol::refusal::{self, Refusal};
+use crate::protocol::table::{Table, Value};
+use crate::store::{Batch, Lsn, Op, QueueKey};
+
+/// exchange.declare, not passive.
+#[derive(Debug)]
+pub struct ExchangeDeclaration<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The type's name.
+    pub kind: &'a str,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last binding as a source.
+    pub auto_delete: bool,
+    /// Cannot be published to by clients.
+    pub internal: bool,
+    /// The arguments.
+    pub arguments: Table,
+}
+
+/// queue.declare, not passive.
+#[derive(Debug)]
+pub struct QueueDeclaration<'a> {
+    /// The name; empty lets the broker choose one.
+    pub name: &'a str,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Belongs to this connection.
+    pub exclusive: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// The arguments.
+    pub arguments: Table,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Its name.
+    pub connection_name: Arc<str>,
+}
+
+/// One end of a binding, as a request names it.
+#[derive(Debug, Clone, Copy)]
+pub enum DestinationRef<'a> {
+    /// A queue.
+    Queue(&'a str),
+    /// An exchange.
+    Exchange(&'a str),
+}
+
+/// queue.bind, exchange.bind and their opposites.
+#[derive(Debug)]
+pub struct BindingRequest<'a> {
+    /// The exchange it starts from.
+    pub source: &'a str,
+    /// Where it leads.
+    pub destination: DestinationRef<'a>,
+    /// The binding key.
+    pub routing_key: &'a str,
+    /// The arguments.
+    pub arguments: Table,
+}
+
+const RESERVED: &str = "amq.";
+
+impl Broker {
+    // ---- exchanges ---------------------------------------------------------------------------
+
+    /// Declares an exchange, or checks that it is already what is asked for.
+    ///
+    /// # Errors
+    /// `exchange.unknown-type`, `exchange.default-refused`, `exchange.reserved-name`,
+    /// `exchange.inequivalent-arg`, `exchange.invalid-arg-type`.
+    pub fn declare_exchange(
+        &self,
+        vhost: &Arc<Vhost>,
+        asked: ExchangeDeclaration<'_>,
+    ) -> Result<Lsn, Refusal> {
+        let name = clean_name(asked.name);
+        let Some(kind) = Kind::from_name(asked.kind) else {
+            return Err(refusal::exchange_unknown_type(asked.kind));
+        };
+        if name.is_empty() {
+            return Err(refusal::exchange_default_refused());
+        }
+        let change = vhost.change();
+        if let Some(existing) = vhost.exchange(name.as_bytes()) {
+            check_exchange_equivalence(vhost, &existing.spec, &asked)?;
+            return Ok(Lsn::ZERO);
+        }
+        if name.starts_with(RESERVED) {
+            return Err(refusal::exchange_reserved_name(&name));
+        }
+        if let Some(value) = asked.arguments.get("alternate-exchange")
+            && value.as_long_str().is_none()
+        {
+            return Err(refusal::exchange_invalid_arg_type(
+                value.type_name(),
+                "alternate-exchange",
+                &name,
+                vhost.name(),
+            ));
+        }
+        let spec = ExchangeSpec {
+            name: name.as_str().into(),
+            kind,
+            durable: asked.durable,
+            auto_delete: asked.auto_delete,
+            internal: asked.internal,
+            arguments: asked.arguments,
+        };
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        if spec.durable {
+            let key = DefinitionKey::Exchange { vhost: vhost.name().to_string(), name };
+            batch.ops.push(key.put(exchange_record(&spec)));
+        }
+        self.add_exchange(vhost, spec);
+        let lsn = self.submit(batch);
+        drop(change);
+        Ok(lsn)
+    }
+
+    /// exchange.declare with passive set: does it exist?
+    ///
+    /// # Errors
+    /// `exchange.default-refused`, `exchange.not-found`.
+    pub fn check_exchange(&self, vhost: &Vhost, name: &str) -> Result<(), Refusal> {
+        let name = clean_name(name);
+        if name.is_empty() {
+            return Err(refusal::exchange_default_refused());
+        }
+        match vhost.exchange(name.as_bytes()) {
+            Some(_) => Ok(()),
+            None => Err(refusal::exchange_not_found(name, vhost.name())),
+        }
+    }
+
+    /// Deletes an exchange and its bindings. A missing one counts as deleted.
+    ///
+    /// # Errors
+    /// `exchange.default-refused`, `exchange.system-deletion`, `exchange.in-use`.
+    pub fn delete_exchange(
+        &self,
+        vhost: &Arc<Vhost>,
+        name: &str,
+        if_unused: bool,
+    ) -> Result<Lsn, Refusal> {
+        let name = clean_name(name);
+        if name.is_empty() {
+            return Err(refusal::exchange_default_refused());
+        }
+        if name.starts_with(RESERVED) {
+            return Err(refusal::exchange_system_deletion(name, vhost.name()));
+        }
+        let mut change = vhost.change();
+        let Some(exchange) = vhost.exchange(name.as_bytes()) else { return Ok(Lsn::ZERO) };
+        if if_unused && change.has_source(exchange.id) {
+            return Err(refusal::exchange_in_use(name, vhost.name()));
+        }
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        self.remove_exchange(vhost, &mut change, &exchange, &mut batch.ops);
+        Ok(self.submit(batch))
+    }
+
+    pub(super) fn add_exchange(&self, vhost: &Vhost, spec: ExchangeSpec) {
+        let id = self.next_exchange_id.fetch_add(1, Ordering::Relaxed);
+        let exchange = Arc::new(Exchange::new(id, spec));
+        vhost.exchanges_by_id.insert(id, Arc::clone(&exchange));
+        vhost.exchanges.insert(Arc::clone(&exchange.spec.name), exchange);
+    }
+
+    fn remove_exchange(
+        &self,
+        vhost: &Arc<Vhost>,
+        change: &mut TopologyChange<'_>,
+        exchange: &Arc<Exchange>,
+        ops: &mut Vec<Op>,
+    ) {
+        // Bindings first: their stored keys hold names, which the registries still know.
+        for binding in change.of_source(exchange.id) {
+            let names = stored_binding(vhost, &exchange.spec, &binding);
+            change.remove(&binding);
+            ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
+        }
+        self.remove_bindings_to(vhost, change, Destination::Exchange(exchange.id), ops);
+        vhost.exchanges.remove(&exchange.spec.name);
+        vhost.exchanges_by_id.remove(&exchange.id);
+        if exchange.spec.durable {
+            let (vhost, name) = (vhost.name().to_string(), exchange.spec.name.to_string());
+            ops.push(DefinitionKey::Exchange { vhost, name }.delete());
+        }
+    }
+
+    /// Takes away the bindings that lead to something which is going, and then the auto-delete
+    /// exchanges that have lost their last one.
+    fn remove_bindings_to(
+        &self,
+        vhost: &Arc<Vhost>,
+        change: &mut TopologyChange<'_>,
+        destination: Destination,
+        ops: &mut Vec<Op>,
+    ) {
+        for binding in change.of_destination(destination) {
+            let source = vhost.exchanges_by_id.get(&binding.source).map(|it| Arc::clone(it.value()));
+            let Some(source) = source else { continue };
+            self.remove_binding(vhost, change, &source, &binding, ops);
+        }
+    }
+
+    fn remove_binding(
+        &self,
+        vhost: &Arc<Vhost>,
+        change: &mut TopologyChange<'_>,
+        source: &Arc<Exchange>,
+        binding: &Binding,
+        ops: &mut Vec<Op>,
+    ) {
+        let names = stored_binding(vhost, &source.spec, binding);
+        if !change.remove(binding) {
+            return;
+        }
+        ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
+        let arguments = super::vhost::decode_arguments(&binding.arguments);
+        let mut matcher =
+            source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        matcher.unbind(&binding.key, &arguments, binding.destination);
+        drop(matcher);
+        if source.spec.auto_delete && !change.has_source(source.id) {
+            self.remove_exchange(vhost, change, source, ops);
+        }
+    }
+
+    // ---- bindings ----------------------------------------------------------------------------
+
+    /// Binds; a binding that exists already is left as it is.
+    ///
+    /// # Errors
+    /// `exchange.default-refused`, `exchange.not-found`, `queue.not-found`, `queue.locked`, and the
+    /// `binding.*` refusals.
+    pub fn bind(
+        &self,
+        vhost: &Arc<Vhost>,
+        asked: &BindingRequest<'_>,
+        asker: ConnectionId,
+    ) -> Result<Lsn, Refusal> {
+        let mut change = vhost.change();
+        let Some((source, binding)) = self.resolve_binding(vhost, asked, asker, Missing::Refuse)?
+        else {
+            return Ok(Lsn::ZERO);
+        };
+        let binding = Arc::new(binding);
+        if !change.insert(&binding) {
+            return Ok(Lsn::ZERO);
+        }
+        let bound = {
+            let mut matcher =
+                source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            matcher.bind(&binding.key, &asked.arguments, binding.destination)
+        };
+        if let Err(error) = bound {
+            change.remove(&binding);
+            return Err(bind_refusal(error));
+        }
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        if let Some(key) = stored_binding(vhost, &source.spec, &binding) {
+            batch.ops.push(DefinitionKey::Binding(key).put(super::definitions::Record::default()));
+        }
+        Ok(self.submit(batch))
+    }
+
+    /// Unbinds; what is not there counts as unbound.
+    ///
+    /// # Errors
+    /// `exchange.default-refused`, `queue.locked`.
+    pub fn unbind(
+        &self,
+        vhost: &Arc<Vhost>,
+        asked: &BindingRequest<'_>,
+        asker: ConnectionId,
+    ) -> Result<Lsn, Refusal> {
+        let mut change = vhost.change();
+        let Some((source, binding)) = self.resolve_binding(vhost, asked, asker, Missing::Ignore)?
+        else {
+            return Ok(Lsn::ZERO);
+        };
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        self.remove_binding(vhost, &mut change, &source, &binding, &mut batch.ops);
+        Ok(self.submit(batch))
+    }
+
+    fn resolve_binding(
+        &self,
+        vhost: &Arc<Vhost>,
+        asked: &BindingRequest<'_>,
+        asker: ConnectionId,
+        missing: Missing,
+    ) -> Result<Option<(Arc<Exchange>, Binding)>, Refusal> {
+        let source_name = clean_name(asked.source);
+        let destination_is_default = matches!(asked.destination, DestinationRef::Exchange(name)
+            if clean_name(name).is_empty());
+        if source_name.is_empty() || destination_is_default {
+            return Err(refusal::exchange_default_refused());
+        }
+        let Some(source) = vhost.exchange(source_name.as_bytes()) else {
+            return missing.answer(|| refusal::exchange_not_found(source_name, vhost.name()));
+        };
+        let destination = match asked.destination {
+            DestinationRef::Queue(name) => {
+                let name = clean_name(name);
+                let Some(queue) = vhost.queue(name.as_bytes()) else {
+                    return missing.answer(|| refusal::queue_not_found(name, vhost.name()));
+                };
+                check_owner(&queue, asker)?;
+                Destination::Queue(queue.key().queue)
+            }
+            DestinationRef::Exchange(name) => {
+                let name = clean_name(name);
+                let Some(exchange) = vhost.exchange(name.as_bytes()) else {
+                    return missing.answer(|| refusal::exchange_not_found(name, vhost.name()));
+                };
+                Destination::Exchange(exchange.id)
+            }
+        };
+        let binding = Binding {
+            source: source.id,
+            destination,
+            key: asked.routing_key.as_bytes().to_vec(),
+            arguments: encode_arguments(&asked.arguments),
+        };
+        Ok(Some((source, binding)))
+    }
+
+    // ---- queues ------------------------------------------------------------------------------
+
+    /// Declares a queue, or checks that it is already what is asked for.
+    ///
+    /// # Errors
+    /// The `queue.*` refusals of declarations, in the order of RabbitMQ's checks.
+    pub fn declare_queue(
+        &self,
+        vhost: &Arc<Vhost>,
+        asked: QueueDeclaration<'_>,
+        asker: &Asker,
+        now: Now,
+    ) -> Result<(Arc<Queue>, Lsn), Refusal> {
+        let mut name = clean_name(asked.name);
+        NodeCounters::add(&self.counters.queues_declared, 1);
+        if name.is_empty() {
+            if let Some(Value::LongStr(kind)) = asked.arguments.get("x-queue-type")
+                && kind != b"classic"
+            {
+                return Err(refusal::queue_server_named_type(String::from_utf8_lossy(kind)));
+            }
+            name = self.generate_name("amq.gen-");
+        } else if name.starts_with(RESERVED) {
+            return Err(refusal::queue_reserved_name(name));
+        }
+        let change = vhost.change();
+        if let Some(existing) = vhost.queue(name.as_bytes()) {
+            check_queue_equivalence(vhost, &existing, &asked, asker)?;
+            return Ok((existing, Lsn::ZERO));
+        }
+        let args = QueueArgs::parse(&asked.arguments)
+            .map_err(|error| argument_refusal(&name, vhost, error))?;
+        check_kind_properties(vhost, &name, &args, &asked)?;
+        let id = self.next_queue_id.fetch_add(1, Ordering::Relaxed);
+        let durable = asked.durable && !asked.exclusive;
+        let spec = QueueSpec {
+            key: QueueKey { shard: 0, queue: id },
+            vhost: Arc::clone(vhost.name()),
+            name: name.as_str().into(),
+            durable,
+            auto_delete: asked.auto_delete,
+            owner: asked
+                .exclusive
+                .then(|| (asker.connection, Arc::clone(&asker.connection_name))),
+            arguments: asked.arguments,
+            args,
+        };
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        if durable {
+            let record = queue_record(id, spec.auto_delete, &spec.arguments);
+            let key = DefinitionKey::Queue { vhost: vhost.name().to_string(), name };
+            batch.ops.push(key.put(record));
+            let next = super::definitions::Record::default().with("next", number_value(id + 1));
+            batch.ops.push(DefinitionKey::NextQueueId.put(next));
+        }
+        let queue = self.add_queue(vhost, spec, now);
+        let lsn = self.submit(batch);
+        drop(change);
+        NodeCounters::add(&self.counters.queues_created, 1);
+        Ok((queue, lsn))
+    }
+
+    pub(super) fn add_queue(&self, vhost: &Vhost, spec: QueueSpec, now: Now) -> Arc<Queue> {
+        let queue = Arc::new(Queue::new(spec, Arc::clone(&self.store), now));
+        vhost.queues_by_id.insert(queue.key().queue, Arc::clone(&queue));
+        vhost.queues.insert(Arc::clone(queue.name()), Arc::clone(&queue));
+        queue
+    }
+
+    /// The queue of this name, if this connection may use it.
+    ///
+    /// # Errors
+    /// `queue.not-found`, `queue.locked`.
+    pub fn find_queue(
+        &self,
+        vhost: &Vhost,
+        name: &str,
+        asker: ConnectionId,
+    ) -> Result<Arc<Queue>, Refusal> {
+        let name = clean_name(name);
+        let queue = vhost
+            .queue(name.as_bytes())
+            .ok_or_else(|| refusal::queue_not_found(&name, vhost.name()))?;
+        check_owner(&queue, asker)?;
+        Ok(queue)
+    }
+
+    /// Deletes a queue: its bindings go, its consumers are told, its messages are forgotten.
+    /// Returns how many waited.
+    ///
+    /// # Errors
+    /// `queue.in-use`, `queue.not-empty`, `queue.quorum-conditional-delete`.
+    pub fn delete_queue(
+        &self,
+        vhost: &Arc<Vhost>,
+        queue: &Arc<Queue>,
+        condition: DeleteCondition,
+        effects: &mut Effects,
+    ) -> Result<(u32, Lsn), Refusal> {
+        let name = queue.name();
+        if queue.spec().args.kind == QueueKind::Quorum
+            && (condition.if_unused || condition.if_empty)
+        {
+            let flag = if condition.if_unused { "if-unused" } else { "if-empty" };
+            return Err(refusal::queue_quorum_conditional_delete(name, vhost.name(), flag));
+        }
+        let mut change = vhost.change();
+        if vhost.queues_by_id.get(&queue.key().queue).is_none() {
+            return Ok((0, Lsn::ZERO)); // someone else was faster
+        }
+        let (consumers, ready) = queue.close_if(condition).map_err(|refused| match refused {
+            DeleteRefusal::InUse => refusal::queue_in_use(name, vhost.name()),
+            DeleteRefusal::NotEmpty => refusal::queue_not_empty(name, vhost.name()),
+        })?;
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        let destination = Destination::Queue(queue.key().queue);
+        self.remove_bindings_to(vhost, &mut change, destination, &mut batch.ops);
+        vhost.queues.remove(name);
+        vhost.queues_by_id.remove(&queue.key().queue);
+        if queue.spec().durable {
+            let (vhost, name) = (vhost.name().to_string(), name.to_string());
+            batch.ops.push(DefinitionKey::Queue { vhost, name }.delete());
+            batch.ops.push(Op::DropQueue { queue: queue.key() });
+        }
+        let lsn = self.submit(batch);
+        drop(change);
+        NodeCounters::add(&self.counters.queues_deleted, 1);
+        for consumer in consumers {
+            let gone = Item::Cancelled { channel: consumer.channel, consumer: consumer.id };
+            if consumer.outbox.push(gone) {
+                effects.wakes.add(&consumer.outbox);
+            }
+        }
+        Ok((ready, lsn))
+    }
+}
+
+/// What to do about an end that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Refuse,
+    Ignore,
+}
+
+impl Missing {
+    fn answer<T>(self, refusal: impl FnOnce() -> Refusal) -> Result<Option<T>, Refusal> {
+        match self {
+            Self::Refuse => Err(refusal()),
+            Self::Ignore => Ok(None),
+        }
+    }
+}
+
+/// Exclusive queues belong to one connection.
+fn check_owner(queue: &Queue, asker: ConnectionId) -> Result<(), Refusal> {
+    match &queue.spec().owner {
+        Some((owner, _)) if *owner != asker => {
+            Err(refusal::queue_locked(queue.name(), &queue.spec().vhost))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_kind_properties(
+    vhost: &Vhost,
+    name: &str,
+    args: &QueueArgs,
+    asked: &QueueDeclaration<'_>,
+) -> Result<(), Refusal> {
+    if args.kind != QueueKind::Quorum {
+        return Ok(());
+    }
+    let property = match asked {
+        QueueDeclaration { exclusive: true, .. } => "exclusive-owner",
+        QueueDeclaration { auto_delete: true, .. } => "auto-delete",
+        QueueDeclaration { durable: false, .. } => "non-durable",
+        _ => return Ok(()),
+    };
+    Err(refusal::queue_invalid_property(property, name, vhost.name()))
+}
+
+fn check_queue_equivalence(
+    vhost: &Vhost,
+    existing: &Queue,
+    asked: &QueueDeclaration<'_>,
+    asker: &Asker,
+) -> Result<(), Refusal> {
+    let spec = existing.spec();
+    let locked = || refusal::queue_locked(&spec.name, vhost.name());
+    match &spec.owner {
+        Some((owner, _)) if *owner != asker.connection || !asked.exclusive => return Err(locked()),
+        None if asked.exclusive => return Err(locked()),
+        _ => {}
+    }
+    let differs = |arg: &str, received: String, current: String| {
+        Err(refusal::queue_inequivalent_arg(arg, &spec.name, vhost.name(), received, current))
+    };
+    let durable = asked.durable && !asked.exclusive;
+    if durable != spec.durable {
+        return differs("durable", quoted(durable), quoted(spec.durable));
+    }
+    if asked.auto_delete != spec.auto_delete {
+        return differs("auto_delete", quoted(asked.auto_delete), quoted(spec.auto_delete));
+    }
+    if let Some((argument, received, current)) =
+        inequivalent(spec.args.kind, &asked.arguments, &spec.arguments)
+    {
+        return differs(argument, received, current);
+    }
+    Ok(())
+}
+
+fn check_exchange_equivalence(
+    vhost: &Vhost,
+    existing: &ExchangeSpec,
+    asked: &ExchangeDeclaration<'_>,
+) -> Result<(), Refusal> {
+    let differs = |arg: &str, received: String, current: String| {
+        let name = &existing.name;
+        Err(refusal::exchange_inequivalent_arg(arg, name, vhost.name(), received, current))
+    };
+    if asked.kind != existing.kind.name() {
+        return differs("type", quoted(asked.kind), quoted(existing.kind.name()));
+    }
+    for (arg, received, current) in [
+        ("durable", asked.durable, existing.durable),
+        ("auto_delete", asked.auto_delete, existing.auto_delete),
+        ("internal", asked.internal, existing.internal),
+    ] {
+        if received != current {
+            return differs(arg, quoted(received), quoted(current));
+        }
+    }
+    let argument = "alternate-exchange";
+    let (received, current) = (asked.arguments.get(argument), existing.arguments.get(argument));
+    if received != current {
+        let printed = super::queue::args::printed;
+        return differs(argument, printed(received), printed(current));
+    }
+    Ok(())
+}
+
+fn quoted(value: impl std::fmt::Display) -> String {
+    format!("'{value}'")
+}
+
+fn argument_refusal(name: &str, vhost: &Vhost, error: ArgumentError) -> Refusal {
+    match error {
+        ArgumentError::Invalid { argument, reason } => {
+            refusal::queue_invalid_arg(argument, name, vhost.name(), reason)
+        }
+        ArgumentError::WrongKind { argument, kind } => {
+            refusal::queue_invalid_arg_for_type(argument, name, vhost.name(), kind.module())
+        }
+    }
+}
+
+fn bind_refusal(error: BindError) -> Refusal {
+    match error {
+        BindError::TooManyWildcards { key, count } => {
+            refusal::binding_too_many_wildcards(key, count)
+        }
+        BindError::InvalidXMatch { value } => refusal::binding_invalid_x_match(value),
+        BindError::InvalidXMatchType { type_name, value } => {
+            refusal::binding_invalid_x_match_type(type_name, value)
+        }
+    }
+}
+
+/// The stored form of a binding whose ends are both durable, else nothing.
+fn stored_binding(vhost: &Vhost, source: &ExchangeSpec, binding: &Binding) -> Option<BindingKey> {
+    if !source.durable {
+        return None;
+    }
+    let destination = match binding.destination {
+        Destination::Queue(id) => {
+            let queue = vhost.queues_by_id.get(&id)?;
+            queue.spec().durable.then(|| DestinationName::Queue(queue.name().to_string()))
+        }
+        Destination::Exchange(id) => {
+            let exchange = vhost.exchanges_by_id.get(&id)?;
+            let name = exchange.spec.name.to_string();
+            exchange.spec.durable.then_some(DestinationName::Exchange(name))
+        }
+    }?;
+    Some(binding_key(vhost, source, destination, binding))
+}
+
+fn binding_key(
+    vhost: &Vhost,
+    source: &ExchangeSpec,
+    destination: DestinationName,
+    binding: &Binding,
+) -> BindingKey {
+    BindingKey {
+        vhost: vhost.name().to_string(),
+        source: source.name.to_string(),
+        destination,
+        routing_key: binding.key.clone(),
+        arguments: binding.arguments.clone(),
+    }
+}
+
+/// Carriage returns and line feeds vanish from names, as in RabbitMQ.
+fn clean_name(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '\r' | '\n')).collect()
+}

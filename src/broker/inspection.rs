@@ -1,0 +1,128 @@
+//! The broker as operators see it: [`Inspect`] on top of the registries.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+
+use super::inspect::{Inspect, NodeView, PermissionView, UserView};
+use super::outbox::Item;
+use super::users::User;
+use super::vhost::Vhost;
+use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
+use super::Broker;
+use crate::protocol::refusal;
+use crate::store::StoreCounters;
+
+impl Broker {
+    fn vhosts_for(&self, vhost: Option<&str>) -> Vec<Arc<Vhost>> {
+        match vhost {
+            Some(name) => self.vhost(name).into_iter().collect(),
+            None => self.vhosts.iter().map(|entry| Arc::clone(entry.value())).collect(),
+        }
+    }
+}
+
+fn user_view(user: &User) -> UserView {
+    UserView {
+        name: user.name.clone(),
+        tags: user.tags.clone(),
+        password_hash: user.password_hash_base64(),
+        hashing_algorithm: "rabbit_password_hashing_sha256",
+    }
+}
+
+impl Inspect for Broker {
+    fn node(&self) -> NodeView {
+        let settings = self.settings();
+        NodeView {
+            name: settings.node_name.clone(),
+            cluster_name: settings.cluster_name.clone(),
+            cluster_id: format!("leveret-cluster-id-{}", settings.node_name),
+            product_name: "Leveret".to_owned(),
+            product_version: env!("CARGO_PKG_VERSION").to_owned(),
+            compat_version: settings.version.clone(),
+            started_at_ms: self.started.unix_ms,
+            default_queue_type: "classic",
+        }
+    }
+
+    fn vhosts(&self) -> Vec<String> {
+        self.vhosts.iter().map(|entry| entry.key().to_string()).collect()
+    }
+
+    fn queues(&self, vhost: Option<&str>) -> Vec<QueueView> {
+        self.vhosts_for(vhost).iter().flat_map(|vhost| vhost.queue_views()).collect()
+    }
+
+    fn queue(&self, vhost: &str, name: &str) -> Option<QueueView> {
+        let queue = self.vhost(vhost)?.queue(name.as_bytes())?;
+        Some(queue.view())
+    }
+
+    fn exchanges(&self, vhost: Option<&str>) -> Vec<ExchangeView> {
+        self.vhosts_for(vhost).iter().flat_map(|vhost| vhost.exchange_views()).collect()
+    }
+
+    fn bindings(&self, vhost: Option<&str>) -> Vec<BindingView> {
+        self.vhosts_for(vhost).iter().flat_map(|vhost| vhost.binding_views()).collect()
+    }
+
+    fn connections(&self) -> Vec<ConnectionView> {
+        let view = |handle: &super::ConnectionHandle| {
+            handle.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        self.connections.iter().map(|entry| view(entry.value())).collect()
+    }
+
+    fn close_connection(&self, name: &str, reason: &str) -> bool {
+        let found = self.connections.iter().find_map(|entry| {
+            let handle = Arc::clone(entry.value());
+            let view = handle.view.lock().unwrap_or_else(PoisonError::into_inner);
+            let matches = view.name == name;
+            drop(view);
+            matches.then_some(handle)
+        });
+        let Some(handle) = found else { return false };
+        let refusal = refusal::connection_closed_by_operator(reason);
+        if handle.outbox.push(Item::Close(refusal)) {
+            handle.outbox.wake();
+        }
+        true
+    }
+
+    fn counters(&self) -> &NodeCounters {
+        &self.counters
+    }
+
+    fn store_counters(&self) -> StoreCounters {
+        self.store.counters()
+    }
+
+    fn store_failure(&self) -> Option<String> {
+        self.store.failure().map(|failure| failure.to_string())
+    }
+
+    fn users(&self) -> Vec<UserView> {
+        self.users.all().iter().map(user_view).collect()
+    }
+
+    fn permissions(&self) -> Vec<PermissionView> {
+        let view = |(user, vhost, permission): (String, String, super::users::Permission)| {
+            let [configure, write, read] = permission.patterns;
+            PermissionView { user, vhost, configure, write, read }
+        };
+        self.users.permissions().into_iter().map(view).collect()
+    }
+
+    fn authenticate(
+        &self,
+        user: &str,
+        password: &[u8],
+        peer_is_loopback: bool,
+    ) -> Option<UserView> {
+        self.users.authenticate(user, password, peer_is_loopback).map(|user| user_view(&user))
+    }
+
+    fn may_access(&self, user: &str, vhost: &str) -> bool {
+        self.users.may_enter(user, vhost)
+    }
+}

@@ -1,0 +1,298 @@
+//! The engine: vhosts, exchanges, queues and routing. Synchronous, without sockets and without a
+//! clock: the time comes in as [`Now`], randomness as an [`Entropy`] source, durability as a
+//! [`Store`].
+//!
+//! Everything is called directly by whichever connection needs it; there are no tasks here. Lock
+//! order: a vhost's topology, then queues in key order, then a leaf (an outbox, a matcher, the
+//! store). Nothing here waits.
+
+pub mod dead_letter;
+mod declare;
+pub mod definitions;
+pub mod exchange;
+mod inspection;
+pub mod inspect;
+pub mod message;
+pub mod outbox;
+pub mod queue;
+mod recovery;
+mod reply_to;
+pub mod timers;
+pub mod users;
+pub mod vhost;
+pub mod views;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use dashmap::DashMap;
+
+pub use declare::{
+    Asker, BindingRequest, DestinationRef, ExchangeDeclaration, QueueDeclaration,
+};
+pub use reply_to::REPLY_TO;
+use outbox::{ConnectionId, ConsumerId, Outbox};
+use queue::{Effects, Queue};
+use reply_to::ReplyTargets;
+use timers::Timers;
+use users::Users;
+use vhost::Vhost;
+use views::{ConnectionView, NodeCounters};
+
+use crate::protocol::refusal::Refusal;
+use crate::store::{Batch, Lsn, Store, StoreError};
+
+/// A moment, as the edge reads it from the clocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since an arbitrary start; never goes back. For timeouts.
+    pub mono_ms: u64,
+    /// Milliseconds of Unix time, derived from `mono_ms` so that a clock that jumps expires
+    /// nothing. For timestamps and for what is stored.
+    pub unix_ms: u64,
+}
+
+/// Fills a buffer with unpredictable bytes.
+pub type Entropy = Box<dyn Fn(&mut [u8]) + Send + Sync>;
+
+/// How a node presents itself and what it creates on first start.
+#[derive(Debug, Clone)]
+pub struct BrokerSettings {
+    /// "rabbit@host" by default: tools expect that form.
+    pub node_name: String,
+    /// As shown to clients and operators.
+    pub cluster_name: String,
+    /// `product` in the server properties; client libraries branch on it.
+    pub product: String,
+    /// `version` in the server properties.
+    pub version: String,
+    /// The first user.
+    pub default_user: String,
+    /// Its password.
+    pub default_password: String,
+    /// Its tags.
+    pub default_user_tags: Vec<String>,
+    /// The first vhost.
+    pub default_vhost: String,
+    /// The first user's configure, write and read patterns.
+    pub default_permissions: [String; 3],
+    /// Users that may only come from a loopback address.
+    pub loopback_users: Vec<String>,
+    /// Open connections at most; 0 is no limit.
+    pub connections_max: usize,
+}
+
+/// A connection as the rest of the node sees it.
+#[derive(Debug)]
+pub struct ConnectionHandle {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Where to send it something.
+    pub outbox: Arc<Outbox>,
+    /// What operators see; the connection refreshes it now and then.
+    pub view: Mutex<ConnectionView>,
+}
+
+/// One node's engine.
+pub struct Broker {
+    settings: BrokerSettings,
+    store: Arc<dyn Store>,
+    entropy: Entropy,
+    vhosts: DashMap<Arc<str>, Arc<Vhost>>,
+    users: Users,
+    connections: DashMap<ConnectionId, Arc<ConnectionHandle>>,
+    reply_targets: ReplyTargets,
+    timers: Timers,
+    counters: NodeCounters,
+    next_connection_id: AtomicU64,
+    next_consumer_id: AtomicU64,
+    next_exchange_id: AtomicU64,
+    next_queue_id: AtomicU64,
+    started: Now,
+    stopping: AtomicBool,
+}
+
+impl Broker {
+    /// Opens the engine on a store: recovers what is there, or creates the first vhost and user.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a record in it is not understood: nothing is skipped.
+    pub fn open(
+        settings: BrokerSettings,
+        store: Arc<dyn Store>,
+        entropy: Entropy,
+        now: Now,
+    ) -> Result<Arc<Self>, StoreError> {
+        let broker = Arc::new(Self {
+            users: Users::new(settings.loopback_users.clone()),
+            settings,
+            store,
+            entropy,
+            vhosts: DashMap::new(),
+            connections: DashMap::new(),
+            reply_targets: ReplyTargets::default(),
+            timers: Timers::default(),
+            counters: NodeCounters::default(),
+            next_connection_id: AtomicU64::new(1),
+            next_consumer_id: AtomicU64::new(1),
+            next_exchange_id: AtomicU64::new(1),
+            next_queue_id: AtomicU64::new(1),
+            started: now,
+            stopping: AtomicBool::new(false),
+        });
+        recovery::recover(&broker, now)?;
+        Ok(broker)
+    }
+
+    /// How it presents itself.
+    #[must_use]
+    pub fn settings(&self) -> &BrokerSettings {
+        &self.settings
+    }
+
+    /// The store, for watermarks and back-pressure.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Node-wide counters.
+    #[must_use]
+    pub fn counters(&self) -> &NodeCounters {
+        &self.counters
+    }
+
+    /// Users and what they may do.
+    #[must_use]
+    pub fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// Deadlines of queues and messages.
+    #[must_use]
+    pub fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    /// The vhost of this name.
+    #[must_use]
+    pub fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
+        self.vhosts.get(name).map(|entry| Arc::clone(entry.value()))
+    }
+
+    /// A consumer id that was never used.
+    #[must_use]
+    pub fn next_consumer_id(&self) -> ConsumerId {
+        ConsumerId(self.next_consumer_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A connection id that was never used.
+    #[must_use]
+    pub fn next_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.next_connection_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// `prefix` and 22 unpredictable characters (base64url of 128 bits), as RabbitMQ names things.
+    #[must_use]
+    pub fn generate_name(&self, prefix: &str) -> String {
+        const ALPHABET: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut seed = [0u8; 16];
+        (self.entropy)(&mut seed);
+        let mut bits = u128::from_be_bytes(seed);
+        let mut name = prefix.to_owned();
+        for _ in 0..22 {
+            name.push(char::from(ALPHABET[(bits % 64) as usize]));
+            bits /= 64;
+        }
+        name
+    }
+
+    /// Registers an opened connection. False when the node's limit is reached.
+    #[must_use]
+    pub fn add_connection(&self, handle: Arc<ConnectionHandle>) -> bool {
+        let max = self.settings.connections_max;
+        if max > 0 && self.connections.len() >= max {
+            return false;
+        }
+        self.connections.insert(handle.id, handle);
+        NodeCounters::add(&self.counters.connections_opened, 1);
+        true
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn remove_connection(&self, id: ConnectionId) {
+        if self.connections.remove(&id).is_some() {
+            NodeCounters::add(&self.counters.connections_closed, 1);
+        }
+    }
+
+    /// Does what queues left to be done once their locks were released: dead-letters messages,
+    /// notes deadlines, wakes connections. Call it with no lock held.
+    pub fn finish(&self, effects: &mut Effects, now: Now) {
+        while !effects.dead_letters.is_empty() {
+            self.dead_letter(effects, now);
+        }
+        for (at_ms, queue) in effects.deadlines.drain(..) {
+            self.timers.note(at_ms, &queue);
+        }
+        effects.wakes.fire();
+    }
+
+    /// Handles every deadline that has passed and returns the next one, in Unix milliseconds.
+    pub fn handle_deadlines(&self, now: Now) -> Option<u64> {
+        let mut effects = Effects::default();
+        while let Some(queue) = self.timers.take_due(now.unix_ms) {
+            let expired = queue.handle_deadline(now, &mut effects);
+            if expired {
+                self.delete_gone_queue(&queue, &mut effects);
+            }
+            self.finish(&mut effects, now);
+        }
+        self.timers.next()
+    }
+
+    /// Deletes a queue that has no more reason to be: its last consumer went, it expired, or its
+    /// owner left.
+    pub fn delete_gone_queue(&self, queue: &Arc<Queue>, effects: &mut Effects) {
+        if let Some(vhost) = self.vhost(&queue.spec().vhost) {
+            let unconditional = queue::DeleteCondition::default();
+            // An unconditional deletion is never refused.
+            let _ = self.delete_queue(&vhost, queue, unconditional, effects);
+        }
+    }
+
+    /// Asks every connection to close, with a reason for its client, and refuses new ones.
+    pub fn close_connections(&self, refusal: &Refusal) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let handles: Vec<_> =
+            self.connections.iter().map(|entry| Arc::clone(entry.value())).collect();
+        for handle in handles {
+            if handle.outbox.push(outbox::Item::Close(refusal.clone())) {
+                handle.outbox.wake();
+            }
+        }
+    }
+
+    /// Whether the node is stopping.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    fn submit(&self, batch: Batch) -> Lsn {
+        if batch.is_empty() { Lsn::ZERO } else { self.store.submit(batch) }
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("node", &self.settings.node_name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,305 @@
+//! Queue arguments: what they mean, which values they take, and when two declarations are the same.
+//!
+//! Owns `spec/arguments.toml`'s behaviour. A declaration is understood once, into [`QueueArgs`];
+//! the table itself is kept as declared, for equivalence checks and for operators.
+
+use crate::protocol::table::{Table, Value};
+
+/// Kinds of queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueKind {
+    /// The default.
+    #[default]
+    Classic,
+    /// Always durable, stores every message, limits deliveries.
+    Quorum,
+}
+
+impl QueueKind {
+    /// As written in `x-queue-type`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+        }
+    }
+
+    /// As RabbitMQ prints it in refusals.
+    #[must_use]
+    pub fn module(self) -> &'static str {
+        match self {
+            Self::Classic => "rabbit_classic_queue",
+            Self::Quorum => "rabbit_quorum_queue",
+        }
+    }
+}
+
+/// What a full queue does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// Drops (or dead-letters) from its head.
+    #[default]
+    DropHead,
+    /// Refuses the new message; a publisher in confirm mode gets a nack.
+    RejectPublish,
+    /// The same, and the refused message is dead-lettered.
+    RejectPublishDlx,
+}
+
+/// The arguments of a queue, understood.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct QueueArgs {
+    /// `x-queue-type`.
+    pub kind: QueueKind,
+    /// `x-message-ttl`, milliseconds.
+    pub message_ttl_ms: Option<u64>,
+    /// `x-expires`, milliseconds.
+    pub expires_ms: Option<u64>,
+    /// `x-max-length`, messages.
+    pub length_max: Option<u64>,
+    /// `x-max-length-bytes`, body bytes.
+    pub length_bytes_max: Option<u64>,
+    /// `x-overflow`.
+    pub overflow: Overflow,
+    /// `x-dead-letter-exchange`.
+    pub dead_letter_exchange: Option<String>,
+    /// `x-dead-letter-routing-key`.
+    pub dead_letter_routing_key: Option<Vec<u8>>,
+    /// `x-max-priority`.
+    pub priority_max: Option<u8>,
+    /// `x-single-active-consumer`.
+    pub single_active_consumer: bool,
+    /// `x-delivery-limit`: how often a message may come back.
+    pub delivery_limit: Option<u32>,
+}
+
+/// RabbitMQ's default delivery limit of quorum queues since 4.0.
+const QUORUM_DELIVERY_LIMIT: u32 = 20;
+/// The longest time that RabbitMQ accepts for a TTL or an expiry: ten years.
+const DURATION_MS_MAX: i64 = 315_360_000_000;
+
+/// Why an argument was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArgumentError {
+    /// Its value is not acceptable; the reason is in RabbitMQ's notation.
+    Invalid {
+        /// The argument.
+        argument: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// It belongs to another kind of queue.
+    WrongKind {
+        /// The argument.
+        argument: String,
+        /// This queue's kind.
+        kind: QueueKind,
+    },
+}
+
+const COMMON: &[&str] = &[
+    "x-queue-type",
+    "x-expires",
+    "x-message-ttl",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-overflow",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-single-active-consumer",
+    "x-queue-leader-locator",
+];
+const CLASSIC_ONLY: &[&str] =
+    &["x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator"];
+const QUORUM_ONLY: &[&str] = &[
+    "x-delivery-limit",
+    "x-quorum-initial-group-size",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+    "x-dead-letter-strategy",
+];
+const STREAM_ONLY: &[&str] = &[
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    "x-stream-filter-size-bytes",
+    "x-initial-cluster-size",
+];
+
+impl QueueArgs {
+    /// Whether publishes to this queue can be refused.
+    #[must_use]
+    pub fn may_reject(&self) -> bool {
+        self.overflow != Overflow::DropHead
+            && (self.length_max.is_some() || self.length_bytes_max.is_some())
+    }
+
+    /// Understands the arguments of a declaration.
+    ///
+    /// # Errors
+    /// At the first argument whose type or value RabbitMQ would refuse. Unknown arguments pass.
+    pub fn parse(table: &Table) -> Result<Self, ArgumentError> {
+        let kind = parse_kind(table)?;
+        let foreign: &[&[&str]] = match kind {
+            QueueKind::Classic => &[QUORUM_ONLY, STREAM_ONLY],
+            QueueKind::Quorum => &[CLASSIC_ONLY, STREAM_ONLY],
+        };
+        for argument in foreign.iter().copied().flatten() {
+            if table.get(argument).is_some() {
+                return Err(ArgumentError::WrongKind { argument: (*argument).into(), kind });
+            }
+        }
+        let args = Self {
+            kind,
+            expires_ms: duration(table, "x-expires", 1)?,
+            message_ttl_ms: duration(table, "x-message-ttl", 0)?,
+            length_max: non_negative(table, "x-max-length")?,
+            length_bytes_max: non_negative(table, "x-max-length-bytes")?,
+            overflow: parse_overflow(table, kind)?,
+            dead_letter_exchange: text(table, "x-dead-letter-exchange")?
+                .map(|name| String::from_utf8_lossy(name).into_owned()),
+            dead_letter_routing_key: text(table, "x-dead-letter-routing-key")?.map(<[u8]>::to_vec),
+            priority_max: parse_priority(table)?,
+            single_active_consumer: flag(table, "x-single-active-consumer")?,
+            delivery_limit: parse_delivery_limit(table, kind)?,
+        };
+        if args.dead_letter_routing_key.is_some() && args.dead_letter_exchange.is_none() {
+            return Err(invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined"));
+        }
+        for argument in ["x-queue-mode", "x-queue-leader-locator", "x-queue-master-locator"] {
+            text(table, argument)?;
+        }
+        integer(table, "x-queue-version")?;
+        Ok(args)
+    }
+}
+
+/// The first argument known to this kind of queue whose value differs between two declarations, with
+/// the received and the current value as RabbitMQ prints them.
+#[must_use]
+pub fn inequivalent(
+    kind: QueueKind,
+    received: &Table,
+    current: &Table,
+) -> Option<(&'static str, String, String)> {
+    let own = match kind {
+        QueueKind::Classic => CLASSIC_ONLY,
+        QueueKind::Quorum => QUORUM_ONLY,
+    };
+    for argument in COMMON.iter().chain(own).copied() {
+        let (new, old) = (received.get(argument), current.get(argument));
+        let same = match (new, old) {
+            (None, None) => true,
+            (Some(new), Some(old)) => same_value(new, old),
+            (Some(only), None) | (None, Some(only)) => {
+                argument == "x-queue-type" && only.as_str() == Some("classic")
+            }
+        };
+        if !same {
+            return Some((argument, printed(new), printed(old)));
+        }
+    }
+    None
+}
+
+/// Equal as RabbitMQ compares arguments: integers of any width by value, else type and value.
+fn same_value(a: &Value, b: &Value) -> bool {
+    match (a.as_integer(), b.as_integer()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+/// An argument as RabbitMQ prints it when two differ.
+#[must_use]
+pub fn printed(value: Option<&Value>) -> String {
+    let Some(value) = value else { return "none".into() };
+    let shown = match value {
+        Value::Bool(b) => b.to_string(),
+        _ => match (value.as_integer(), value.as_str()) {
+            (Some(n), _) => n.to_string(),
+            (None, Some(text)) => text.into(),
+            (None, None) => format!("{value:?}"),
+        },
+    };
+    format!("the value '{shown}' of type '{}'", value.type_name())
+}
+
+fn parse_kind(table: &Table) -> Result<QueueKind, ArgumentError> {
+    match text(table, "x-queue-type")? {
+        None | Some(b"classic") => Ok(QueueKind::Classic),
+        Some(b"quorum") => Ok(QueueKind::Quorum),
+        Some(other) => {
+            let other = String::from_utf8_lossy(other);
+            Err(invalid("x-queue-type", format!("\"unsupported queue type '{other}'\"")))
+        }
+    }
+}
+
+fn parse_overflow(table: &Table, kind: QueueKind) -> Result<Overflow, ArgumentError> {
+    match (text(table, "x-overflow")?, kind) {
+        (None | Some(b"drop-head"), _) => Ok(Overflow::DropHead),
+        (Some(b"reject-publish"), _) => Ok(Overflow::RejectPublish),
+        (Some(b"reject-publish-dlx"), QueueKind::Classic) => Ok(Overflow::RejectPublishDlx),
+        _ => Err(invalid("x-overflow", "invalid_overflow")),
+    }
+}
+
+fn parse_priority(table: &Table) -> Result<Option<u8>, ArgumentError> {
+    let Some(n) = non_negative(table, "x-max-priority")? else { return Ok(None) };
+    u8::try_from(n)
+        .map(Some)
+        .map_err(|_| invalid("x-max-priority", format!("{{max_value_exceeded,{n}}}")))
+}
+
+fn parse_delivery_limit(table: &Table, kind: QueueKind) -> Result<Option<u32>, ArgumentError> {
+    match (kind, integer(table, "x-delivery-limit")?) {
+        (QueueKind::Classic, _) => Ok(None),
+        (QueueKind::Quorum, None) => Ok(Some(QUORUM_DELIVERY_LIMIT)),
+        (QueueKind::Quorum, Some(limit)) => Ok(u32::try_from(limit).ok()),
+    }
+}
+
+fn text<'t>(table: &'t Table, name: &'static str) -> Result<Option<&'t [u8]>, ArgumentError> {
+    let Some(value) = table.get(name) else { return Ok(None) };
+    value.as_long_str().map(Some).ok_or_else(|| {
+        invalid(name, format!("{{unacceptable_type,{}}}", value.type_name()))
+    })
+}
+
+fn flag(table: &Table, name: &'static str) -> Result<bool, ArgumentError> {
+    match table.get(name) {
+        None => Ok(false),
+        Some(Value::Bool(set)) => Ok(*set),
+        Some(other) => {
+            Err(invalid(name, format!("\"expected boolean, got {}\"", other.type_name())))
+        }
+    }
+}
+
+fn integer(table: &Table, name: &'static str) -> Result<Option<i64>, ArgumentError> {
+    let Some(value) = table.get(name) else { return Ok(None) };
+    value.as_integer().map(Some).ok_or_else(|| {
+        invalid(name, format!("\"expected integer, got {}\"", value.type_name()))
+    })
+}
+
+fn non_negative(table: &Table, name: &'static str) -> Result<Option<u64>, ArgumentError> {
+    let Some(n) = integer(table, name)? else { return Ok(None) };
+    u64::try_from(n).map(Some).map_err(|_| invalid(name, format!("{{value_negative,{n}}}")))
+}
+
+fn duration(table: &Table, name: &'static str, min: u64) -> Result<Option<u64>, ArgumentError> {
+    let Some(n) = non_negative(table, name)? else { return Ok(None) };
+    if n < min {
+        return Err(invalid(name, format!("{{value_zero,{n}}}")));
+    }
+    if n > DURATION_MS_MAX as u64 {
+        return Err(invalid(name, format!("{{value_too_large,{n}}}")));
+    }
+    Ok(Some(n))
+}
+
+fn invalid(argument: &'static str, reason: impl Into<String>) -> ArgumentError {
+    ArgumentError::Invalid { argument, reason: reason.into() }
+}

@@ -1,0 +1,314 @@
+//! Who takes a queue's messages, and in which order: priorities, round robin, credit.
+//!
+//! Owns the rotation. Consumers that may take another message stand in a rotation per priority,
+//! highest first; one without credit is *parked* outside it and comes back when it settles messages,
+//! when its connection has room again, or when its channel's shared limit frees.
+//!
+//! Invariants: a consumer is in the rotation exactly when it is not parked (and, with a single
+//! active consumer, is the active one); `unacked` counts what was assigned and not yet settled or
+//! given back, and never exceeds a non-zero prefetch.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use crate::broker::outbox::{ConnectionId, ConsumerId, Item, Outbox, Wakes};
+use crate::protocol::table::Table;
+
+/// A prefetch limit that all consumers of a channel share (`basic.qos` with global set).
+#[derive(Debug, Default)]
+pub struct Limiter {
+    limit: AtomicU32,
+    used: AtomicU32,
+}
+
+impl Limiter {
+    /// Changes the limit; 0 lifts it.
+    pub fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// The limit; 0 is none.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Gives back what settled or returned messages had taken.
+    pub fn release(&self, n: u32) {
+        self.used.fetch_sub(n, Ordering::AcqRel);
+    }
+
+    fn try_take(&self) -> bool {
+        let limit = self.limit();
+        let taken = self.used.fetch_add(1, Ordering::AcqRel);
+        if limit != 0 && taken >= limit {
+            self.used.fetch_sub(1, Ordering::AcqRel);
+            return false;
+        }
+        true
+    }
+}
+
+/// What a channel says when it starts to consume.
+#[derive(Debug, Clone)]
+pub struct ConsumerSpec {
+    /// Chosen by the broker.
+    pub id: ConsumerId,
+    /// Its tag on its channel.
+    pub tag: Arc<str>,
+    /// Its channel.
+    pub channel: u16,
+    /// How the channel numbers this queue.
+    pub queue_slot: u32,
+    /// Where its deliveries go.
+    pub outbox: Arc<Outbox>,
+    /// Its connection's name, for operators.
+    pub connection_name: Arc<str>,
+    /// Whether the client acknowledges.
+    pub acks: Acks,
+    /// Whether it wants the queue to itself.
+    pub exclusive: bool,
+    /// Higher takes first.
+    pub priority: i32,
+    /// How many it may hold unacknowledged; 0 is no limit.
+    pub prefetch: u16,
+    /// The channel's shared limit.
+    pub limiter: Arc<Limiter>,
+    /// As declared.
+    pub arguments: Table,
+}
+
+/// Who settles a delivered message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// The client, with basic.ack and its kin.
+    Manual,
+    /// The broker, once the message is written to the connection.
+    Automatic,
+}
+
+/// A consumer as its queue sees it.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) spec: ConsumerSpec,
+    pub(super) unacked: u32,
+    parked: bool,
+    /// Assigned in the dispatch that is running, not yet in the outbox.
+    batch: Vec<Item>,
+    batch_bytes: usize,
+}
+
+impl Consumer {
+    /// How many more messages it may be assigned now.
+    fn capacity(&self) -> usize {
+        let by_prefetch = match (self.spec.acks, self.spec.prefetch) {
+            (Acks::Manual, prefetch @ 1..) => {
+                usize::from(prefetch).saturating_sub(self.unacked as usize)
+            }
+            _ => usize::MAX,
+        };
+        if by_prefetch == 0 {
+            return 0;
+        }
+        by_prefetch.min(self.spec.outbox.room().saturating_sub(self.batch.len()))
+    }
+
+    /// Takes from the channel's shared limit, which counts only what the client must acknowledge.
+    pub(super) fn take_shared_credit(&self) -> bool {
+        self.spec.acks == Acks::Automatic || self.spec.limiter.try_take()
+    }
+
+    /// Adds a delivery to the running dispatch.
+    pub(super) fn assign(&mut self, item: Item, bytes: usize) {
+        self.unacked += 1;
+        self.batch.push(item);
+        self.batch_bytes += bytes;
+    }
+
+    /// Bytes assigned in the running dispatch and not yet in the outbox.
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.batch_bytes
+    }
+}
+
+/// The consumers of one queue.
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    slots: Slab<Consumer>,
+    by_id: FxHashMap<ConsumerId, usize>,
+    /// Highest priority first; groups without members are kept out.
+    rotation: Vec<(i32, VecDeque<usize>)>,
+    /// In order of arrival; only with a single active consumer.
+    waiting: Option<VecDeque<usize>>,
+    active: Option<usize>,
+    touched: Vec<usize>,
+}
+
+impl Consumers {
+    pub(super) fn new(single_active: bool) -> Self {
+        Self { waiting: single_active.then(VecDeque::new), ..Self::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Consumer> {
+        self.slots.iter().map(|(_, consumer)| consumer)
+    }
+
+    pub(super) fn add(&mut self, spec: ConsumerSpec) {
+        let id = spec.id;
+        let slot = self.slots.insert(Consumer {
+            spec,
+            unacked: 0,
+            parked: true,
+            batch: Vec::new(),
+            batch_bytes: 0,
+        });
+        self.by_id.insert(id, slot);
+        if let Some(waiting) = &mut self.waiting {
+            waiting.push_back(slot);
+            self.elect();
+        } else {
+            self.unpark(slot);
+        }
+    }
+
+    /// Takes a consumer out. Its unacknowledged messages stay with its channel.
+    pub(super) fn remove(&mut self, id: ConsumerId) -> Option<Consumer> {
+        let slot = self.by_id.remove(&id)?;
+        self.park(slot);
+        if let Some(waiting) = &mut self.waiting {
+            waiting.retain(|other| *other != slot);
+            if self.active == Some(slot) {
+                self.active = None;
+                self.elect();
+            }
+        }
+        Some(self.slots.remove(slot))
+    }
+
+    /// The consumer that is next in turn and has credit, and how many messages it may take in a
+    /// row: one when others of its priority wait for theirs.
+    pub(super) fn next(&mut self) -> Option<(usize, usize)> {
+        loop {
+            let (_, group) = self.rotation.first()?;
+            let slot = *group.front()?;
+            let in_a_row = if group.len() == 1 { usize::MAX } else { 1 };
+            match self.slots[slot].capacity() {
+                0 => self.park(slot),
+                capacity => return Some((slot, capacity.min(in_a_row))),
+            }
+        }
+    }
+
+    pub(super) fn at(&mut self, slot: usize) -> &mut Consumer {
+        &mut self.slots[slot]
+    }
+
+    /// The consumer has had its turn.
+    pub(super) fn rotate(&mut self, slot: usize) {
+        self.touched.push(slot);
+        if let Some((_, group)) = self.rotation.first_mut()
+            && group.len() > 1
+            && group.front() == Some(&slot)
+        {
+            group.rotate_left(1);
+        }
+    }
+
+    /// Takes a consumer out of the rotation until it has credit again.
+    pub(super) fn park(&mut self, slot: usize) {
+        let consumer = &mut self.slots[slot];
+        if std::mem::replace(&mut consumer.parked, true) {
+            return;
+        }
+        let priority = consumer.spec.priority;
+        if let Some(at) = self.rotation.iter().position(|(level, _)| *level == priority) {
+            self.rotation[at].1.retain(|other| *other != slot);
+            if self.rotation[at].1.is_empty() {
+                self.rotation.remove(at);
+            }
+        }
+    }
+
+    /// Hands what was assigned to the outboxes; the connections to wake end up in `wakes`.
+    pub(super) fn flush(&mut self, wakes: &mut Wakes) {
+        while let Some(slot) = self.touched.pop() {
+            let consumer = &mut self.slots[slot];
+            if consumer.batch.is_empty() {
+                continue;
+            }
+            let bytes = std::mem::take(&mut consumer.batch_bytes);
+            if consumer.spec.outbox.push_deliveries(&mut consumer.batch, bytes) {
+                wakes.add(&consumer.spec.outbox);
+            }
+        }
+    }
+
+    /// Credits a consumer with settled or returned messages. Consumers that are gone are ignored.
+    pub(super) fn credit(&mut self, id: ConsumerId, n: u32) {
+        if let Some(&slot) = self.by_id.get(&id) {
+            let consumer = &mut self.slots[slot];
+            debug_assert!(consumer.unacked >= n, "a consumer settles only what it holds");
+            consumer.unacked = consumer.unacked.saturating_sub(n);
+            self.unpark(slot);
+        }
+    }
+
+    /// Lets a connection's consumers (of one channel, or all) try again.
+    pub(super) fn resume(&mut self, connection: ConnectionId, channel: Option<u16>) {
+        let slots: Vec<usize> = self
+            .slots
+            .iter()
+            .filter(|(_, consumer)| {
+                consumer.spec.outbox.connection() == connection
+                    && channel.is_none_or(|channel| channel == consumer.spec.channel)
+            })
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in slots {
+            self.unpark(slot);
+        }
+    }
+
+    fn unpark(&mut self, slot: usize) {
+        let consumer = &mut self.slots[slot];
+        if !consumer.parked || (self.waiting.is_some() && self.active != Some(slot)) {
+            return;
+        }
+        consumer.parked = false;
+        let priority = consumer.spec.priority;
+        let at = self.rotation.partition_point(|(level, _)| *level > priority);
+        if self.rotation.get(at).is_none_or(|(level, _)| *level != priority) {
+            self.rotation.insert(at, (priority, VecDeque::new()));
+        }
+        self.rotation[at].1.push_back(slot);
+    }
+
+    /// Single active consumer: the highest priority, then the oldest, when none is active.
+    fn elect(&mut self) {
+        let Some(waiting) = &self.waiting else { return };
+        if self.active.is_some() {
+            return;
+        }
+        let best = waiting
+            .iter()
+            .enumerate()
+            .max_by_key(|(at, slot)| (self.slots[**slot].spec.priority, std::cmp::Reverse(*at)))
+            .map(|(_, slot)| *slot);
+        self.active = best;
+        if let Some(slot) = best {
+            self.unpark(slot);
+        }
+    }
+}

@@ -1,0 +1,552 @@
+//! Queues: passive objects behind a short lock, called by whichever connection publishes, consumes
+//! or settles.
+//!
+//! Owns a queue's messages, their order and their assignment to consumers. Every change happens
+//! under the queue's lock, and what must survive is submitted to the store while that lock is held,
+//! so that the store sees one queue's changes in the order in which they happened. Assigned messages
+//! go to the consumer's outbox (a leaf lock). What concerns others (waking connections, dead
+//! letters) is collected in [`Effects`] and done by the caller after the lock is released.
+//!
+//! Invariants: `published == ready + unacked + settled`; a message is in exactly one place: ready,
+//! assigned (an outbox or a channel's ledger), in transit to a dead-letter exchange, or settled.
+
+pub mod args;
+mod consumers;
+mod ready;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use args::{Overflow, QueueArgs, QueueKind};
+pub use consumers::{Acks, ConsumerSpec, Limiter};
+pub use state::{Purged, Settled};
+use state::State;
+
+use crate::broker::Now;
+use crate::broker::message::Message;
+use crate::broker::outbox::{ConnectionId, ConsumerId, Wakes};
+use crate::broker::views::{ConsumerView, QueueView};
+use crate::protocol::table::Table;
+use crate::store::{Batch, Lsn, Op, QueueKey, QueueSeq, Store};
+
+/// A message at its place in a queue.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its place.
+    pub seq: QueueSeq,
+    /// The message.
+    pub message: Message,
+    /// When it expires, in milliseconds of Unix time; `u64::MAX` is never.
+    pub expires_ms: u64,
+    /// How often it was handed out and came back.
+    pub deliveries: u32,
+    /// Its priority level.
+    pub priority: u8,
+    /// Whether the store keeps it.
+    pub stored: bool,
+}
+
+impl Entry {
+    /// A message that was never handed out, is not stored and does not expire.
+    #[must_use]
+    pub fn new(seq: QueueSeq, message: Message) -> Self {
+        Self { seq, message, expires_ms: u64::MAX, deliveries: 0, priority: 0, stored: false }
+    }
+
+    /// Whether the client must be told that it may have seen this message before.
+    #[must_use]
+    pub fn redelivered(&self) -> bool {
+        self.deliveries > 0
+    }
+}
+
+/// Why a message is dead-lettered, in RabbitMQ's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeathReason {
+    /// A client rejected it without requeueing.
+    Rejected,
+    /// It outlived its time to live.
+    Expired,
+    /// The queue was too long.
+    MaxLen,
+    /// It came back too often.
+    DeliveryLimit,
+}
+
+impl DeathReason {
+    /// As written in `x-death`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::MaxLen => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+/// A message on its way from its queue to the dead-letter exchange. It is settled in its queue only
+/// together with its arrival elsewhere.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// Where it died.
+    pub queue: Arc<Queue>,
+    /// The message.
+    pub entry: Entry,
+    /// Why.
+    pub reason: DeathReason,
+}
+
+/// What is left to do once a queue's lock is released.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Connections to wake.
+    pub wakes: Wakes,
+    /// Messages to dead-letter.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Queues whose next deadline moved forward, with it in milliseconds of Unix time.
+    pub deadlines: Vec<(u64, Arc<Queue>)>,
+}
+
+/// What does not change in a queue's life.
+#[derive(Debug, Clone)]
+pub struct QueueSpec {
+    /// Its records' key in the store.
+    pub key: QueueKey,
+    /// Its vhost's name.
+    pub vhost: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// The connection it belongs to and goes with, if exclusive, and that connection's name.
+    pub owner: Option<(ConnectionId, Arc<str>)>,
+    /// As declared.
+    pub arguments: Table,
+    /// The arguments, understood.
+    pub args: QueueArgs,
+}
+
+/// Why a consumer was not added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsumeRefusal {
+    /// Someone consumes exclusively, or exclusive use was asked for and someone consumes.
+    Exclusive,
+    /// The queue was deleted in the meantime.
+    Gone,
+}
+
+/// A queue.
+pub struct Queue {
+    spec: QueueSpec,
+    store: Arc<dyn Store>,
+    state: Mutex<State>,
+}
+
+impl Queue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(spec: QueueSpec, store: Arc<dyn Store>, now: Now) -> Self {
+        let state = Mutex::new(State::new(&spec, now));
+        Self { spec, store, state }
+    }
+
+    /// What it was declared as.
+    #[must_use]
+    pub fn spec(&self) -> &QueueSpec {
+        &self.spec
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.spec.name
+    }
+
+    /// Its key in the store; also its identity on this node.
+    #[must_use]
+    pub fn key(&self) -> QueueKey {
+        self.spec.key
+    }
+
+    /// Puts a message found in the store at start back in its place. Recovered messages may have
+    /// been delivered before the stop, so they are flagged as redelivered.
+    pub fn recover(&self, seq: QueueSeq, message: Message) {
+        self.lock().recover(&self.spec, seq, message);
+    }
+
+    /// The number from which this queue's messages are counted on after recovery.
+    pub fn recover_tail(&self, next: QueueSeq) {
+        self.lock().recover_tail(next);
+    }
+
+    /// Whether it may answer a publish with a nack: such publishes are not gathered.
+    #[must_use]
+    pub fn may_reject(&self) -> bool {
+        self.spec.args.may_reject()
+    }
+
+    /// Takes messages in, in order, and assigns what can be assigned. Returns where the store has
+    /// them (`Lsn::ZERO` when nothing needed storing). A deleted queue takes and forgets them, as a
+    /// queue that was deleted a moment later would.
+    pub fn publish(
+        self: &Arc<Self>,
+        messages: impl IntoIterator<Item = Message>,
+        publisher: Publisher,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Lsn {
+        let mut state = self.lock();
+        let mut batch = Batch { ops: Vec::new(), awaited: publisher == Publisher::Waits };
+        for message in messages {
+            state.enqueue(&self.spec, message, now, &mut batch.ops);
+        }
+        state.trim(self, &mut batch.ops, effects);
+        state.dispatch(self, now, &mut batch.ops, effects);
+        self.submit(batch)
+    }
+
+    /// Takes one message in unless the queue is full and set to refuse: then `None`.
+    pub fn offer(
+        self: &Arc<Self>,
+        message: Message,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Option<Lsn> {
+        let mut state = self.lock();
+        if state.is_full_for(&self.spec, &message) {
+            if self.spec.args.overflow == Overflow::RejectPublishDlx {
+                state.refuse_to_dead_letter(self, message, now, effects);
+            }
+            return None;
+        }
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        state.enqueue(&self.spec, message, now, &mut batch.ops);
+        state.dispatch(self, now, &mut batch.ops, effects);
+        Some(self.submit(batch))
+    }
+
+    /// Messages are done with: acknowledged, or written out to a consumer that does not
+    /// acknowledge. Frees their consumers' credit and assigns more.
+    pub fn settle(
+        self: &Arc<Self>,
+        settled: &[Settled],
+        now: Now,
+        effects: &mut Effects,
+    ) -> Lsn {
+        let mut state = self.lock();
+        let mut batch = Batch::default();
+        state.settle(&self.spec, settled, &mut batch.ops);
+        state.dispatch(self, now, &mut batch.ops, effects);
+        self.submit(batch)
+    }
+
+    /// Messages come back to their places. `attempt` says whether a client may have seen them.
+    pub fn requeue(
+        self: &Arc<Self>,
+        entries: impl IntoIterator<Item = (ConsumerId, Entry)>,
+        attempt: Attempt,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let mut state = self.lock();
+        let mut batch = Batch::default();
+        for (consumer, entry) in entries {
+            state.requeue(self, consumer, entry, attempt, &mut batch.ops, effects);
+        }
+        state.trim(self, &mut batch.ops, effects);
+        state.dispatch(self, now, &mut batch.ops, effects);
+        self.submit(batch);
+    }
+
+    /// Messages are rejected for good: dead-lettered where that is set up, else dropped.
+    pub fn reject(
+        self: &Arc<Self>,
+        entries: impl IntoIterator<Item = (ConsumerId, Entry)>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let mut state = self.lock();
+        let mut batch = Batch::default();
+        for (consumer, entry) in entries {
+            state.reject(self, consumer, entry, &mut batch.ops, effects);
+        }
+        state.dispatch(self, now, &mut batch.ops, effects);
+        self.submit(batch);
+    }
+
+    /// Takes the next message for basic.get, and how many stay. The message counts as
+    /// unacknowledged until it is settled or given back.
+    pub fn get(
+        self: &Arc<Self>,
+        acks: Acks,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Option<(Entry, u32)> {
+        let mut state = self.lock();
+        let mut batch = Batch::default();
+        state.expire(self, now, &mut batch.ops, effects);
+        let taken = state.get(acks, now);
+        self.submit(batch);
+        taken
+    }
+
+    /// Adds a consumer and assigns it what waits.
+    ///
+    /// # Errors
+    /// When the queue is in exclusive use, or gone.
+    pub fn add_consumer(
+        self: &Arc<Self>,
+        spec: ConsumerSpec,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), ConsumeRefusal> {
+        let mut state = self.lock();
+        state.add_consumer(spec, now)?;
+        let mut batch = Batch::default();
+        state.dispatch(self, now, &mut batch.ops, effects);
+        self.submit(batch);
+        Ok(())
+    }
+
+    /// Removes a consumer; what it holds stays with its channel. True when the queue must now be
+    /// deleted because it was declared auto-delete and this was its last consumer.
+    #[must_use]
+    pub fn remove_consumer(
+        self: &Arc<Self>,
+        consumer: ConsumerId,
+        now: Now,
+        effects: &mut Effects,
+    ) -> bool {
+        let mut state = self.lock();
+        let removed = state.remove_consumer(consumer, now);
+        self.note_deadline(&mut state, effects);
+        let mut batch = Batch::default();
+        state.dispatch(self, now, &mut batch.ops, effects);
+        self.submit(batch);
+        removed && self.spec.auto_delete && state.consumers() == 0
+    }
+
+    /// Lets a connection's consumers try again: its outbox has room, or a channel's shared limit
+    /// has credit.
+    pub fn resume(
+        self: &Arc<Self>,
+        connection: ConnectionId,
+        channel: Option<u16>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let mut state = self.lock();
+        state.resume(connection, channel);
+        let mut batch = Batch::default();
+        state.dispatch(self, now, &mut batch.ops, effects);
+        self.submit(batch);
+    }
+
+    /// Drops every waiting message.
+    pub fn purge(&self) -> Purged {
+        let mut state = self.lock();
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        let messages = state.purge(&self.spec, &mut batch.ops);
+        Purged { messages, lsn: self.submit(batch) }
+    }
+
+    /// Does what a deadline asks for: expires messages. True when the queue itself has expired and
+    /// must be deleted.
+    #[must_use]
+    pub fn handle_deadline(self: &Arc<Self>, now: Now, effects: &mut Effects) -> bool {
+        let mut state = self.lock();
+        state.forget_deadline();
+        let mut batch = Batch::default();
+        state.expire(self, now, &mut batch.ops, effects);
+        state.dispatch(self, now, &mut batch.ops, effects);
+        self.submit(batch);
+        let expired = state.is_expired(&self.spec, now);
+        if !expired {
+            self.note_deadline(&mut state, effects);
+        }
+        expired
+    }
+
+    /// Marks the queue as used, for its own expiry (declare and get count, publishing does not).
+    pub fn touch(self: &Arc<Self>, now: Now, effects: &mut Effects) {
+        if self.spec.args.expires_ms.is_some() {
+            let mut state = self.lock();
+            state.touch(now);
+            self.note_deadline(&mut state, effects);
+        }
+    }
+
+    /// Ready messages and consumers.
+    #[must_use]
+    pub fn counts(&self) -> (u32, u32) {
+        self.lock().counts()
+    }
+
+    /// Marks the queue as gone and returns its consumers for notification, and how many messages
+    /// waited. The caller holds the vhost's topology lock and submits the store's part.
+    #[must_use]
+    pub fn close(&self) -> (Vec<ConsumerSpec>, u32) {
+        self.lock().close()
+    }
+
+    /// Checks `if_unused` and `if_empty` and closes, in one step.
+    ///
+    /// # Errors
+    /// Says which condition failed; the queue is then unchanged.
+    pub fn close_if(
+        &self,
+        condition: DeleteCondition,
+    ) -> Result<(Vec<ConsumerSpec>, u32), DeleteRefusal> {
+        let mut state = self.lock();
+        let (ready, consumers) = state.counts();
+        if condition.if_unused && consumers > 0 {
+            return Err(DeleteRefusal::InUse);
+        }
+        if condition.if_empty && ready > 0 {
+            return Err(DeleteRefusal::NotEmpty);
+        }
+        Ok(state.close())
+    }
+
+    /// A dead-lettered message has arrived elsewhere (or nowhere) and its settlement is submitted.
+    pub fn finish_transit(&self, entries: u64, bytes: u64, stored: u64) {
+        self.lock().finish_transit(entries, bytes, stored);
+    }
+
+    /// As operators see it.
+    #[must_use]
+    pub fn view(&self) -> QueueView {
+        let state = self.lock();
+        let spec = &self.spec;
+        QueueView {
+            vhost: spec.vhost.to_string(),
+            name: spec.name.to_string(),
+            kind: spec.args.kind.name(),
+            durable: spec.durable,
+            auto_delete: spec.auto_delete,
+            owner: spec.owner.as_ref().map(|(_, name)| name.to_string()),
+            arguments: spec.arguments.clone(),
+            consumers: state.consumer_views(),
+            ..state.view()
+        }
+    }
+
+    /// Locks the queue for a change that spans several queues. Take several in key order.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> QueueChange<'_> {
+        QueueChange { queue: self, state: self.lock() }
+    }
+
+    fn note_deadline(self: &Arc<Self>, state: &mut State, effects: &mut Effects) {
+        if let Some(at_ms) = state.next_deadline(&self.spec) {
+            effects.deadlines.push((at_ms, Arc::clone(self)));
+        }
+    }
+
+    fn submit(&self, batch: Batch) -> Lsn {
+        if batch.is_empty() { Lsn::ZERO } else { self.store.submit(batch) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("key", &self.spec.key).field("name", &self.spec.name).finish()
+    }
+}
+
+/// Whether a publisher waits for its messages to be durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publisher {
+    /// It is in confirm mode: the store syncs without delay.
+    Waits,
+    /// It does not ask: the store syncs when it suits.
+    GoesOn,
+}
+
+/// Whether a returned message may have been seen by a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// It was written to the client.
+    Delivered,
+    /// It never left the broker.
+    Unsent,
+}
+
+/// The conditions of queue.delete.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeleteCondition {
+    /// Only without consumers.
+    pub if_unused: bool,
+    /// Only without waiting messages.
+    pub if_empty: bool,
+}
+
+/// Which condition failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteRefusal {
+    /// It has consumers.
+    InUse,
+    /// It has messages.
+    NotEmpty,
+}
+
+/// A queue locked for a change that spans several queues (tx.commit, dead-lettering): the
+/// operations of all of them go into one batch, submitted while every lock is held.
+pub struct QueueChange<'q> {
+    queue: &'q Arc<Queue>,
+    state: MutexGuard<'q, State>,
+}
+
+impl QueueChange<'_> {
+    /// The locked queue's key.
+    #[must_use]
+    pub fn key(&self) -> QueueKey {
+        self.queue.key()
+    }
+
+    /// Takes a message in; what must be stored goes to `ops`.
+    pub fn enqueue(&mut self, message: Message, now: Now, ops: &mut Vec<Op>) {
+        self.state.enqueue(&self.queue.spec, message, now, ops);
+    }
+
+    /// Whether an enqueue would be refused.
+    #[must_use]
+    pub fn is_full_for(&self, message: &Message) -> bool {
+        self.state.is_full_for(&self.queue.spec, message)
+    }
+
+    /// Settles messages; what must be stored goes to `ops`.
+    pub fn settle(&mut self, settled: &[Settled], ops: &mut Vec<Op>) {
+        self.state.settle(&self.queue.spec, settled, ops);
+    }
+
+    /// Assigns what can be assigned. Call it once `ops` are complete: expiries and overflow add to
+    /// them.
+    pub fn dispatch(&mut self, now: Now, ops: &mut Vec<Op>, effects: &mut Effects) {
+        self.state.trim(self.queue, ops, effects);
+        self.state.dispatch(self.queue, now, ops, effects);
+    }
+}
+
+impl From<&ConsumerSpec> for ConsumerView {
+    fn from(spec: &ConsumerSpec) -> Self {
+        Self {
+            tag: spec.tag.to_string(),
+            connection: spec.connection_name.to_string(),
+            channel: spec.channel,
+            ack_required: spec.acks == Acks::Manual,
+            exclusive: spec.exclusive,
+            prefetch_count: spec.prefetch,
+            priority: spec.priority,
+            arguments: spec.arguments.clone(),
+        }
+    }
+}

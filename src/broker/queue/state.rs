@@ -1,0 +1,542 @@
+//! The state of a queue and its transitions: pure apart from the operations and effects that it
+//! appends for its caller.
+//!
+//! Only this file changes a queue's state, always under the queue's lock. Times are Unix
+//! milliseconds and come in as arguments.
+//!
+//! Invariants: `unacked`, `unacked_bytes` and `unacked_stored` count exactly the messages that are
+//! assigned or in transit; a stored message's `Settle` is emitted once, by the transition that ends
+//! its stay; nothing is dispatched once `gone` is set.
+
+use std::sync::Arc;
+
+use super::args::{Overflow, QueueKind};
+use super::consumers::{Consumer, Consumers};
+use super::ready::Ready;
+use super::{
+    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeadLetter, DeathReason, Effects, Entry, Queue,
+    QueueSpec,
+};
+use crate::broker::Now;
+use crate::broker::message::Message;
+use crate::broker::outbox::{ConnectionId, ConsumerId, Delivery, Item};
+use crate::broker::views::{ConsumerView, QueueCounters, QueueView};
+use crate::protocol::properties::Properties;
+use crate::store::{Lsn, Op, QueueSeq};
+
+/// Bytes assigned to one consumer before its outbox is filled and its room looked at again.
+const RUN_BYTES_MAX: usize = 256 * 1024;
+
+/// A message that is done with, as its channel remembers it.
+#[derive(Debug, Clone, Copy)]
+pub struct Settled {
+    /// Its place.
+    pub seq: QueueSeq,
+    /// Who held it.
+    pub consumer: ConsumerId,
+    /// Its body's length.
+    pub body_bytes: u64,
+    /// Whether the store keeps it.
+    pub stored: bool,
+    /// Whether a client acknowledged it (for the counters).
+    pub acks: Acks,
+}
+
+impl Settled {
+    /// What settling `entry`, held by `consumer`, takes.
+    #[must_use]
+    pub fn of(entry: &Entry, consumer: ConsumerId, acks: Acks) -> Self {
+        Self {
+            seq: entry.seq,
+            consumer,
+            body_bytes: entry.message.body_len() as u64,
+            stored: entry.stored,
+            acks,
+        }
+    }
+}
+
+/// The outcome of a purge.
+#[derive(Debug, Clone, Copy)]
+pub struct Purged {
+    /// Messages dropped.
+    pub messages: u32,
+    /// When it is durable.
+    pub lsn: Lsn,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    ready: Ready,
+    consumers: Consumers,
+    next_seq: u64,
+    unacked: u64,
+    unacked_bytes: u64,
+    unacked_stored: u64,
+    counters: QueueCounters,
+    exclusive: bool,
+    gone: bool,
+    used_ms: u64,
+    deadline_ms: Option<u64>,
+}
+
+impl State {
+    pub(super) fn new(spec: &QueueSpec, now: Now) -> Self {
+        Self {
+            ready: Ready::new(spec.args.priority_max.unwrap_or(0)),
+            consumers: Consumers::new(spec.args.single_active_consumer),
+            next_seq: 1,
+            unacked: 0,
+            unacked_bytes: 0,
+            unacked_stored: 0,
+            counters: QueueCounters::default(),
+            exclusive: false,
+            gone: false,
+            used_ms: now.unix_ms,
+            deadline_ms: None,
+        }
+    }
+
+    // ---- messages in -------------------------------------------------------------------------
+
+    pub(super) fn recover(&mut self, spec: &QueueSpec, seq: QueueSeq, message: Message) {
+        let published_ms = message.published_ms();
+        let mut entry = self.entry(spec, seq, message, published_ms);
+        entry.deliveries = 1;
+        entry.stored = true;
+        self.next_seq = self.next_seq.max(seq.0 + 1);
+        self.ready.push(entry);
+    }
+
+    pub(super) fn recover_tail(&mut self, next: QueueSeq) {
+        self.next_seq = self.next_seq.max(next.0);
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        spec: &QueueSpec,
+        message: Message,
+        now: Now,
+        ops: &mut Vec<Op>,
+    ) {
+        if self.gone {
+            return;
+        }
+        let seq = QueueSeq(self.next_seq);
+        self.next_seq += 1;
+        self.counters.published += 1;
+        let entry = self.entry(spec, seq, message, now.unix_ms);
+        if entry.stored {
+            ops.push(Op::Enqueue { queue: spec.key, seq, message: entry.message.clone() });
+        }
+        self.ready.push(entry);
+    }
+
+    fn entry(&self, spec: &QueueSpec, seq: QueueSeq, message: Message, from_ms: u64) -> Entry {
+        let stored =
+            spec.durable && (message.is_persistent() || spec.args.kind == QueueKind::Quorum);
+        let mut entry = Entry { stored, ..Entry::new(seq, message) };
+        let own_ttl_ms = if has_expiration_or_priority(entry.message.properties()) {
+            let properties = Properties::parse(entry.message.properties()).ok();
+            if spec.args.priority_max.is_some() {
+                entry.priority = properties.as_ref().and_then(|p| p.priority).unwrap_or(0);
+            }
+            properties.and_then(|p| p.expiration).and_then(parse_decimal)
+        } else {
+            None
+        };
+        let ttl_ms = match (spec.args.message_ttl_ms, own_ttl_ms) {
+            (Some(queue), Some(own)) => Some(queue.min(own)),
+            (queue, own) => queue.or(own),
+        };
+        if let Some(ttl_ms) = ttl_ms {
+            entry.expires_ms = from_ms.saturating_add(ttl_ms);
+        }
+        entry
+    }
+
+    /// Whether the queue refuses another message because it is full.
+    pub(super) fn is_full_for(&self, spec: &QueueSpec, message: &Message) -> bool {
+        let args = &spec.args;
+        args.may_reject()
+            && (args.length_max.is_some_and(|max| self.ready.len() as u64 >= max)
+                || args.length_bytes_max.is_some_and(|max| {
+                    self.ready.bytes() + message.body_len() as u64 > max
+                }))
+    }
+
+    /// Dead-letters a message that was refused on arrival: it never had a place here.
+    pub(super) fn refuse_to_dead_letter(
+        &mut self,
+        queue: &Arc<Queue>,
+        message: Message,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let seq = QueueSeq(self.next_seq);
+        self.next_seq += 1;
+        let mut entry = self.entry(queue.spec(), seq, message, now.unix_ms);
+        entry.stored = false;
+        self.begin_transit(&entry);
+        self.die(queue, entry, DeathReason::MaxLen, &mut Vec::new(), effects);
+    }
+
+    /// Drops or dead-letters what exceeds the queue's length limits.
+    pub(super) fn trim(&mut self, queue: &Arc<Queue>, ops: &mut Vec<Op>, effects: &mut Effects) {
+        let args = &queue.spec().args;
+        if args.length_max.is_none() && args.length_bytes_max.is_none() {
+            return;
+        }
+        if args.overflow != Overflow::DropHead {
+            return;
+        }
+        // Messages that a consumer can take at once never count: dispatch comes after, so leave
+        // what would be assigned. RabbitMQ drops after delivering, too.
+        if !self.consumers.is_empty() {
+            let now = Now::default();
+            self.dispatch(queue, now, ops, effects);
+        }
+        let too_long = |state: &Self| {
+            args.length_max.is_some_and(|max| state.ready.len() as u64 > max)
+                || args.length_bytes_max.is_some_and(|max| state.ready.bytes() > max)
+        };
+        while too_long(self) {
+            let Some(entry) = self.ready.pop_for_overflow() else { break };
+            self.begin_transit(&entry);
+            self.die(queue, entry, DeathReason::MaxLen, ops, effects);
+        }
+    }
+
+    // ---- messages out ------------------------------------------------------------------------
+
+    /// Assigns waiting messages to consumers, in turn, as far as credit reaches.
+    pub(super) fn dispatch(
+        &mut self,
+        queue: &Arc<Queue>,
+        now: Now,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) {
+        if self.gone {
+            return;
+        }
+        self.expire(queue, now, ops, effects);
+        while !self.ready.is_empty() {
+            let Some((slot, in_a_row)) = self.consumers.next() else { break };
+            for _ in 0..in_a_row {
+                if self.ready.is_empty() {
+                    break;
+                }
+                if !self.consumers.at(slot).take_shared_credit() {
+                    self.consumers.park(slot);
+                    break;
+                }
+                let Some(entry) = self.ready.pop() else { break };
+                self.assign(slot, entry);
+                if self.consumers.at(slot).batch_bytes() > RUN_BYTES_MAX {
+                    break;
+                }
+            }
+            self.consumers.rotate(slot);
+            if self.consumers.at(slot).batch_bytes() > RUN_BYTES_MAX {
+                self.consumers.flush(&mut effects.wakes);
+            }
+        }
+        self.consumers.flush(&mut effects.wakes);
+        if let Some(at_ms) = self.next_deadline(queue.spec()) {
+            effects.deadlines.push((at_ms, Arc::clone(queue)));
+        }
+    }
+
+    fn assign(&mut self, slot: usize, entry: Entry) {
+        self.begin_transit(&entry);
+        let consumer: &mut Consumer = self.consumers.at(slot);
+        match consumer.spec.acks {
+            Acks::Manual => self.counters.delivered_manual_ack += 1,
+            Acks::Automatic => self.counters.delivered_auto_ack += 1,
+        }
+        self.counters.redelivered += u64::from(entry.redelivered());
+        let bytes = entry.message.memory_bytes();
+        let delivery = Delivery {
+            channel: consumer.spec.channel,
+            queue_slot: consumer.spec.queue_slot,
+            consumer: consumer.spec.id,
+            entry,
+        };
+        consumer.assign(Item::Deliver(delivery), bytes);
+    }
+
+    pub(super) fn get(&mut self, acks: Acks, now: Now) -> Option<(Entry, u32)> {
+        self.used_ms = now.unix_ms;
+        let Some(entry) = self.ready.pop() else {
+            self.counters.get_empty += 1;
+            return None;
+        };
+        self.begin_transit(&entry);
+        match acks {
+            Acks::Manual => self.counters.get_manual_ack += 1,
+            Acks::Automatic => self.counters.get_auto_ack += 1,
+        }
+        self.counters.redelivered += u64::from(entry.redelivered());
+        Some((entry, clamp(self.ready.len())))
+    }
+
+    // ---- settling ----------------------------------------------------------------------------
+
+    pub(super) fn settle(&mut self, spec: &QueueSpec, settled: &[Settled], ops: &mut Vec<Op>) {
+        let mut run: Option<(ConsumerId, u32)> = None;
+        for one in settled {
+            self.unacked -= 1;
+            self.unacked_bytes -= one.body_bytes;
+            if one.stored {
+                self.unacked_stored -= 1;
+                if !self.gone {
+                    ops.push(Op::Settle { queue: spec.key, seq: one.seq });
+                }
+            }
+            self.counters.acknowledged += u64::from(one.acks == Acks::Manual);
+            match &mut run {
+                Some((consumer, n)) if *consumer == one.consumer => *n += 1,
+                _ => {
+                    if let Some((consumer, n)) = run.replace((one.consumer, 1)) {
+                        self.consumers.credit(consumer, n);
+                    }
+                }
+            }
+        }
+        if let Some((consumer, n)) = run {
+            self.consumers.credit(consumer, n);
+        }
+    }
+
+    pub(super) fn requeue(
+        &mut self,
+        queue: &Arc<Queue>,
+        consumer: ConsumerId,
+        mut entry: Entry,
+        attempt: Attempt,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) {
+        self.consumers.credit(consumer, 1);
+        if self.gone {
+            return;
+        }
+        if attempt == Attempt::Delivered {
+            entry.deliveries = entry.deliveries.saturating_add(1);
+            if queue.spec().args.delivery_limit.is_some_and(|max| entry.deliveries > max) {
+                self.die(queue, entry, DeathReason::DeliveryLimit, ops, effects);
+                return;
+            }
+        }
+        self.end_transit(&entry);
+        self.ready.put_back(entry);
+    }
+
+    pub(super) fn reject(
+        &mut self,
+        queue: &Arc<Queue>,
+        consumer: ConsumerId,
+        entry: Entry,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) {
+        self.consumers.credit(consumer, 1);
+        if !self.gone {
+            self.die(queue, entry, DeathReason::Rejected, ops, effects);
+        }
+    }
+
+    /// Ends the stay of a message that is in transit: dropped here and now, or handed over for
+    /// dead-lettering, which settles it together with its arrival elsewhere.
+    fn die(
+        &mut self,
+        queue: &Arc<Queue>,
+        entry: Entry,
+        reason: DeathReason,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) {
+        if queue.spec().args.dead_letter_exchange.is_some() {
+            effects.dead_letters.push(DeadLetter { queue: Arc::clone(queue), entry, reason });
+            return;
+        }
+        if entry.stored {
+            ops.push(Op::Settle { queue: queue.key(), seq: entry.seq });
+        }
+        self.end_transit(&entry);
+    }
+
+    fn begin_transit(&mut self, entry: &Entry) {
+        self.unacked += 1;
+        self.unacked_bytes += entry.message.body_len() as u64;
+        self.unacked_stored += u64::from(entry.stored);
+    }
+
+    fn end_transit(&mut self, entry: &Entry) {
+        self.finish_transit(1, entry.message.body_len() as u64, u64::from(entry.stored));
+    }
+
+    pub(super) fn finish_transit(&mut self, entries: u64, bytes: u64, stored: u64) {
+        self.unacked -= entries;
+        self.unacked_bytes -= bytes;
+        self.unacked_stored -= stored;
+    }
+
+    pub(super) fn purge(&mut self, spec: &QueueSpec, ops: &mut Vec<Op>) -> u32 {
+        let messages = clamp(self.ready.len());
+        if self.unacked_stored == 0 {
+            if self.ready.stored() > 0 {
+                let up_to = QueueSeq(self.next_seq - 1);
+                ops.push(Op::Purge { queue: spec.key, up_to, except: Vec::new() });
+            }
+            self.ready.clear();
+        } else {
+            while let Some(entry) = self.ready.pop() {
+                if entry.stored {
+                    ops.push(Op::Settle { queue: spec.key, seq: entry.seq });
+                }
+            }
+        }
+        messages
+    }
+
+    // ---- time --------------------------------------------------------------------------------
+
+    /// Takes out what has expired at the head (RabbitMQ expires only there).
+    pub(super) fn expire(
+        &mut self,
+        queue: &Arc<Queue>,
+        now: Now,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) {
+        while let Some(entry) = self.ready.pop_where(|entry| entry.expires_ms <= now.unix_ms) {
+            self.begin_transit(&entry);
+            self.die(queue, entry, DeathReason::Expired, ops, effects);
+        }
+    }
+
+    /// The next moment at which something expires, if it is earlier than the one already noted.
+    pub(super) fn next_deadline(&mut self, spec: &QueueSpec) -> Option<u64> {
+        let message = self.ready.heads().map(|entry| entry.expires_ms).min();
+        let own = spec
+            .args
+            .expires_ms
+            .filter(|_| self.consumers.is_empty())
+            .map(|idle_ms| self.used_ms.saturating_add(idle_ms));
+        let at_ms = message.into_iter().chain(own).min().filter(|at_ms| *at_ms != u64::MAX)?;
+        if self.deadline_ms.is_some_and(|noted| noted <= at_ms) {
+            return None;
+        }
+        self.deadline_ms = Some(at_ms);
+        Some(at_ms)
+    }
+
+    pub(super) fn forget_deadline(&mut self) {
+        self.deadline_ms = None;
+    }
+
+    pub(super) fn is_expired(&self, spec: &QueueSpec, now: Now) -> bool {
+        !self.gone
+            && self.consumers.is_empty()
+            && spec
+                .args
+                .expires_ms
+                .is_some_and(|idle_ms| self.used_ms.saturating_add(idle_ms) <= now.unix_ms)
+    }
+
+    pub(super) fn touch(&mut self, now: Now) {
+        self.used_ms = now.unix_ms;
+    }
+
+    // ---- consumers ---------------------------------------------------------------------------
+
+    pub(super) fn add_consumer(
+        &mut self,
+        spec: ConsumerSpec,
+        now: Now,
+    ) -> Result<(), ConsumeRefusal> {
+        if self.gone {
+            return Err(ConsumeRefusal::Gone);
+        }
+        if self.exclusive || (spec.exclusive && !self.consumers.is_empty()) {
+            return Err(ConsumeRefusal::Exclusive);
+        }
+        self.exclusive = spec.exclusive;
+        self.used_ms = now.unix_ms;
+        self.consumers.add(spec);
+        Ok(())
+    }
+
+    pub(super) fn remove_consumer(&mut self, id: ConsumerId, now: Now) -> bool {
+        let removed = self.consumers.remove(id).is_some();
+        if removed {
+            self.exclusive = false;
+            self.used_ms = now.unix_ms;
+        }
+        removed
+    }
+
+    pub(super) fn consumers(&self) -> usize {
+        self.consumers.len()
+    }
+
+    pub(super) fn resume(&mut self, connection: ConnectionId, channel: Option<u16>) {
+        self.consumers.resume(connection, channel);
+    }
+
+    pub(super) fn close(&mut self) -> (Vec<ConsumerSpec>, u32) {
+        let ready = clamp(self.ready.len());
+        self.gone = true;
+        self.ready.clear();
+        let consumers = std::mem::take(&mut self.consumers);
+        (consumers.iter().map(|consumer| consumer.spec.clone()).collect(), ready)
+    }
+
+    // ---- views -------------------------------------------------------------------------------
+
+    pub(super) fn counts(&self) -> (u32, u32) {
+        (clamp(self.ready.len()), clamp(self.consumers.len()))
+    }
+
+    pub(super) fn consumer_views(&self) -> Vec<ConsumerView> {
+        self.consumers.iter().map(|consumer| ConsumerView::from(&consumer.spec)).collect()
+    }
+
+    /// The numbers of a [`QueueView`]; its caller fills in the rest.
+    pub(super) fn view(&self) -> QueueView {
+        QueueView {
+            vhost: String::new(),
+            name: String::new(),
+            kind: "",
+            durable: false,
+            auto_delete: false,
+            owner: None,
+            arguments: crate::protocol::table::Table::default(),
+            messages_ready: self.ready.len() as u64,
+            messages_unacked: self.unacked,
+            messages_persistent: self.ready.stored() + self.unacked_stored,
+            bytes_ready: self.ready.bytes(),
+            bytes_unacked: self.unacked_bytes,
+            consumers: Vec::new(),
+            counters: self.counters,
+        }
+    }
+}
+
+/// Property flag bits of priority and expiration (0-9-1 section 4.2.6.1: bit 15 is content-type).
+const PRIORITY_OR_EXPIRATION: u8 = 0b0000_1001;
+
+fn has_expiration_or_priority(properties: &[u8]) -> bool {
+    properties.first().is_some_and(|flags| flags & PRIORITY_OR_EXPIRATION != 0)
+}
+
+/// A decimal number as the publisher wrote it; checked when it was published.
+fn parse_decimal(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn clamp(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

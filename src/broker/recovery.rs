@@ -1,0 +1,237 @@
+//! Start: what the store kept becomes the broker's state again, or a first state is made.
+//!
+//! Definitions come back in key order, so that whatever a record refers to is already there; a
+//! record that is not understood stops the start rather than being skipped.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::definitions::{BindingKey, DefinitionError, DefinitionKey, DestinationName, Record};
+use super::exchange::{Destination, Kind};
+use super::message::Message;
+use super::queue::{Queue, QueueArgs, QueueSpec};
+use super::users::{Permission, User};
+use super::vhost::{Binding, ExchangeSpec, Vhost, decode_arguments};
+use super::{Broker, Now};
+use crate::protocol::table::Table;
+use crate::store::{Batch, QueueKey, QueueSeq, Recovery, StoreError};
+
+/// Exchanges that every vhost has.
+const PREDECLARED: &[(&str, Kind, bool)] = &[
+    ("", Kind::Direct, false),
+    ("amq.direct", Kind::Direct, false),
+    ("amq.fanout", Kind::Fanout, false),
+    ("amq.headers", Kind::Headers, false),
+    ("amq.match", Kind::Headers, false),
+    ("amq.rabbitmq.trace", Kind::Topic, true),
+    ("amq.topic", Kind::Topic, false),
+];
+
+/// Recovers `broker` from its store.
+pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> {
+    let mut visitor = Visitor { broker, now, orphans: 0, failure: None, any: false, last_queue: None };
+    broker.store.recover(&mut visitor)?;
+    if let Some(failure) = visitor.failure {
+        return Err(StoreError::Damaged { path: "definitions".into(), reason: failure.0 });
+    }
+    if !visitor.any {
+        create_first(broker);
+    }
+    Ok(())
+}
+
+fn create_first(broker: &Broker) {
+    let settings = &broker.settings;
+    let mut salt = [0; 4];
+    (broker.entropy)(&mut salt);
+    let password = settings.default_password.as_bytes();
+    let tags = settings.default_user_tags.clone();
+    let user = User::new(&settings.default_user, password, salt, tags);
+    let permission = Permission { patterns: settings.default_permissions.clone() };
+    let vhost = DefinitionKey::Vhost { name: settings.default_vhost.clone() };
+    let ops = vec![
+        user.put(),
+        vhost.put(Record::default()),
+        permission.put(&settings.default_user, &settings.default_vhost),
+    ];
+    add_vhost(broker, &settings.default_vhost);
+    broker.users.permit(
+        settings.default_user.clone(),
+        settings.default_vhost.clone(),
+        permission,
+    );
+    broker.users.insert(user);
+    broker.store.submit(Batch { ops, awaited: true });
+}
+
+fn add_vhost(broker: &Broker, name: &str) -> Arc<Vhost> {
+    let vhost = Arc::new(Vhost::new(name.into()));
+    for &(name, kind, internal) in PREDECLARED {
+        let spec = ExchangeSpec {
+            name: name.into(),
+            kind,
+            durable: true,
+            auto_delete: false,
+            internal,
+            arguments: Table::default(),
+        };
+        broker.add_exchange(&vhost, spec);
+    }
+    broker.vhosts.insert(Arc::clone(vhost.name()), Arc::clone(&vhost));
+    vhost
+}
+
+struct Visitor<'b> {
+    broker: &'b Arc<Broker>,
+    now: Now,
+    /// Messages of queues that no definition names; possible only after a deletion whose range
+    /// was not yet reclaimed, and then harmless.
+    orphans: u64,
+    failure: Option<DefinitionError>,
+    any: bool,
+    /// Messages come queue by queue.
+    last_queue: Option<Arc<Queue>>,
+}
+
+impl Recovery for Visitor<'_> {
+    fn meta(&mut self, key: &[u8], value: &[u8]) {
+        self.any = true;
+        if self.failure.is_none()
+            && let Err(error) = self.definition(key, value)
+        {
+            self.failure = Some(error);
+        }
+    }
+
+    fn message(&mut self, key: QueueKey, seq: QueueSeq, message: Message) {
+        match self.queue(key) {
+            Some(queue) => queue.recover(seq, message),
+            None => self.orphans += 1,
+        }
+    }
+
+    fn tail(&mut self, key: QueueKey, next: QueueSeq) {
+        if let Some(queue) = self.queue(key) {
+            queue.recover_tail(next);
+        }
+    }
+}
+
+impl Visitor<'_> {
+    fn queue(&mut self, key: QueueKey) -> Option<Arc<Queue>> {
+        if let Some(last) = self.last_queue.as_ref().filter(|last| last.key() == key) {
+            return Some(Arc::clone(last));
+        }
+        self.last_queue = self.find_queue(key);
+        self.last_queue.clone()
+    }
+
+    fn find_queue(&self, key: QueueKey) -> Option<Arc<Queue>> {
+        self.broker.vhosts.iter().find_map(|vhost| {
+            vhost.queues_by_id.get(&key.queue).map(|queue| Arc::clone(queue.value()))
+        })
+    }
+
+    fn vhost(&self, name: &str) -> Result<Arc<Vhost>, DefinitionError> {
+        self.broker
+            .vhost(name)
+            .ok_or_else(|| DefinitionError(format!("vhost '{name}' is missing")))
+    }
+
+    fn definition(&mut self, key: &[u8], value: &[u8]) -> Result<(), DefinitionError> {
+        let key = DefinitionKey::decode(key)?;
+        let record = Record::decode(value)?;
+        match key {
+            DefinitionKey::NextQueueId => {
+                self.broker.next_queue_id.fetch_max(record.number("next")?, Ordering::Relaxed);
+            }
+            DefinitionKey::User { name } => {
+                self.broker.users.insert(User::from_record(name, &record)?);
+            }
+            DefinitionKey::Vhost { name } => {
+                add_vhost(self.broker, &name);
+            }
+            DefinitionKey::Permission { user, vhost } => {
+                self.broker.users.permit(user, vhost, Permission::from_record(&record)?);
+            }
+            DefinitionKey::Exchange { vhost, name } => self.exchange(&vhost, &name, &record)?,
+            DefinitionKey::Queue { vhost, name } => self.declared_queue(&vhost, &name, &record)?,
+            DefinitionKey::Binding(binding) => self.binding(&binding)?,
+        }
+        Ok(())
+    }
+
+    fn exchange(&self, vhost: &str, name: &str, record: &Record) -> Result<(), DefinitionError> {
+        let kind = record.text("type")?;
+        let kind = Kind::from_name(kind)
+            .ok_or_else(|| DefinitionError(format!("unknown exchange type '{kind}'")))?;
+        let spec = ExchangeSpec {
+            name: name.into(),
+            kind,
+            durable: true,
+            auto_delete: record.flag("auto_delete"),
+            internal: record.flag("internal"),
+            arguments: record.arguments(),
+        };
+        self.broker.add_exchange(&*self.vhost(vhost)?, spec);
+        Ok(())
+    }
+
+    fn declared_queue(
+        &self,
+        vhost: &str,
+        name: &str,
+        record: &Record,
+    ) -> Result<(), DefinitionError> {
+        let arguments = record.arguments();
+        let args = QueueArgs::parse(&arguments)
+            .map_err(|error| DefinitionError(format!("queue '{name}': {error:?}")))?;
+        let vhost = self.vhost(vhost)?;
+        let id = record.number("id")?;
+        self.broker.next_queue_id.fetch_max(id + 1, Ordering::Relaxed);
+        let spec = QueueSpec {
+            key: QueueKey { shard: 0, queue: id },
+            vhost: Arc::clone(vhost.name()),
+            name: name.into(),
+            durable: true,
+            auto_delete: record.flag("auto_delete"),
+            owner: None,
+            arguments,
+            args,
+        };
+        let queue = self.broker.add_queue(&vhost, spec, self.now);
+        let mut effects = super::queue::Effects::default();
+        queue.touch(self.now, &mut effects);
+        self.broker.finish(&mut effects, self.now);
+        Ok(())
+    }
+
+    fn binding(&self, key: &BindingKey) -> Result<(), DefinitionError> {
+        let vhost = self.vhost(&key.vhost)?;
+        let dangling = || DefinitionError(format!("binding without an end: {key:?}"));
+        let source = vhost.exchange(key.source.as_bytes()).ok_or_else(dangling)?;
+        let destination = match &key.destination {
+            DestinationName::Queue(name) => {
+                let queue = vhost.queue(name.as_bytes()).ok_or_else(dangling)?;
+                Destination::Queue(queue.key().queue)
+            }
+            DestinationName::Exchange(name) => {
+                let exchange = vhost.exchange(name.as_bytes()).ok_or_else(dangling)?;
+                Destination::Exchange(exchange.id)
+            }
+        };
+        let binding = Binding {
+            source: source.id,
+            destination,
+            key: key.routing_key.clone(),
+            arguments: key.arguments.clone(),
+        };
+        vhost.change().insert(&Arc::new(binding));
+        let arguments = decode_arguments(&key.arguments);
+        let mut matcher =
+            source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        matcher
+            .bind(&key.routing_key, &arguments, destination)
+            .map_err(|error| DefinitionError(format!("binding refused: {error:?}")))
+    }
+}

@@ -1,0 +1,355 @@
+//! A virtual host: the registries of its exchanges and queues, its bindings, and routing over them.
+//!
+//! Two planes. The control plane (declare, bind, delete; `declare.rs`) takes the topology lock, so
+//! that changes are serial and a binding never outlives its ends. The data plane only reads: names
+//! from sharded maps, matches under an exchange's read lock. Routes are cached by channels for as
+//! long as [`generation`](Vhost::generation) stands still; every change of topology moves it *after*
+//! the change is visible.
+//!
+//! Invariants: every binding's ends exist; `by_source` and `by_destination` hold the same bindings,
+//! and the matchers of the exchanges hold them too; the predeclared exchanges are never deleted.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use dashmap::DashMap;
+
+use super::exchange::{Destination, Kind, Matcher};
+use super::queue::Queue;
+use crate::broker::views::{BindingView, ExchangeView, QueueView};
+use crate::protocol::table::{RawTable, Table};
+
+/// What an exchange was declared as.
+#[derive(Debug, Clone)]
+pub struct ExchangeSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How it matches.
+    pub kind: Kind,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last binding as a source.
+    pub auto_delete: bool,
+    /// Cannot be published to by clients.
+    pub internal: bool,
+    /// As declared.
+    pub arguments: Table,
+}
+
+/// An exchange.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Its identity on this node.
+    pub id: u64,
+    /// What it was declared as.
+    pub spec: ExchangeSpec,
+    pub(super) matcher: RwLock<Matcher>,
+}
+
+impl Exchange {
+    pub(super) fn new(id: u64, spec: ExchangeSpec) -> Self {
+        let matcher = RwLock::new(Matcher::new(spec.kind));
+        Self { id, spec, matcher }
+    }
+
+    /// Where messages go that this exchange could not route.
+    #[must_use]
+    pub fn alternate(&self) -> Option<&str> {
+        self.spec.arguments.get("alternate-exchange").and_then(|value| value.as_str())
+    }
+
+    fn matches(&self, key: &[u8], headers: Option<RawTable<'_>>, out: &mut Vec<Destination>) {
+        let matcher = self.matcher.read().unwrap_or_else(PoisonError::into_inner);
+        matcher.matches(key, headers, out);
+    }
+}
+
+/// One binding; its identity is all of its fields.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Binding {
+    pub(super) source: u64,
+    pub(super) destination: Destination,
+    pub(super) key: Vec<u8>,
+    /// The arguments, encoded: tables have no order or hash of their own.
+    pub(super) arguments: Vec<u8>,
+}
+
+/// The bindings of a vhost, findable from both ends.
+#[derive(Debug, Default)]
+pub(super) struct Bindings {
+    by_source: HashMap<u64, HashSet<Arc<Binding>>>,
+    by_destination: HashMap<Destination, HashSet<Arc<Binding>>>,
+}
+
+impl Bindings {
+    /// False when it was there already.
+    pub(super) fn insert(&mut self, binding: &Arc<Binding>) -> bool {
+        let new = self.by_source.entry(binding.source).or_default().insert(Arc::clone(binding));
+        if new {
+            let end = self.by_destination.entry(binding.destination).or_default();
+            end.insert(Arc::clone(binding));
+        }
+        new
+    }
+
+    /// False when it was not there.
+    pub(super) fn remove(&mut self, binding: &Binding) -> bool {
+        remove_from(&mut self.by_destination, &binding.destination, binding);
+        remove_from(&mut self.by_source, &binding.source, binding)
+    }
+
+    pub(super) fn has_source(&self, source: u64) -> bool {
+        self.by_source.contains_key(&source)
+    }
+
+    pub(super) fn of_source(&self, source: u64) -> Vec<Arc<Binding>> {
+        self.by_source.get(&source).into_iter().flatten().cloned().collect()
+    }
+
+    pub(super) fn of_destination(&self, destination: Destination) -> Vec<Arc<Binding>> {
+        self.by_destination.get(&destination).into_iter().flatten().cloned().collect()
+    }
+}
+
+fn remove_from<K: Eq + Hash>(
+    map: &mut HashMap<K, HashSet<Arc<Binding>>>,
+    key: &K,
+    binding: &Binding,
+) -> bool {
+    let Some(set) = map.get_mut(key) else { return false };
+    let removed = set.remove(binding);
+    if set.is_empty() {
+        map.remove(key);
+    }
+    removed
+}
+
+/// A virtual host.
+#[derive(Debug)]
+pub struct Vhost {
+    name: Arc<str>,
+    pub(super) exchanges: DashMap<Arc<str>, Arc<Exchange>>,
+    pub(super) exchanges_by_id: DashMap<u64, Arc<Exchange>>,
+    pub(super) queues: DashMap<Arc<str>, Arc<Queue>>,
+    pub(super) queues_by_id: DashMap<u64, Arc<Queue>>,
+    topology: Mutex<Bindings>,
+    generation: AtomicU64,
+}
+
+/// The result of routing a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cacheable {
+    /// The same key leads to the same queues until the generation moves.
+    Yes,
+    /// Headers had a say.
+    No,
+}
+
+impl Vhost {
+    /// A vhost without exchanges; the broker adds the predeclared ones.
+    #[must_use]
+    pub fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            exchanges: DashMap::new(),
+            exchanges_by_id: DashMap::new(),
+            queues: DashMap::new(),
+            queues_by_id: DashMap::new(),
+            topology: Mutex::default(),
+            generation: AtomicU64::new(1),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Moves with every change of topology; read it before routing.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The exchange of this name. The default exchange has the empty name.
+    #[must_use]
+    pub fn exchange(&self, name: &[u8]) -> Option<Arc<Exchange>> {
+        let name = std::str::from_utf8(name).ok()?;
+        self.exchanges.get(name).map(|entry| Arc::clone(entry.value()))
+    }
+
+    /// The queue of this name.
+    #[must_use]
+    pub fn queue(&self, name: &[u8]) -> Option<Arc<Queue>> {
+        let name = std::str::from_utf8(name).ok()?;
+        self.queues.get(name).map(|entry| Arc::clone(entry.value()))
+    }
+
+    /// Appends the queues that a message with these routing keys (its own, then CC and BCC) reaches
+    /// from `exchange`, each once. Exchange-to-exchange bindings and alternate exchanges are
+    /// followed, each exchange at most once, so cycles end.
+    pub fn route(
+        &self,
+        exchange: &Arc<Exchange>,
+        keys: &[&[u8]],
+        headers: Option<RawTable<'_>>,
+        out: &mut Vec<Arc<Queue>>,
+    ) -> Cacheable {
+        let mut cacheable = Cacheable::Yes;
+        let mut seen_exchanges = vec![exchange.id];
+        let mut open = vec![Arc::clone(exchange)];
+        let mut destinations = Vec::new();
+        while let Some(exchange) = open.pop() {
+            destinations.clear();
+            if exchange.spec.name.is_empty() {
+                for queue in keys.iter().filter_map(|key| self.queue(key)) {
+                    destinations.push(Destination::Queue(queue.key().queue));
+                }
+            } else {
+                for key in keys {
+                    exchange.matches(key, headers, &mut destinations);
+                }
+                if exchange.spec.kind == Kind::Headers {
+                    cacheable = Cacheable::No;
+                }
+            }
+            if destinations.is_empty()
+                && let Some(alternate) =
+                    exchange.alternate().and_then(|name| self.exchange(name.as_bytes()))
+            {
+                destinations.push(Destination::Exchange(alternate.id));
+            }
+            for destination in &destinations {
+                match destination {
+                    Destination::Queue(id) => {
+                        if out.iter().all(|queue| queue.key().queue != *id)
+                            && let Some(queue) = self.queues_by_id.get(id)
+                        {
+                            out.push(Arc::clone(queue.value()));
+                        }
+                    }
+                    Destination::Exchange(id) => {
+                        if !seen_exchanges.contains(id)
+                            && let Some(next) = self.exchanges_by_id.get(id)
+                        {
+                            seen_exchanges.push(*id);
+                            open.push(Arc::clone(next.value()));
+                        }
+                    }
+                }
+            }
+        }
+        cacheable
+    }
+
+    /// Starts a change of topology. The generation moves when the guard is dropped.
+    pub(super) fn change(&self) -> TopologyChange<'_> {
+        let bindings = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
+        TopologyChange { bindings, generation: &self.generation }
+    }
+
+    /// Queues as operators see them.
+    #[must_use]
+    pub fn queue_views(&self) -> Vec<QueueView> {
+        let queues: Vec<_> = self.queues.iter().map(|entry| Arc::clone(entry.value())).collect();
+        queues.iter().map(|queue| queue.view()).collect()
+    }
+
+    /// Exchanges as operators see them.
+    #[must_use]
+    pub fn exchange_views(&self) -> Vec<ExchangeView> {
+        let view = |exchange: &Exchange| ExchangeView {
+            vhost: self.name.to_string(),
+            name: exchange.spec.name.to_string(),
+            kind: exchange.spec.kind.name().to_owned(),
+            durable: exchange.spec.durable,
+            auto_delete: exchange.spec.auto_delete,
+            internal: exchange.spec.internal,
+            arguments: exchange.spec.arguments.clone(),
+        };
+        self.exchanges.iter().map(|entry| view(entry.value())).collect()
+    }
+
+    /// Bindings as operators see them: the implicit ones from the default exchange first.
+    #[must_use]
+    pub fn binding_views(&self) -> Vec<BindingView> {
+        let implicit = self.queues.iter().map(|entry| BindingView {
+            vhost: self.name.to_string(),
+            source: String::new(),
+            destination: entry.key().to_string(),
+            destination_kind: "queue",
+            routing_key: entry.key().to_string(),
+            arguments: Table::default(),
+        });
+        let mut views: Vec<BindingView> = implicit.collect();
+        let bindings: Vec<Arc<Binding>> = {
+            let topology = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
+            topology.by_source.values().flatten().cloned().collect()
+        };
+        for binding in bindings {
+            let source = self.exchanges_by_id.get(&binding.source);
+            let destination = match binding.destination {
+                Destination::Queue(id) => {
+                    self.queues_by_id.get(&id).map(|queue| queue.name().to_string())
+                }
+                Destination::Exchange(id) => {
+                    self.exchanges_by_id.get(&id).map(|exchange| exchange.spec.name.to_string())
+                }
+            };
+            // An end that has just gone takes its bindings with it.
+            let (Some(source), Some(destination)) = (source, destination) else { continue };
+            views.push(BindingView {
+                vhost: self.name.to_string(),
+                source: source.spec.name.to_string(),
+                destination,
+                destination_kind: match binding.destination {
+                    Destination::Queue(_) => "queue",
+                    Destination::Exchange(_) => "exchange",
+                },
+                routing_key: String::from_utf8_lossy(&binding.key).into_owned(),
+                arguments: decode_arguments(&binding.arguments),
+            });
+        }
+        views
+    }
+}
+
+/// Arguments as they are kept in a [`Binding`].
+pub(super) fn encode_arguments(arguments: &Table) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    arguments.encode_body(&mut bytes);
+    bytes
+}
+
+pub(super) fn decode_arguments(bytes: &[u8]) -> Table {
+    RawTable::parse(bytes).map(|raw| raw.to_table()).unwrap_or_default()
+}
+
+/// The topology lock, held. Dropping it makes cached routes stale.
+pub(super) struct TopologyChange<'v> {
+    bindings: MutexGuard<'v, Bindings>,
+    generation: &'v AtomicU64,
+}
+
+impl std::ops::Deref for TopologyChange<'_> {
+    type Target = Bindings;
+
+    fn deref(&self) -> &Bindings {
+        &self.bindings
+    }
+}
+
+impl std::ops::DerefMut for TopologyChange<'_> {
+    fn deref_mut(&mut self) -> &mut Bindings {
+        &mut self.bindings
+    }
+}
+
+impl Drop for TopologyChange<'_> {
+    fn drop(&mut self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,234 @@
+//! What the broker shows of itself: plain snapshots that the management API and the metrics page
+//! read. Taken when asked for, never kept up to date in between; no lock outlives the call that
+//! makes one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::protocol::table::Table;
+
+/// Node-wide counters since start. Connections add to them once per turn.
+#[derive(Debug, Default)]
+pub struct NodeCounters {
+    /// Connections accepted and opened.
+    pub connections_opened: AtomicU64,
+    /// Connections ended.
+    pub connections_closed: AtomicU64,
+    /// Channels opened.
+    pub channels_opened: AtomicU64,
+    /// Channels ended.
+    pub channels_closed: AtomicU64,
+    /// Queue declarations answered, new or not.
+    pub queues_declared: AtomicU64,
+    /// Queues created.
+    pub queues_created: AtomicU64,
+    /// Queues deleted.
+    pub queues_deleted: AtomicU64,
+    /// Messages received from publishers.
+    pub received: AtomicU64,
+    /// Of those, on channels in confirm mode.
+    pub received_confirm: AtomicU64,
+    /// Messages that reached at least one queue.
+    pub routed: AtomicU64,
+    /// Publisher confirms sent.
+    pub confirmed: AtomicU64,
+    /// Unroutable messages dropped.
+    pub unroutable_dropped: AtomicU64,
+    /// Unroutable messages returned.
+    pub unroutable_returned: AtomicU64,
+    /// Deliveries to consumers that acknowledge.
+    pub delivered_manual_ack: AtomicU64,
+    /// Deliveries to consumers that do not.
+    pub delivered_auto_ack: AtomicU64,
+    /// Answers to basic.get that must be acknowledged.
+    pub get_manual_ack: AtomicU64,
+    /// Answers to basic.get without acknowledgement.
+    pub get_auto_ack: AtomicU64,
+    /// basic.get on an empty queue.
+    pub get_empty: AtomicU64,
+    /// Deliveries flagged as redelivered.
+    pub redelivered: AtomicU64,
+    /// Messages acknowledged.
+    pub acknowledged: AtomicU64,
+    /// Logins that succeeded.
+    pub auth_succeeded: AtomicU64,
+    /// Logins that failed.
+    pub auth_failed: AtomicU64,
+}
+
+impl NodeCounters {
+    /// Adds to a counter; `n` is usually a turn's worth.
+    pub fn add(counter: &AtomicU64, n: u64) {
+        if n > 0 {
+            counter.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Message counters of one queue since it was created or recovered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueCounters {
+    /// Messages that entered.
+    pub published: u64,
+    /// Deliveries to consumers that acknowledge.
+    pub delivered_manual_ack: u64,
+    /// Deliveries to consumers that do not.
+    pub delivered_auto_ack: u64,
+    /// basic.get answers that must be acknowledged.
+    pub get_manual_ack: u64,
+    /// basic.get answers without acknowledgement.
+    pub get_auto_ack: u64,
+    /// basic.get on the empty queue.
+    pub get_empty: u64,
+    /// Deliveries flagged as redelivered.
+    pub redelivered: u64,
+    /// Messages acknowledged.
+    pub acknowledged: u64,
+}
+
+/// A consumer as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConsumerView {
+    /// Its tag.
+    pub tag: String,
+    /// Its connection's name, "peer:port -> host:port".
+    pub connection: String,
+    /// Its channel's number.
+    pub channel: u16,
+    /// Whether the client acknowledges.
+    pub ack_required: bool,
+    /// Whether it has the queue to itself.
+    pub exclusive: bool,
+    /// Its prefetch limit; 0 is none.
+    pub prefetch_count: u16,
+    /// Its priority.
+    pub priority: i32,
+    /// The arguments it was started with.
+    pub arguments: Table,
+}
+
+/// A queue as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueView {
+    /// Its vhost.
+    pub vhost: String,
+    /// Its name.
+    pub name: String,
+    /// "classic" or "quorum".
+    pub kind: &'static str,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// The connection that owns it, if exclusive.
+    pub owner: Option<String>,
+    /// The arguments it was declared with.
+    pub arguments: Table,
+    /// Messages waiting.
+    pub messages_ready: u64,
+    /// Messages delivered and not acknowledged.
+    pub messages_unacked: u64,
+    /// Messages that a restart would keep.
+    pub messages_persistent: u64,
+    /// Body bytes waiting.
+    pub bytes_ready: u64,
+    /// Body bytes delivered and not acknowledged.
+    pub bytes_unacked: u64,
+    /// Its consumers.
+    pub consumers: Vec<ConsumerView>,
+    /// Its counters.
+    pub counters: QueueCounters,
+}
+
+/// An exchange as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExchangeView {
+    /// Its vhost.
+    pub vhost: String,
+    /// Its name; empty for the default exchange.
+    pub name: String,
+    /// Its type, such as "topic".
+    pub kind: String,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last binding.
+    pub auto_delete: bool,
+    /// Cannot be published to.
+    pub internal: bool,
+    /// The arguments it was declared with.
+    pub arguments: Table,
+}
+
+/// A binding as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BindingView {
+    /// Its vhost.
+    pub vhost: String,
+    /// The exchange it starts from.
+    pub source: String,
+    /// The queue or exchange it leads to.
+    pub destination: String,
+    /// "queue" or "exchange".
+    pub destination_kind: &'static str,
+    /// The binding key.
+    pub routing_key: String,
+    /// The arguments.
+    pub arguments: Table,
+}
+
+/// A channel as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelView {
+    /// Its number.
+    pub number: u16,
+    /// Consumers on it.
+    pub consumers: u64,
+    /// Deliveries not acknowledged.
+    pub unacked: u64,
+    /// Publishes not confirmed.
+    pub unconfirmed: u64,
+    /// Publishes and acknowledgements waiting for tx.commit.
+    pub uncommitted: u64,
+    /// The channel-wide prefetch limit; 0 is none.
+    pub global_prefetch: u16,
+    /// The prefetch limit for the next consumer; 0 is none.
+    pub prefetch: u16,
+    /// In confirm mode.
+    pub confirm: bool,
+    /// In transaction mode.
+    pub transactional: bool,
+}
+
+/// A connection as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectionView {
+    /// "peer:port -> host:port".
+    pub name: String,
+    /// What the client calls itself (`connection_name`).
+    pub user_provided_name: Option<String>,
+    /// The user.
+    pub user: String,
+    /// The vhost.
+    pub vhost: String,
+    /// The peer's address and port.
+    pub peer: (String, u16),
+    /// Our address and port.
+    pub host: (String, u16),
+    /// The login mechanism used.
+    pub auth_mechanism: String,
+    /// Negotiated limits.
+    pub channel_max: u16,
+    /// Negotiated frame size in bytes.
+    pub frame_max: u32,
+    /// Negotiated heartbeat in seconds.
+    pub heartbeat_s: u16,
+    /// Since when, in milliseconds of Unix time.
+    pub connected_at_ms: u64,
+    /// What the client said of itself.
+    pub client_properties: Table,
+    /// Bytes read from the socket.
+    pub received_bytes: u64,
+    /// Bytes written to the socket.
+    pub sent_bytes: u64,
+    /// Its channels.
+    pub channels: Vec<ChannelView>,
+}
