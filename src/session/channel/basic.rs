@@ -1,0 +1,331 @@
+//! Class basic, apart from publishing: consuming, fetching, acknowledging.
+
+use std::sync::Arc;
+
+use super::{Channel, Consumer, Mode, ReplyConsumer};
+use crate::broker::REPLY_TO;
+use crate::broker::outbox::ConsumerId;
+use crate::broker::queue::{
+    Acks, Attempt, ConsumeRefusal, ConsumerSpec, Entry, Queue, Settled,
+};
+use crate::protocol::frame;
+use crate::protocol::method::{Method, basic as methods};
+use crate::protocol::refusal::{self, Refusal};
+use crate::protocol::table::Table;
+use crate::session::core::Core;
+use crate::session::unacked::Outstanding;
+
+impl Channel {
+    pub(super) fn on_qos(&mut self, core: &mut Core, qos: methods::Qos) -> Result<(), Refusal> {
+        if qos.prefetch_size != 0 {
+            return Err(refusal::basic_prefetch_size(qos.prefetch_size));
+        }
+        if qos.global {
+            self.limiter.set_limit(u32::from(qos.prefetch_count));
+            self.resume(core, Some(self.number));
+            core.broker.finish(&mut core.effects, core.now);
+        } else {
+            self.prefetch = qos.prefetch_count;
+        }
+        core.send(self.number, &Method::BasicQosOk(Default::default()));
+        Ok(())
+    }
+
+    // ---- consuming ---------------------------------------------------------------------------
+
+    pub(super) fn on_consume(
+        &mut self,
+        core: &mut Core,
+        consume: &methods::Consume<'_>,
+    ) -> Result<(), Refusal> {
+        let tag: Arc<str> = if consume.consumer_tag.is_empty() {
+            core.broker.generate_name("amq.ctag-").into()
+        } else {
+            consume.consumer_tag.into()
+        };
+        let is_reply_tag = self.reply_consumer.as_ref().is_some_and(|reply| reply.tag == tag);
+        if self.tags.contains_key(&tag) || is_reply_tag {
+            return Err(refusal::basic_consumer_tag_reuse(&tag));
+        }
+        if consume.queue == REPLY_TO {
+            return self.consume_replies(core, consume, tag);
+        }
+        let max = core.settings.consumers_per_channel_max;
+        if max > 0 && self.consumers.len() >= max {
+            return Err(refusal::basic_consumer_max(max));
+        }
+        let queue = core.find_queue(self.queue_name(consume.queue)?)?;
+        let arguments = consume.arguments.to_table();
+        let priority = consumer_priority(&queue, &arguments)?;
+        let id = core.broker.next_consumer_id();
+        let acks = if consume.no_ack { Acks::Automatic } else { Acks::Manual };
+        let spec = ConsumerSpec {
+            id,
+            tag: Arc::clone(&tag),
+            channel: self.number,
+            queue_slot: self.queue_slot(&queue),
+            outbox: Arc::clone(&core.outbox),
+            connection_name: Arc::clone(&core.asker.connection_name),
+            acks,
+            exclusive: consume.exclusive,
+            priority,
+            prefetch: self.prefetch,
+            limiter: Arc::clone(&self.limiter),
+            arguments,
+        };
+        // Deliveries are written at the end of the turn, so consume-ok always precedes them.
+        queue.add_consumer(spec, core.now, &mut core.effects).map_err(|refused| match refused {
+            ConsumeRefusal::Exclusive => {
+                refusal::queue_exclusive_consumer(queue.name(), core.vhost.name())
+            }
+            ConsumeRefusal::Gone => refusal::queue_not_found(queue.name(), core.vhost.name()),
+        })?;
+        self.tags.insert(Arc::clone(&tag), id);
+        self.consumers.insert(id, Consumer { tag: Arc::clone(&tag), queue, acks });
+        if !consume.nowait {
+            let ok = methods::ConsumeOk { consumer_tag: &tag };
+            core.send(self.number, &Method::BasicConsumeOk(ok));
+        }
+        core.broker.finish(&mut core.effects, core.now);
+        Ok(())
+    }
+
+    fn consume_replies(
+        &mut self,
+        core: &mut Core,
+        consume: &methods::Consume<'_>,
+        tag: Arc<str>,
+    ) -> Result<(), Refusal> {
+        if !consume.no_ack {
+            return Err(refusal::reply_to_must_not_ack());
+        }
+        if self.reply_consumer.is_some() {
+            return Err(refusal::reply_to_already_set());
+        }
+        let key = core.broker.add_reply_target(&core.outbox, self.number);
+        if !consume.nowait {
+            let ok = methods::ConsumeOk { consumer_tag: &tag };
+            core.send(self.number, &Method::BasicConsumeOk(ok));
+        }
+        self.reply_consumer = Some(ReplyConsumer { tag, key });
+        Ok(())
+    }
+
+    pub(super) fn on_cancel(
+        &mut self,
+        core: &mut Core,
+        cancel: &methods::Cancel<'_>,
+    ) -> Result<(), Refusal> {
+        let reply = self.reply_consumer.take_if(|reply| &*reply.tag == cancel.consumer_tag);
+        if let Some(reply) = reply {
+            core.broker.remove_reply_target(&reply.key);
+        }
+        if let Some(id) = self.tags.remove(cancel.consumer_tag)
+            && let Some(consumer) = self.consumers.get(&id)
+        {
+            let queue = Arc::clone(&consumer.queue);
+            let abandoned = queue.remove_consumer(id, core.now, &mut core.effects);
+            self.recall(core, Some(id));
+            self.consumers.remove(&id);
+            if abandoned {
+                core.broker.delete_gone_queue(&queue, &mut core.effects);
+            }
+            core.broker.finish(&mut core.effects, core.now);
+        }
+        if !cancel.nowait {
+            let ok = methods::CancelOk { consumer_tag: cancel.consumer_tag };
+            core.send(self.number, &Method::BasicCancelOk(ok));
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_get(
+        &mut self,
+        core: &mut Core,
+        get: &methods::Get<'_>,
+    ) -> Result<(), Refusal> {
+        let queue = core.find_queue(self.queue_name(get.queue)?)?;
+        let acks = if get.no_ack { Acks::Automatic } else { Acks::Manual };
+        let taken = queue.get(acks, core.now, &mut core.effects);
+        core.broker.finish(&mut core.effects, core.now);
+        let Some((entry, message_count)) = taken else {
+            core.tally.get_empty += 1;
+            core.send(self.number, &Method::BasicGetEmpty(Default::default()));
+            return Ok(());
+        };
+        let tag = self.next_tag();
+        let ok = Method::BasicGetOk(methods::GetOk {
+            delivery_tag: tag,
+            redelivered: entry.redelivered(),
+            exchange: entry.message.exchange(),
+            routing_key: entry.message.routing_key(),
+            message_count,
+        });
+        frame::method(core.out.buffer(), self.number, &ok);
+        self.write_content(core, &entry.message);
+        match acks {
+            Acks::Manual => {
+                core.tally.get_manual_ack += 1;
+                let queue_slot = self.queue_slot(&queue);
+                let consumer = ConsumerId::NONE;
+                self.unacked.push(Outstanding { tag, queue_slot, consumer, entry });
+            }
+            Acks::Automatic => {
+                core.tally.get_auto_ack += 1;
+                let settled = Settled::of(&entry, ConsumerId::NONE, Acks::Automatic);
+                core.gathered.settle(&queue, settled);
+            }
+        }
+        Ok(())
+    }
+
+    // ---- settling ----------------------------------------------------------------------------
+
+    pub(super) fn on_ack(&mut self, core: &mut Core, ack: &methods::Ack) -> Result<(), Refusal> {
+        if !ack.multiple {
+            let one = self.unacked.take(ack.delivery_tag);
+            let one = one.ok_or_else(|| refusal::basic_unknown_delivery_tag(ack.delivery_tag))?;
+            self.settle_one(core, one);
+            return Ok(());
+        }
+        let taken = self.take(ack.delivery_tag, true)?;
+        for one in taken {
+            self.settle_one(core, one);
+        }
+        Ok(())
+    }
+
+    fn settle_one(&mut self, core: &mut Core, held: Outstanding) {
+        if let Mode::Transaction(transaction) = &mut self.mode {
+            transaction.ack(held);
+            return;
+        }
+        core.tally.acknowledged += 1;
+        self.release_shared_credit(&held);
+        let settled = Settled::of(&held.entry, held.consumer, Acks::Manual);
+        core.gathered.settle(&self.queues[held.queue_slot as usize], settled);
+    }
+
+    fn release_shared_credit(&self, held: &Outstanding) {
+        if held.consumer != ConsumerId::NONE {
+            self.limiter.release(1);
+        }
+    }
+
+    pub(super) fn on_nack(
+        &mut self,
+        core: &mut Core,
+        nack: &methods::Nack,
+    ) -> Result<(), Refusal> {
+        let taken = self.take(nack.delivery_tag, nack.multiple)?;
+        self.refuse(core, taken, nack.requeue);
+        Ok(())
+    }
+
+    pub(super) fn on_reject(
+        &mut self,
+        core: &mut Core,
+        reject: methods::Reject,
+    ) -> Result<(), Refusal> {
+        let taken = self.take(reject.delivery_tag, false)?;
+        self.refuse(core, taken, reject.requeue);
+        Ok(())
+    }
+
+    fn take(&mut self, tag: u64, multiple: bool) -> Result<Vec<Outstanding>, Refusal> {
+        let taken = if multiple {
+            self.unacked.take_up_to(tag).map(Iterator::collect)
+        } else {
+            self.unacked.take(tag).map(|one| vec![one])
+        };
+        taken.ok_or_else(|| refusal::basic_unknown_delivery_tag(tag))
+    }
+
+    fn refuse(&mut self, core: &mut Core, taken: Vec<Outstanding>, requeue: bool) {
+        if let Mode::Transaction(transaction) = &mut self.mode {
+            for held in taken {
+                transaction.refuse(held, requeue);
+            }
+            return;
+        }
+        self.refuse_now(core, taken, requeue);
+    }
+
+    /// Requeues or rejects what the client refused.
+    pub(super) fn refuse_now(&self, core: &mut Core, taken: Vec<Outstanding>, requeue: bool) {
+        for held in &taken {
+            self.release_shared_credit(held);
+        }
+        let held = taken.into_iter().map(|held| (held.queue_slot, held.consumer, held.entry));
+        if requeue {
+            self.give_back(core, held, Attempt::Delivered);
+        } else {
+            let mut rejected: Vec<(u32, ConsumerId, Entry)> = held.collect();
+            rejected.sort_by_key(|(slot, ..)| *slot);
+            for chunk in split_by_slot(rejected) {
+                let (slot, entries) = chunk;
+                self.queue_at(slot).reject(entries, core.now, &mut core.effects);
+            }
+        }
+        if self.limiter.limit() > 0 {
+            self.resume(core, Some(self.number));
+        }
+        core.broker.finish(&mut core.effects, core.now);
+    }
+
+    pub(super) fn on_recover(
+        &mut self,
+        core: &mut Core,
+        requeue: bool,
+        answer: bool,
+    ) -> Result<(), Refusal> {
+        if !requeue {
+            return Err(refusal::basic_recover_no_requeue());
+        }
+        let taken: Vec<Outstanding> = self.unacked.take_up_to(0).into_iter().flatten().collect();
+        if answer {
+            core.send(self.number, &Method::BasicRecoverOk(Default::default()));
+        }
+        self.refuse_now(core, taken, true);
+        Ok(())
+    }
+
+    /// Whether acknowledgements may have freed a limit that several queues share.
+    pub(in crate::session) fn shares_credit(&self) -> bool {
+        self.limiter.limit() > 0
+    }
+
+    /// The queue a method means: an empty name is the last one declared on this channel.
+    pub(super) fn queue_name<'n>(&'n self, name: &'n str) -> Result<&'n str, Refusal> {
+        if !name.is_empty() {
+            return Ok(name);
+        }
+        self.last_queue.as_deref().ok_or_else(refusal::queue_none_declared)
+    }
+}
+
+fn split_by_slot(
+    sorted: Vec<(u32, ConsumerId, Entry)>,
+) -> Vec<(u32, Vec<(ConsumerId, Entry)>)> {
+    let mut groups: Vec<(u32, Vec<(ConsumerId, Entry)>)> = Vec::new();
+    for (slot, consumer, entry) in sorted {
+        match groups.last_mut() {
+            Some((last, group)) if *last == slot => group.push((consumer, entry)),
+            _ => groups.push((slot, vec![(consumer, entry)])),
+        }
+    }
+    groups
+}
+
+fn consumer_priority(queue: &Queue, arguments: &Table) -> Result<i32, Refusal> {
+    let Some(value) = arguments.get("x-priority") else { return Ok(0) };
+    let bad = |reason: String| {
+        let shown = format!("queue '{}' in vhost '{}'", queue.name(), queue.spec().vhost);
+        Err(refusal::basic_invalid_consume_arg("x-priority", shown, reason))
+    };
+    match value.as_integer().map(i32::try_from) {
+        Some(Ok(priority)) => Ok(priority),
+        Some(Err(_)) => bad("out_of_range".into()),
+        None => bad(format!("{{unacceptable_type,{}}}", value.type_name())),
+    }
+}

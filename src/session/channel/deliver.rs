@@ -1,0 +1,78 @@
+//! Deliveries: what the queues assigned becomes frames, with delivery tags.
+
+use std::sync::Arc;
+
+use super::{Channel, Consumer};
+use crate::broker::message::Message;
+use crate::broker::outbox::{ConsumerId, Delivery};
+use crate::broker::queue::{Acks, Settled};
+use crate::protocol::frame;
+use crate::protocol::method::{Method, basic as methods};
+use crate::session::core::Core;
+use crate::session::unacked::Outstanding;
+
+impl Channel {
+    pub(super) fn next_tag(&mut self) -> u64 {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        tag
+    }
+
+    /// Writes a delivery. One that needs no acknowledgement is settled with the turn.
+    pub(in crate::session) fn deliver(&mut self, core: &mut Core, delivery: Delivery) {
+        let Delivery { queue_slot, consumer: id, entry, .. } = delivery;
+        let tag = self.next_tag;
+        let Some(consumer) = self.consumers.get(&id) else {
+            debug_assert!(false, "deliveries of a consumer that ends are recalled first");
+            return;
+        };
+        let method = Method::BasicDeliver(methods::Deliver {
+            consumer_tag: consumer.tag.as_bytes(),
+            delivery_tag: tag,
+            redelivered: entry.redelivered(),
+            exchange: entry.message.exchange(),
+            routing_key: entry.message.routing_key(),
+        });
+        frame::method(core.out.buffer(), self.number, &method);
+        self.write_content(core, &entry.message);
+        self.next_tag = tag + 1;
+        core.tally.redelivered += u64::from(entry.redelivered());
+        match consumer.acks {
+            Acks::Manual => {
+                core.tally.delivered_manual_ack += 1;
+                self.unacked.push(Outstanding { tag, queue_slot, consumer: id, entry });
+            }
+            Acks::Automatic => {
+                core.tally.delivered_auto_ack += 1;
+                let settled = Settled::of(&entry, id, Acks::Automatic);
+                core.gathered.settle(&consumer.queue, settled);
+            }
+        }
+    }
+
+    /// Writes a direct reply, unless the channel consumes replies no more.
+    pub(in crate::session) fn deliver_reply(&mut self, core: &mut Core, message: &Message) {
+        let Some(reply) = &self.reply_consumer else { return };
+        let consumer_tag = Arc::clone(&reply.tag);
+        let method = Method::BasicDeliver(methods::Deliver {
+            consumer_tag: consumer_tag.as_bytes(),
+            delivery_tag: self.next_tag(),
+            redelivered: false,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+        });
+        frame::method(core.out.buffer(), self.number, &method);
+        self.write_content(core, message);
+        core.tally.delivered_auto_ack += 1;
+    }
+
+    /// The consumer's queue is gone: the client is told if it asked to be.
+    pub(in crate::session) fn consumer_cancelled(&mut self, core: &mut Core, id: ConsumerId) {
+        let Some(Consumer { tag, .. }) = self.consumers.remove(&id) else { return };
+        self.tags.remove(&tag);
+        if core.capabilities.consumer_cancel_notify {
+            let cancel = methods::Cancel { consumer_tag: &tag, nowait: true };
+            core.send(self.number, &Method::BasicCancel(cancel));
+        }
+    }
+}

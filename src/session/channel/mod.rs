@@ -1,0 +1,318 @@
+//! A channel: what it has open, and what each method does to it.
+//!
+//! One `match` hands a method to the file of its class; each of those answers with a refusal or
+//! with frames. A refusal of channel scope closes the channel, one of connection scope the
+//! connection; the caller sees to both.
+//!
+//! Invariants: delivery tags are assigned here, when a delivery is written, and ascend; a message
+//! that this channel holds is in `unacked` or in the transaction, and goes back to its queue when
+//! the channel ends.
+
+mod basic;
+mod content;
+mod deliver;
+mod publish;
+mod topology;
+mod tx;
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::core::Core;
+use super::ledger::{Answer, Ledger};
+use super::unacked::{Outstanding, Unacked};
+use crate::broker::outbox::{ConsumerId, Item};
+use crate::broker::queue::{Acks, Attempt, Entry, Limiter, Queue};
+use crate::broker::views::ChannelView;
+use crate::protocol::method::{Method, basic as methods, channel as channel_methods};
+use crate::protocol::refusal::{self, Refusal};
+use crate::store::Lsn;
+pub(super) use content::Content;
+use tx::Transaction;
+
+/// How publishes are answered.
+#[derive(Debug)]
+enum Mode {
+    /// Not at all.
+    Plain,
+    /// With confirms.
+    Confirm(Ledger),
+    /// By tx.commit.
+    Transaction(Transaction),
+}
+
+/// A consumer as its channel knows it.
+#[derive(Debug)]
+struct Consumer {
+    tag: Arc<str>,
+    queue: Arc<Queue>,
+    acks: Acks,
+}
+
+/// The channel's consumer of direct replies.
+#[derive(Debug)]
+struct ReplyConsumer {
+    tag: Arc<str>,
+    /// The routing key that reaches it.
+    key: String,
+}
+
+/// An open channel.
+#[derive(Debug)]
+pub(super) struct Channel {
+    number: u16,
+    mode: Mode,
+    content: Option<Content>,
+    /// Buffers of finished contents, for the next one.
+    spare: Option<Content>,
+    consumers: FxHashMap<ConsumerId, Consumer>,
+    tags: std::collections::HashMap<Arc<str>, ConsumerId>,
+    reply_consumer: Option<ReplyConsumer>,
+    /// Queues that deliveries came from, as numbered in them.
+    queues: Vec<Arc<Queue>>,
+    unacked: Unacked,
+    next_tag: u64,
+    prefetch: u16,
+    limiter: Arc<Limiter>,
+    last_queue: Option<String>,
+}
+
+impl Channel {
+    pub(super) fn new(number: u16) -> Self {
+        Self {
+            number,
+            mode: Mode::Plain,
+            content: None,
+            spare: None,
+            consumers: FxHashMap::default(),
+            tags: std::collections::HashMap::new(),
+            reply_consumer: None,
+            queues: Vec::new(),
+            unacked: Unacked::default(),
+            next_tag: 1,
+            prefetch: 0,
+            limiter: Arc::default(),
+            last_queue: None,
+        }
+    }
+
+    /// Handles a method other than channel.open and channel.close.
+    pub(super) fn on_method(
+        &mut self,
+        core: &mut Core,
+        method: &Method<'_>,
+    ) -> Result<(), Refusal> {
+        if self.content.is_some() {
+            return Err(self.unexpected_method());
+        }
+        match method {
+            Method::BasicPublish(publish) => {
+                self.begin_content(publish);
+                return Ok(());
+            }
+            Method::BasicAck(ack) => return self.on_ack(core, ack),
+            _ => {}
+        }
+        core.flush();
+        match method {
+            Method::ChannelFlow(flow) if !flow.active => Err(refusal::channel_flow_inactive()),
+            Method::ChannelFlow(_) => {
+                let ok = channel_methods::FlowOk { active: true };
+                core.send(self.number, &Method::ChannelFlowOk(ok));
+                Ok(())
+            }
+            Method::AccessRequest(_) => {
+                core.send(self.number, &Method::AccessRequestOk(Default::default()));
+                Ok(())
+            }
+            Method::BasicNack(nack) => self.on_nack(core, nack),
+            Method::BasicReject(reject) => self.on_reject(core, *reject),
+            Method::BasicQos(qos) => self.on_qos(core, *qos),
+            Method::BasicConsume(consume) => self.on_consume(core, consume),
+            Method::BasicCancel(cancel) => self.on_cancel(core, cancel),
+            Method::BasicGet(get) => self.on_get(core, get),
+            Method::BasicRecover(recover) => self.on_recover(core, recover.requeue, true),
+            Method::BasicRecoverAsync(recover) => self.on_recover(core, recover.requeue, false),
+            // Answers to what the server sent; nothing depends on them.
+            Method::BasicCancelOk(_) | Method::ChannelFlowOk(_) => Ok(()),
+            Method::ConfirmSelect(select) => self.on_confirm_select(core, select.nowait),
+            Method::TxSelect(_) => self.on_tx_select(core),
+            Method::TxCommit(_) => self.on_tx_commit(core),
+            Method::TxRollback(_) => self.on_tx_rollback(core),
+            Method::ExchangeDeclare(declare) => self.on_exchange_declare(core, declare),
+            Method::ExchangeDelete(delete) => self.on_exchange_delete(core, delete),
+            Method::ExchangeBind(bind) => self.on_exchange_bind(core, bind),
+            Method::ExchangeUnbind(unbind) => self.on_exchange_unbind(core, unbind),
+            Method::QueueDeclare(declare) => self.on_queue_declare(core, declare),
+            Method::QueueBind(bind) => self.on_queue_bind(core, bind),
+            Method::QueueUnbind(unbind) => self.on_queue_unbind(core, unbind),
+            Method::QueuePurge(purge) => self.on_queue_purge(core, purge),
+            Method::QueueDelete(delete) => self.on_queue_delete(core, delete),
+            _ => Err(refusal::method_unimplemented()),
+        }
+    }
+
+    fn on_confirm_select(&mut self, core: &mut Core, nowait: bool) -> Result<(), Refusal> {
+        match self.mode {
+            Mode::Transaction(_) => return Err(refusal::confirm_on_tx_channel()),
+            Mode::Confirm(_) => {}
+            Mode::Plain => self.mode = Mode::Confirm(Ledger::default()),
+        }
+        if !nowait {
+            core.send(self.number, &Method::ConfirmSelectOk(Default::default()));
+        }
+        Ok(())
+    }
+
+    /// The turn's publishes are with the store at `at`: their confirms are due when that is durable.
+    pub(super) fn assign_confirms(&mut self, at: Lsn) {
+        if let Mode::Confirm(ledger) = &mut self.mode {
+            ledger.assign(at);
+        }
+    }
+
+    /// Sends the confirms that are due.
+    pub(super) fn settle_confirms(&mut self, core: &mut Core, durable: Lsn) {
+        let number = self.number;
+        if let Mode::Confirm(ledger) = &mut self.mode {
+            let confirmed = ledger.settle(durable, |answer| {
+                let method = match answer {
+                    Answer::Ack { tag, multiple } => {
+                        Method::BasicAck(methods::Ack { delivery_tag: tag, multiple })
+                    }
+                    Answer::Nack { tag } => Method::BasicNack(methods::Nack {
+                        delivery_tag: tag,
+                        multiple: false,
+                        requeue: true,
+                    }),
+                };
+                core.send(number, &method);
+            });
+            core.tally.confirmed += confirmed;
+        }
+    }
+
+    /// The store's position that the next confirm waits for.
+    pub(super) fn waits_for(&self) -> Option<Lsn> {
+        match &self.mode {
+            Mode::Confirm(ledger) => ledger.waits_for(),
+            _ => None,
+        }
+    }
+
+    /// How this channel numbers a queue.
+    fn queue_slot(&mut self, queue: &Arc<Queue>) -> u32 {
+        let known = self.queues.iter().position(|other| other.key() == queue.key());
+        let at = known.unwrap_or_else(|| {
+            self.queues.push(Arc::clone(queue));
+            self.queues.len() - 1
+        });
+        u32::try_from(at).expect("invariant: fewer queues than a channel has consumers and gets")
+    }
+
+    fn queue_at(&self, slot: u32) -> &Arc<Queue> {
+        &self.queues[slot as usize]
+    }
+
+    /// Lets the queues of this channel's consumers assign again.
+    pub(super) fn resume(&self, core: &mut Core, channel: Option<u16>) {
+        let id = core.id();
+        for queue in &self.queues {
+            queue.resume(id, channel, core.now, &mut core.effects);
+        }
+    }
+
+    /// Gives messages back to their queues, in their order.
+    fn give_back(
+        &self,
+        core: &mut Core,
+        held: impl IntoIterator<Item = (u32, ConsumerId, Entry)>,
+        attempt: Attempt,
+    ) {
+        let mut by_queue: FxHashMap<u32, Vec<(ConsumerId, Entry)>> = FxHashMap::default();
+        for (slot, consumer, entry) in held {
+            by_queue.entry(slot).or_default().push((consumer, entry));
+        }
+        for (slot, entries) in by_queue {
+            self.queue_at(slot).requeue(entries, attempt, core.now, &mut core.effects);
+        }
+    }
+
+    /// Takes deliveries to this channel (or to one consumer of it) out of what waits to be written
+    /// and gives them back: the client never saw them.
+    fn recall(&self, core: &mut Core, only: Option<ConsumerId>) {
+        core.outbox.drain(&mut core.inbox);
+        let number = self.number;
+        let mut kept = std::collections::VecDeque::with_capacity(core.inbox.len());
+        let mut recalled = Vec::new();
+        let mut bytes = 0;
+        for item in core.inbox.drain(..) {
+            match item {
+                Item::Deliver(delivery)
+                    if delivery.channel == number
+                        && only.is_none_or(|only| only == delivery.consumer) =>
+                {
+                    bytes += delivery.entry.message.memory_bytes();
+                    recalled.push((delivery.queue_slot, delivery.consumer, delivery.entry));
+                }
+                other => kept.push_back(other),
+            }
+        }
+        core.inbox = kept;
+        let counted = recalled.iter().filter(|(_, consumer, _)| {
+            self.consumers.get(consumer).is_some_and(|it| it.acks == Acks::Manual)
+        });
+        self.limiter.release(u32::try_from(counted.count()).unwrap_or(u32::MAX));
+        // Whoever found no room meanwhile is asked again at the end of the turn.
+        core.release_outbox(recalled.len(), bytes);
+        self.give_back(core, recalled, Attempt::Unsent);
+    }
+
+    /// Ends the channel: its consumers go, what it holds returns to the queues. The queues that
+    /// must be deleted with their last consumer are deleted.
+    pub(super) fn end(mut self, core: &mut Core) {
+        core.flush();
+        let mut abandoned = Vec::new();
+        for (id, consumer) in self.consumers.drain() {
+            if consumer.queue.remove_consumer(id, core.now, &mut core.effects) {
+                abandoned.push(consumer.queue);
+            }
+        }
+        if let Some(reply) = self.reply_consumer.take() {
+            core.broker.remove_reply_target(&reply.key);
+        }
+        self.recall(core, None);
+        if let Mode::Transaction(transaction) = &mut self.mode {
+            self.unacked.restore(transaction.take_settled());
+        }
+        let held: Vec<Outstanding> =
+            self.unacked.take_up_to(0).into_iter().flatten().collect();
+        let held = held.into_iter().map(|held| (held.queue_slot, held.consumer, held.entry));
+        self.give_back(core, held, Attempt::Delivered);
+        for queue in abandoned {
+            core.broker.delete_gone_queue(&queue, &mut core.effects);
+        }
+        core.broker.finish(&mut core.effects, core.now);
+    }
+
+    /// As operators see it.
+    pub(super) fn view(&self) -> ChannelView {
+        let (confirm, transactional, unconfirmed, uncommitted) = match &self.mode {
+            Mode::Plain => (false, false, 0, 0),
+            Mode::Confirm(ledger) => (true, false, ledger.unanswered(), 0),
+            Mode::Transaction(transaction) => (false, true, 0, transaction.len() as u64),
+        };
+        ChannelView {
+            number: self.number,
+            consumers: self.consumers.len() as u64,
+            unacked: self.unacked.len() as u64,
+            unconfirmed,
+            uncommitted,
+            global_prefetch: u16::try_from(self.limiter.limit()).unwrap_or(u16::MAX),
+            prefetch: self.prefetch,
+            confirm,
+            transactional,
+        }
+    }
+}

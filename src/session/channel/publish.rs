@@ -1,0 +1,341 @@
+//! Publishing: RabbitMQ's checks in RabbitMQ's order, then routing, then the queues.
+//!
+//! The common case touches the properties once (to check them), finds its route in the connection's
+//! memory, builds the message with one allocation and gathers it for its queues.
+
+use std::sync::Arc;
+
+use super::content::{Body, Content};
+use super::{Channel, Mode};
+use crate::broker::message::{Envelope, Message};
+use crate::broker::queue::Queue;
+use crate::broker::vhost::Cacheable;
+use crate::broker::{Broker, REPLY_TO};
+use crate::protocol::frame;
+use crate::protocol::method::{Method, basic as methods};
+use crate::protocol::properties::{Properties, Summary};
+use crate::protocol::refusal::{self, Refusal};
+use crate::protocol::reply_code::ReplyCode;
+use crate::protocol::table::{RawTable, ValueRef};
+use crate::session::core::Core;
+
+const CLASS_BASIC: u16 = 60;
+/// RabbitMQ's longest expiration: ten years, in milliseconds.
+const EXPIRATION_MS_MAX: i128 = 315_360_000_000;
+
+/// Where a message goes.
+pub(super) enum Targets {
+    /// A route that the connection remembers.
+    Known(usize),
+    /// Queues found for this message alone.
+    Once(Vec<Arc<Queue>>),
+    /// A channel that consumes direct replies, by routing key.
+    Reply,
+}
+
+/// A copy routing key, or several, of a message (CC and BCC).
+struct Copies {
+    keys: Vec<Vec<u8>>,
+    has_bcc: bool,
+}
+
+impl Channel {
+    pub(super) fn publish(
+        &mut self,
+        core: &mut Core,
+        content: &Content,
+        body: Body<'_>,
+    ) -> Result<(), Refusal> {
+        if content.immediate {
+            return Err(refusal::basic_immediate());
+        }
+        let size = content.body_size.unwrap_or_default();
+        if size > core.settings.message_bytes_max {
+            let max = core.settings.message_bytes_max;
+            return Err(refusal::basic_message_too_large(size, max));
+        }
+        let summary = Summary::peek(&content.properties)
+            .map_err(|_| refusal::content_malformed_properties())?;
+        let generation = core.vhost.generation();
+        let mut properties: Option<Vec<u8>> = None;
+        let targets = if summary.has_headers
+            || summary.has_reply_to
+            || summary.has_expiration
+            || summary.has_user_id
+        {
+            self.route_with_care(core, content, generation, &mut properties)?
+        } else {
+            route(core, content, generation, None)?
+        };
+        core.tally.received += 1;
+        if matches!(self.mode, Mode::Confirm(_)) {
+            core.tally.received_confirm += 1;
+        }
+        let envelope = Envelope {
+            exchange: &content.exchange,
+            routing_key: &content.routing_key,
+            properties: properties.as_deref().unwrap_or(&content.properties),
+            persistent: summary.is_persistent(),
+            published_ms: core.now.unix_ms,
+        };
+        let message = match body {
+            Body::Borrowed(bytes) => Message::new(&envelope, bytes),
+            Body::Gathered(bytes) => Message::with_large_body(&envelope, bytes),
+        };
+        if let Mode::Transaction(transaction) = &mut self.mode {
+            transaction.publish(message, targets, content.mandatory);
+            return Ok(());
+        }
+        self.hand_over(core, message, &targets, content.mandatory);
+        Ok(())
+    }
+
+    /// Gathers a message for its queues, returns it, or drops it, and numbers its confirm.
+    fn hand_over(
+        &mut self,
+        core: &mut Core,
+        message: Message,
+        targets: &Targets,
+        mandatory: bool,
+    ) {
+        if let Mode::Confirm(ledger) = &mut self.mode {
+            ledger.publish();
+            core.gathered.await_publishes();
+            if core.confirming.last() != Some(&self.number) {
+                core.confirming.push(self.number);
+            }
+        }
+        let queues = match targets {
+            Targets::Known(at) => {
+                let route = core.routes.at(*at);
+                if route.may_reject {
+                    let queues = route.queues.clone();
+                    return self.offer(core, &message, &queues);
+                }
+                &route.queues
+            }
+            Targets::Once(queues) => {
+                if queues.iter().any(|queue| queue.may_reject()) {
+                    return self.offer(core, &message, queues);
+                }
+                queues
+            }
+            Targets::Reply => {
+                let key = message.routing_key().to_vec();
+                core.broker.reply(&key, message, &mut core.effects.wakes);
+                core.tally.routed += 1;
+                return;
+            }
+        };
+        let Some((last, others)) = queues.split_last() else {
+            return self.unroutable(core, &message, mandatory);
+        };
+        core.tally.routed += 1;
+        for queue in others {
+            core.gathered.publish(queue, message.clone());
+        }
+        core.gathered.publish(last, message);
+    }
+
+    /// Publishes to queues of which at least one may refuse: the answer is needed at once.
+    fn offer(&mut self, core: &mut Core, message: &Message, queues: &[Arc<Queue>]) {
+        // Earlier publishes of this channel come first, and have their own answer.
+        core.flush();
+        let flushed = core.flushed;
+        let mut refused = false;
+        for queue in queues {
+            match queue.offer(message.clone(), core.now, &mut core.effects) {
+                Some(lsn) => core.flushed = core.flushed.max(lsn),
+                None => refused = true,
+            }
+        }
+        core.tally.routed += 1;
+        if let Mode::Confirm(ledger) = &mut self.mode {
+            if refused {
+                ledger.assign_before_last(flushed);
+                ledger.refuse();
+            } else {
+                ledger.assign(core.flushed);
+            }
+        }
+        core.broker.finish(&mut core.effects, core.now);
+    }
+
+    pub(super) fn unroutable(&mut self, core: &mut Core, message: &Message, mandatory: bool) {
+        if !mandatory {
+            core.tally.unroutable_dropped += 1;
+            return;
+        }
+        core.tally.unroutable_returned += 1;
+        let returned = Method::BasicReturn(methods::Return {
+            reply_code: ReplyCode::NO_ROUTE.0,
+            reply_text: "NO_ROUTE".as_ref(),
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+        });
+        core.send(self.number, &returned);
+        self.write_content(core, message);
+    }
+
+    /// Writes a message's header and body after the method that announces it.
+    pub(super) fn write_content(&self, core: &mut Core, message: &Message) {
+        let size = message.body_len() as u64;
+        let buffer = core.out.buffer();
+        frame::content_header(buffer, self.number, CLASS_BASIC, size, message.properties());
+        let payload_max = core.payload_max();
+        core.out.body(self.number, message.body(), message.large_body(), payload_max);
+    }
+
+    /// The checks that need the properties themselves, then routing.
+    fn route_with_care(
+        &self,
+        core: &mut Core,
+        content: &Content,
+        generation: u64,
+        rewritten: &mut Option<Vec<u8>>,
+    ) -> Result<Targets, Refusal> {
+        let properties = Properties::parse(&content.properties)
+            .map_err(|_| refusal::content_malformed_properties())?;
+        core.publishable(&content.exchange)?;
+        let reply_to = match properties.reply_to {
+            Some(reply_to) if reply_to == REPLY_TO.as_bytes() => {
+                let consumer = self.reply_consumer.as_ref();
+                Some(&consumer.ok_or_else(refusal::reply_to_no_consumer)?.key)
+            }
+            _ => None,
+        };
+        if let Some(expiration) = properties.expiration {
+            check_expiration(expiration)?;
+        }
+        let copies = properties.headers.map(copies).transpose()?;
+        if let Some(claimed) = properties.user_id
+            && claimed != core.user.name.as_bytes()
+        {
+            let claimed = String::from_utf8_lossy(claimed);
+            return Err(refusal::basic_user_id_mismatch(claimed, &core.user.name));
+        }
+        let has_bcc = copies.as_ref().is_some_and(|copies| copies.has_bcc);
+        if reply_to.is_some() || has_bcc {
+            *rewritten = Some(rewrite(&properties, reply_to.map(String::as_bytes), has_bcc));
+        }
+        match copies.filter(|copies| !copies.keys.is_empty()) {
+            None => route(core, content, generation, properties.headers),
+            Some(copies) => {
+                let exchange = core.publishable(&content.exchange)?;
+                let mut keys: Vec<&[u8]> = vec![&content.routing_key];
+                keys.extend(copies.keys.iter().map(Vec::as_slice));
+                let mut queues = Vec::new();
+                core.vhost.route(&exchange, &keys, properties.headers, &mut queues);
+                Ok(Targets::Once(queues))
+            }
+        }
+    }
+}
+
+fn route(
+    core: &mut Core,
+    content: &Content,
+    generation: u64,
+    headers: Option<RawTable<'_>>,
+) -> Result<Targets, Refusal> {
+    let (exchange_name, key) = (content.exchange.as_slice(), content.routing_key.as_slice());
+    if let Some(at) = core.routes.find(generation, exchange_name, key) {
+        return Ok(Targets::Known(at));
+    }
+    let exchange = core.publishable(exchange_name)?;
+    if exchange_name.is_empty() && Broker::is_reply_key(key) && core.broker.has_reply_target(key) {
+        return Ok(Targets::Reply);
+    }
+    let mut queues = Vec::new();
+    match core.vhost.route(&exchange, &[key], headers, &mut queues) {
+        Cacheable::No => Ok(Targets::Once(queues)),
+        // A key that reaches nothing is not worth remembering, and clients could make up many.
+        Cacheable::Yes if queues.is_empty() => Ok(Targets::Once(queues)),
+        Cacheable::Yes => {
+            Ok(Targets::Known(core.routes.learn(generation, exchange_name, key, queues)))
+        }
+    }
+}
+
+/// The keys of CC and BCC. Elements that are no strings are ignored, as in RabbitMQ.
+fn copies(headers: RawTable<'_>) -> Result<Copies, Refusal> {
+    let mut copies = Copies { keys: Vec::new(), has_bcc: false };
+    for name in ["CC", "BCC"] {
+        match headers.get(name) {
+            None => continue,
+            Some(ValueRef::Array(keys)) => {
+                let keys = keys.iter().filter_map(|key| match key {
+                    ValueRef::LongStr(key) => Some(key.to_vec()),
+                    _ => None,
+                });
+                copies.keys.extend(keys);
+            }
+            Some(other) => {
+                return Err(refusal::basic_invalid_cc(name, other.to_value().type_name()));
+            }
+        }
+        copies.has_bcc |= name == "BCC";
+    }
+    Ok(copies)
+}
+
+fn rewrite(properties: &Properties<'_>, reply_to: Option<&[u8]>, drop_bcc: bool) -> Vec<u8> {
+    let mut headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
+    let mut encoded_headers = Vec::new();
+    let mut rewritten = *properties;
+    if let Some(reply_to) = reply_to {
+        rewritten.reply_to = Some(reply_to);
+    }
+    if drop_bcc {
+        headers.remove("BCC");
+        headers.encode_body(&mut encoded_headers);
+        // Less than what was valid a moment ago.
+        rewritten.headers = RawTable::parse(&encoded_headers).ok();
+    }
+    let mut out = Vec::new();
+    rewritten.encode(&mut out);
+    out
+}
+
+fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {
+    let shown = String::from_utf8_lossy(expiration);
+    let bad = |reason: String| Err(refusal::basic_invalid_expiration(&shown, reason));
+    let digits = shown.strip_prefix(['-', '+']).unwrap_or(&shown);
+    let digits_len = digits.bytes().take_while(u8::is_ascii_digit).count();
+    if digits_len == 0 {
+        return bad("no_integer".into());
+    }
+    let (_, rest) = digits.split_at(digits_len);
+    if !rest.is_empty() {
+        return bad(format!("{{leftover_string,\"{rest}\"}}"));
+    }
+    match shown.parse::<i128>() {
+        Ok(n) if n < 0 => bad(format!("{{value_negative,{n}}}")),
+        Ok(n) if n <= EXPIRATION_MS_MAX => Ok(()),
+        _ => bad(format!("{{value_too_large,{shown}}}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expirations_are_decimal_milliseconds_up_to_ten_years() {
+        for good in ["0", "1", "60000", "315360000000"] {
+            assert!(check_expiration(good.as_bytes()).is_ok(), "{good}");
+        }
+        for (bad, reason) in [
+            ("", "no_integer"),
+            ("soon", "no_integer"),
+            ("10s", "{leftover_string,\"s\"}"),
+            ("-1", "{value_negative,-1}"),
+            ("315360000001", "{value_too_large,315360000001}"),
+        ] {
+            let refusal = check_expiration(bad.as_bytes()).unwrap_err();
+            let text = format!("PRECONDITION_FAILED - invalid expiration '{bad}': {reason}");
+            assert_eq!(refusal.text, text);
+        }
+        crate::covers!("basic.invalid-expiration");
+    }
+}

@@ -1,0 +1,242 @@
+//! Classes exchange and queue: the broker decides, this file asks and answers.
+
+use super::Channel;
+use crate::broker::{
+    BindingRequest, Broker, DestinationRef, ExchangeDeclaration, QueueDeclaration,
+};
+use crate::broker::queue::DeleteCondition;
+use crate::protocol::method::{Method, exchange as exchange_methods, queue as queue_methods};
+use crate::protocol::refusal::{self, Refusal};
+use crate::session::core::Core;
+
+impl Channel {
+    // ---- exchanges ---------------------------------------------------------------------------
+
+    pub(super) fn on_exchange_declare(
+        &mut self,
+        core: &mut Core,
+        declare: &exchange_methods::Declare<'_>,
+    ) -> Result<(), Refusal> {
+        let ok = Method::ExchangeDeclareOk(Default::default());
+        if declare.passive {
+            core.broker.check_exchange(&core.vhost, declare.exchange)?;
+            if !declare.nowait {
+                core.send(self.number, &ok);
+            }
+            return Ok(());
+        }
+        let asked = ExchangeDeclaration {
+            name: declare.exchange,
+            kind: declare.type_,
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            arguments: declare.arguments.to_table(),
+        };
+        let lsn = core.broker.declare_exchange(&core.vhost, asked)?;
+        if !declare.nowait {
+            core.send_when_durable(self.number, &ok, lsn);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_exchange_delete(
+        &mut self,
+        core: &mut Core,
+        delete: &exchange_methods::Delete<'_>,
+    ) -> Result<(), Refusal> {
+        let lsn = core.broker.delete_exchange(&core.vhost, delete.exchange, delete.if_unused)?;
+        if !delete.nowait {
+            let ok = Method::ExchangeDeleteOk(Default::default());
+            core.send_when_durable(self.number, &ok, lsn);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_exchange_bind(
+        &mut self,
+        core: &mut Core,
+        bind: &exchange_methods::Bind<'_>,
+    ) -> Result<(), Refusal> {
+        let asked = BindingRequest {
+            source: bind.source,
+            destination: DestinationRef::Exchange(bind.destination),
+            routing_key: bind.routing_key,
+            arguments: bind.arguments.to_table(),
+        };
+        let lsn = core.broker.bind(&core.vhost, &asked, core.id())?;
+        if !bind.nowait {
+            let ok = Method::ExchangeBindOk(Default::default());
+            core.send_when_durable(self.number, &ok, lsn);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_exchange_unbind(
+        &mut self,
+        core: &mut Core,
+        unbind: &exchange_methods::Unbind<'_>,
+    ) -> Result<(), Refusal> {
+        let asked = BindingRequest {
+            source: unbind.source,
+            destination: DestinationRef::Exchange(unbind.destination),
+            routing_key: unbind.routing_key,
+            arguments: unbind.arguments.to_table(),
+        };
+        let lsn = core.broker.unbind(&core.vhost, &asked, core.id())?;
+        if !unbind.nowait {
+            let ok = Method::ExchangeUnbindOk(Default::default());
+            core.send_when_durable(self.number, &ok, lsn);
+        }
+        Ok(())
+    }
+
+    // ---- queues ------------------------------------------------------------------------------
+
+    pub(super) fn on_queue_declare(
+        &mut self,
+        core: &mut Core,
+        declare: &queue_methods::Declare<'_>,
+    ) -> Result<(), Refusal> {
+        if Broker::is_reply_key(declare.queue.as_bytes()) {
+            return self.declare_reply_queue(core, declare);
+        }
+        let (queue, lsn) = if declare.passive {
+            let name = self.queue_name(declare.queue)?;
+            (core.find_queue(name)?, crate::store::Lsn::ZERO)
+        } else {
+            let asked = QueueDeclaration {
+                name: declare.queue,
+                durable: declare.durable,
+                exclusive: declare.exclusive,
+                auto_delete: declare.auto_delete,
+                arguments: declare.arguments.to_table(),
+            };
+            core.broker.declare_queue(&core.vhost, asked, &core.asker, core.now)?
+        };
+        queue.touch(core.now, &mut core.effects);
+        core.broker.finish(&mut core.effects, core.now);
+        let owned = |queue: &std::sync::Arc<crate::broker::queue::Queue>| {
+            queue.spec().owner.is_some()
+                && core.exclusive_queues.iter().all(|other| other.key() != queue.key())
+        };
+        if owned(&queue) {
+            core.exclusive_queues.push(std::sync::Arc::clone(&queue));
+        }
+        self.last_queue = Some(queue.name().to_string());
+        if !declare.nowait {
+            let (message_count, consumer_count) = queue.counts();
+            let ok = Method::QueueDeclareOk(queue_methods::DeclareOk {
+                queue: queue.name(),
+                message_count,
+                consumer_count,
+            });
+            core.send_when_durable(self.number, &ok, lsn);
+        }
+        Ok(())
+    }
+
+    /// A responder may check whether its requester is still there by declaring the reply address.
+    fn declare_reply_queue(
+        &self,
+        core: &mut Core,
+        declare: &queue_methods::Declare<'_>,
+    ) -> Result<(), Refusal> {
+        if !core.broker.has_reply_target(declare.queue.as_bytes()) {
+            return Err(refusal::queue_not_found(declare.queue, core.vhost.name()));
+        }
+        if !declare.nowait {
+            let ok = Method::QueueDeclareOk(queue_methods::DeclareOk {
+                queue: declare.queue,
+                message_count: 0,
+                consumer_count: 1,
+            });
+            core.send(self.number, &ok);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_queue_bind(
+        &mut self,
+        core: &mut Core,
+        bind: &queue_methods::Bind<'_>,
+    ) -> Result<(), Refusal> {
+        let queue = self.queue_name(bind.queue)?;
+        let asked = BindingRequest {
+            source: bind.exchange,
+            destination: DestinationRef::Queue(queue),
+            routing_key: binding_key(bind.queue, bind.routing_key, queue),
+            arguments: bind.arguments.to_table(),
+        };
+        let lsn = core.broker.bind(&core.vhost, &asked, core.id())?;
+        if !bind.nowait {
+            let ok = Method::QueueBindOk(Default::default());
+            core.send_when_durable(self.number, &ok, lsn);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_queue_unbind(
+        &mut self,
+        core: &mut Core,
+        unbind: &queue_methods::Unbind<'_>,
+    ) -> Result<(), Refusal> {
+        let queue = self.queue_name(unbind.queue)?;
+        let asked = BindingRequest {
+            source: unbind.exchange,
+            destination: DestinationRef::Queue(queue),
+            routing_key: binding_key(unbind.queue, unbind.routing_key, queue),
+            arguments: unbind.arguments.to_table(),
+        };
+        let lsn = core.broker.unbind(&core.vhost, &asked, core.id())?;
+        let ok = Method::QueueUnbindOk(Default::default());
+        core.send_when_durable(self.number, &ok, lsn);
+        Ok(())
+    }
+
+    pub(super) fn on_queue_purge(
+        &mut self,
+        core: &mut Core,
+        purge: &queue_methods::Purge<'_>,
+    ) -> Result<(), Refusal> {
+        let queue = core.find_queue(self.queue_name(purge.queue)?)?;
+        let purged = queue.purge();
+        if !purge.nowait {
+            let ok = queue_methods::PurgeOk { message_count: purged.messages };
+            core.send_when_durable(self.number, &Method::QueuePurgeOk(ok), purged.lsn);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_queue_delete(
+        &mut self,
+        core: &mut Core,
+        delete: &queue_methods::Delete<'_>,
+    ) -> Result<(), Refusal> {
+        let name = self.queue_name(delete.queue)?;
+        let deleted = match core.find_queue(name) {
+            Ok(queue) => {
+                let condition =
+                    DeleteCondition { if_unused: delete.if_unused, if_empty: delete.if_empty };
+                let deleted =
+                    core.broker.delete_queue(&core.vhost, &queue, condition, &mut core.effects);
+                core.broker.finish(&mut core.effects, core.now);
+                core.exclusive_queues.retain(|other| other.key() != queue.key());
+                deleted?
+            }
+            // A missing queue counts as deleted.
+            Err(refused) if refused.id == "queue.not-found" => (0, crate::store::Lsn::ZERO),
+            Err(refused) => return Err(refused),
+        };
+        if !delete.nowait {
+            let ok = queue_methods::DeleteOk { message_count: deleted.0 };
+            core.send_when_durable(self.number, &Method::QueueDeleteOk(ok), deleted.1);
+        }
+        Ok(())
+    }
+}
+
+/// With neither a queue nor a key named, the queue's name is the key, too.
+fn binding_key<'k>(asked_queue: &str, key: &'k str, queue: &'k str) -> &'k str {
+    if asked_queue.is_empty() && key.is_empty() { queue } else { key }
+}

@@ -1,0 +1,861 @@
+//! A connection: frames in, frames out, channels in between.
+//!
+//! The phases are a private enum; every input either fits the phase or ends the connection with the
+//! code that RabbitMQ gives. A running connection works in turns: it decodes what was read (up to a
+//! budget, so that it never keeps others waiting), hands the gathered work to the queues, writes
+//! what the queues assigned to its consumers, and sends the confirms that have become durable.
+//!
+//! Invariants: after the connection has ended no queue holds a consumer of it and no message is left
+//! with it; a client that was sent connection.close is listened to only for its close-ok.
+
+use std::sync::{Arc, Mutex};
+
+use rustc_hash::FxHashMap;
+
+use super::channel::Channel;
+use super::core::Core;
+use super::handshake::{self, HandshakeEnd, Login, Tuned};
+use super::output::Output;
+use super::{PeerAddress, SessionSettings};
+use crate::broker::outbox::{ConnectionId, Item, Outbox, Wake};
+use crate::broker::vhost::Vhost;
+use crate::broker::views::{ConnectionView, NodeCounters};
+use crate::broker::{Asker, Broker, ConnectionHandle, Now};
+use crate::protocol::frame::{self, Frame, FrameError, FrameKind};
+use crate::protocol::header::{HEADER_BYTES, ProtocolHeader};
+use crate::protocol::method::{Method, MethodError, channel as channel_methods, connection};
+use crate::protocol::refusal::{self, Refusal, Scope};
+use crate::protocol::table::Value;
+use crate::store::{DurableWaker, Lsn};
+
+/// Bytes decoded in one turn before others get theirs.
+const TURN_BYTES_MAX: usize = 256 * 1024;
+/// Output above which no more deliveries are encoded: the peer does not keep up.
+const OUTPUT_BYTES_MAX: usize = 512 * 1024;
+/// Output above which input rests: the peer asks but does not read the answers.
+const OUTPUT_PAUSES_INPUT_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes waiting for the disk above which publishers rest.
+const STORE_BACKLOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// RabbitMQ's pause before it drops a client that failed to log in or to tune.
+const SILENT_CLOSE_MS: u64 = 3_000;
+/// The longest wait for close-ok.
+const CLOSE_OK_MS_MAX: u64 = 30_000;
+/// How stale the operators' view of a busy connection may be.
+const VIEW_MS_MAX: u64 = 1_000;
+
+enum Phase {
+    ExpectHeader,
+    ExpectStartOk,
+    ExpectTuneOk(Box<Login>),
+    ExpectOpen(Box<Tuned>),
+    Running(Box<Running>),
+    /// connection.close was sent; only close and close-ok count.
+    Closing {
+        until_ms: u64,
+    },
+    /// Nothing is read any more; the socket closes at this moment.
+    Doomed {
+        until_ms: u64,
+    },
+    /// The socket closes once everything is written.
+    Finished,
+}
+
+enum ChannelState {
+    Open(Box<Channel>),
+    /// channel.close was sent; everything but close-ok is ignored.
+    Closing,
+}
+
+/// An open connection.
+struct Running {
+    core: Core,
+    channels: FxHashMap<u16, ChannelState>,
+    /// Channels with confirms that wait for the disk.
+    confirms_due: Vec<u16>,
+    channel_max: u16,
+    heartbeat_ms: u64,
+    handle: Arc<ConnectionHandle>,
+    /// The position the store will wake us for.
+    awaited: Option<Lsn>,
+    view_ms: u64,
+    view_stale: bool,
+}
+
+/// A connection's state machine. See [`super`] for how the edge drives it.
+pub struct Connection {
+    broker: Arc<Broker>,
+    settings: Arc<SessionSettings>,
+    peer: PeerAddress,
+    id: ConnectionId,
+    waker: Arc<dyn Wake>,
+    phase: Phase,
+    /// Output while no channel is open yet, or any more.
+    out: Output,
+    now: Now,
+    accepted_ms: u64,
+    read_ms: u64,
+    written_ms: u64,
+    received_bytes: u64,
+    sent_bytes: u64,
+    /// Bytes of the last input that were not used: more than these is news from the peer.
+    unused_bytes: usize,
+    ended_because: Option<String>,
+}
+
+/// Wakes a connection when the store's watermark moves.
+struct DurableSignal(Arc<dyn Wake>);
+
+impl DurableWaker for DurableSignal {
+    fn wake(&self) {
+        self.0.wake();
+    }
+}
+
+/// How a running connection ends.
+enum End {
+    Refused { refusal: Refusal, class_id: u16, method_id: u16 },
+    ClosedByClient,
+}
+
+impl Connection {
+    /// A connection that was just accepted. `waker` wakes the task that drives it.
+    #[must_use]
+    pub fn new(
+        broker: Arc<Broker>,
+        settings: Arc<SessionSettings>,
+        peer: PeerAddress,
+        waker: Arc<dyn Wake>,
+        now: Now,
+    ) -> Self {
+        let id = broker.next_connection_id();
+        Self {
+            broker,
+            settings,
+            peer,
+            id,
+            waker,
+            phase: Phase::ExpectHeader,
+            out: Output::default(),
+            now,
+            accepted_ms: now.mono_ms,
+            read_ms: now.mono_ms,
+            written_ms: now.mono_ms,
+            received_bytes: 0,
+            sent_bytes: 0,
+            unused_bytes: 0,
+            ended_because: None,
+        }
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn peer(&self) -> &PeerAddress {
+        &self.peer
+    }
+
+    /// Why it ended, if not by its client's wish; for the log.
+    #[must_use]
+    pub fn ended_because(&self) -> Option<&str> {
+        self.ended_because.as_deref()
+    }
+
+    /// Takes bytes from the peer; returns how many were used. Call it again with the rest, and what
+    /// has come since, while [`wants_input`](Self::wants_input).
+    pub fn handle_input(&mut self, input: &[u8], now: Now) -> usize {
+        self.now = now;
+        if input.len() > self.unused_bytes {
+            self.read_ms = now.mono_ms;
+        }
+        let mut used = 0;
+        while used < TURN_BYTES_MAX && used < input.len() && self.wants_input() {
+            match self.input_step(&input[used..]) {
+                0 => break,
+                n => used += n,
+            }
+        }
+        self.received_bytes += used as u64;
+        self.unused_bytes = input.len() - used;
+        self.end_turn();
+        used
+    }
+
+    /// Something happened elsewhere: deliveries, a moved watermark, a wish to close.
+    pub fn handle_events(&mut self, now: Now) {
+        self.now = now;
+        self.end_turn();
+    }
+
+    /// A moment of [`next_timeout_ms`](Self::next_timeout_ms) has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.now = now;
+        let at = now.mono_ms;
+        match &mut self.phase {
+            Phase::ExpectHeader
+            | Phase::ExpectStartOk
+            | Phase::ExpectTuneOk(_)
+            | Phase::ExpectOpen(_) => {
+                if at >= self.accepted_ms + self.settings.handshake_ms_max {
+                    self.finish("handshake timeout");
+                }
+            }
+            Phase::Running(running) => {
+                running.core.now = now;
+                let interval = running.heartbeat_ms;
+                if interval > 0 && at >= self.read_ms + 2 * interval {
+                    self.abort("missed heartbeats from client");
+                    return;
+                }
+                if interval > 0 && at >= self.written_ms + interval / 2 {
+                    frame::heartbeat(running.core.out.buffer());
+                    self.written_ms = at;
+                }
+                self.end_turn();
+            }
+            Phase::Closing { until_ms } | Phase::Doomed { until_ms } => {
+                if at >= *until_ms {
+                    self.out = Output::default();
+                    self.phase = Phase::Finished;
+                }
+            }
+            Phase::Finished => {}
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due, in monotonic milliseconds.
+    #[must_use]
+    pub fn next_timeout_ms(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::ExpectHeader
+            | Phase::ExpectStartOk
+            | Phase::ExpectTuneOk(_)
+            | Phase::ExpectOpen(_) => Some(self.accepted_ms + self.settings.handshake_ms_max),
+            Phase::Running(running) => {
+                let heartbeat = (running.heartbeat_ms > 0).then(|| {
+                    let write = self.written_ms + running.heartbeat_ms / 2;
+                    write.min(self.read_ms + 2 * running.heartbeat_ms)
+                });
+                let view = running.view_stale.then_some(running.view_ms + VIEW_MS_MAX);
+                heartbeat.into_iter().chain(view).min()
+            }
+            Phase::Closing { until_ms } | Phase::Doomed { until_ms } => Some(*until_ms),
+            Phase::Finished => None,
+        }
+    }
+
+    /// Whether bytes from the peer can be handled now. While not, leave them in the socket.
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        match &self.phase {
+            Phase::Running(running) => {
+                running.core.holds_until().is_none()
+                    && running.core.out.len() < OUTPUT_PAUSES_INPUT_BYTES
+                    && self.broker.store().backlog_bytes() < STORE_BACKLOG_BYTES_MAX
+            }
+            Phase::Finished => false,
+            _ => true,
+        }
+    }
+
+    /// Whether [`wants_input`](Self::wants_input) is false because the disk does not keep up: then
+    /// nothing will wake the connection, and the edge looks again shortly.
+    #[must_use]
+    pub fn waits_for_store(&self) -> bool {
+        self.broker.store().backlog_bytes() >= STORE_BACKLOG_BYTES_MAX
+    }
+
+    /// What is to be written.
+    #[must_use]
+    pub fn output(&self) -> &Output {
+        match &self.phase {
+            Phase::Running(running) => &running.core.out,
+            _ => &self.out,
+        }
+    }
+
+    /// `n` bytes of the output were written.
+    pub fn handle_written(&mut self, n: usize, now: Now) {
+        self.sent_bytes += n as u64;
+        self.written_ms = now.mono_ms;
+        match &mut self.phase {
+            Phase::Running(running) => running.core.out.advance(n),
+            _ => self.out.advance(n),
+        }
+    }
+
+    /// Whether deliveries wait only for the output to be written.
+    #[must_use]
+    pub fn has_more_output(&self) -> bool {
+        match &self.phase {
+            Phase::Running(running) => {
+                !running.core.inbox.is_empty() && running.core.out.len() < OUTPUT_BYTES_MAX
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the socket can be dropped.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished) && self.out.is_empty()
+    }
+
+    /// The transport is gone, or must go: everything the connection holds is given back.
+    pub fn abort(&mut self, reason: &str) {
+        if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Finished) {
+            running.end(&self.broker);
+            self.ended_because = Some(reason.to_owned());
+        }
+        self.out = Output::default();
+    }
+
+    // ---- input -------------------------------------------------------------------------------
+
+    /// Handles what stands at the start of `input`; returns the bytes used, 0 for "more needed".
+    fn input_step(&mut self, input: &[u8]) -> usize {
+        if matches!(self.phase, Phase::ExpectHeader) {
+            return self.on_protocol_header(input);
+        }
+        if let Phase::Doomed { .. } = self.phase {
+            return input.len();
+        }
+        let frame_max = match &self.phase {
+            Phase::Running(running) => running.core.frame_max,
+            Phase::Closing { .. } => self.settings.frame_max,
+            _ => self.settings.frame_max_initial,
+        };
+        match frame::parse(input, frame_max) {
+            Ok(None) => 0,
+            Ok(Some((frame, used))) => {
+                self.on_frame(&frame);
+                used
+            }
+            Err(error) => {
+                self.on_frame_error(error);
+                input.len()
+            }
+        }
+    }
+
+    fn on_protocol_header(&mut self, input: &[u8]) -> usize {
+        match ProtocolHeader::parse(input) {
+            None => 0,
+            Some(ProtocolHeader::Accepted) => {
+                handshake::start(&self.broker, self.out.buffer());
+                self.phase = Phase::ExpectStartOk;
+                HEADER_BYTES
+            }
+            Some(ProtocolHeader::Refused { answer }) => {
+                self.out.buffer().extend_from_slice(&answer);
+                self.finish("not AMQP 0-9-1");
+                input.len()
+            }
+        }
+    }
+
+    fn on_frame_error(&mut self, error: FrameError) {
+        let refusal = match error {
+            FrameError::TooLarge { kind, size, limit, .. } => {
+                refusal::frame_too_large(kind, size, limit)
+            }
+            FrameError::BadEnd { kind, octet, .. } => refusal::frame_bad_end(kind, octet),
+            FrameError::UnknownKind { kind, .. } => refusal::frame_unknown_type(kind),
+        };
+        match self.phase {
+            Phase::Running(_) => self.refuse(refusal, 0, 0),
+            _ => self.doom("malformed frame during the handshake"),
+        }
+    }
+
+    fn on_frame(&mut self, frame: &Frame<'_>) {
+        match &mut self.phase {
+            Phase::Running(running) => {
+                running.core.now = self.now;
+                if let Err(end) = running.on_frame(frame) {
+                    self.on_end(end);
+                }
+            }
+            Phase::Closing { .. } => self.on_frame_while_closing(frame),
+            _ => self.on_handshake_frame(frame),
+        }
+    }
+
+    fn on_frame_while_closing(&mut self, frame: &Frame<'_>) {
+        if frame.kind != FrameKind::Method || frame.channel != 0 {
+            return;
+        }
+        match Method::decode(frame.payload) {
+            Ok(Method::ConnectionCloseOk(_)) => self.phase = Phase::Finished,
+            Ok(Method::ConnectionClose(_)) => {
+                let ok = Method::ConnectionCloseOk(Default::default());
+                frame::method(self.out.buffer(), 0, &ok);
+            }
+            _ => {}
+        }
+    }
+
+    // ---- handshake ---------------------------------------------------------------------------
+
+    fn on_handshake_frame(&mut self, frame: &Frame<'_>) {
+        if frame.kind == FrameKind::Heartbeat && frame.channel == 0 {
+            return;
+        }
+        if frame.kind != FrameKind::Method || frame.channel != 0 {
+            return self.doom("unexpected frame during the handshake");
+        }
+        let Ok(method) = Method::decode(frame.payload) else {
+            return self.doom("malformed method during the handshake");
+        };
+        let phase = std::mem::replace(&mut self.phase, Phase::Finished);
+        let next = match (phase, &method) {
+            (Phase::ExpectStartOk, Method::ConnectionStartOk(start_ok)) => {
+                handshake::on_start_ok(&self.broker, &self.peer, start_ok).map(|login| {
+                    handshake::tune(&self.settings, self.out.buffer());
+                    Phase::ExpectTuneOk(Box::new(login))
+                })
+            }
+            (Phase::ExpectTuneOk(login), Method::ConnectionTuneOk(tune_ok)) => {
+                handshake::on_tune_ok(&self.settings, *login, tune_ok)
+                    .map(|tuned| Phase::ExpectOpen(Box::new(tuned)))
+            }
+            (Phase::ExpectOpen(tuned), Method::ConnectionOpen(open)) => {
+                handshake::on_open(&self.broker, &tuned.login.user, open)
+                    .and_then(|vhost| self.open(*tuned, vhost))
+            }
+            (_, Method::ConnectionClose(_)) => {
+                let ok = Method::ConnectionCloseOk(Default::default());
+                frame::method(self.out.buffer(), 0, &ok);
+                Ok(Phase::Finished)
+            }
+            _ => Err(HandshakeEnd::Silent("method out of order during the handshake")),
+        };
+        match next {
+            Ok(next) => self.phase = next,
+            Err(HandshakeEnd::Refused(refusal)) => {
+                let (class_id, method_id) = method.id();
+                self.refuse(refusal, class_id, method_id);
+            }
+            Err(HandshakeEnd::Silent(why)) => self.doom(why),
+        }
+    }
+
+    fn open(&mut self, tuned: Tuned, vhost: Arc<Vhost>) -> Result<Phase, HandshakeEnd> {
+        let name: Arc<str> = self.peer.connection_name().into();
+        let asker = Asker { connection: self.id, connection_name: Arc::clone(&name) };
+        let outbox = Arc::new(Outbox::new(self.id, Arc::clone(&self.waker)));
+        let view = self.first_view(&tuned, &name, &vhost);
+        let handle = Arc::new(ConnectionHandle {
+            id: self.id,
+            outbox: Arc::clone(&outbox),
+            view: Mutex::new(view),
+        });
+        if self.broker.is_stopping() {
+            let reason = refusal::connection_forced("shutdown");
+            return Err(HandshakeEnd::Refused(reason));
+        }
+        if !self.broker.add_connection(Arc::clone(&handle)) {
+            return Err(HandshakeEnd::Silent("node connection limit reached"));
+        }
+        let ok = Method::ConnectionOpenOk(Default::default());
+        frame::method(self.out.buffer(), 0, &ok);
+        let mut core = Core::new(
+            Arc::clone(&self.broker),
+            Arc::clone(&self.settings),
+            vhost,
+            tuned.login.user,
+            asker,
+            outbox,
+            std::mem::take(&mut self.out),
+        );
+        core.capabilities = tuned.login.capabilities;
+        core.frame_max = tuned.frame_max;
+        core.now = self.now;
+        Ok(Phase::Running(Box::new(Running {
+            core,
+            channels: FxHashMap::default(),
+            confirms_due: Vec::new(),
+            channel_max: tuned.channel_max,
+            heartbeat_ms: u64::from(tuned.heartbeat_s) * 1000,
+            handle,
+            awaited: None,
+            view_ms: self.now.mono_ms,
+            view_stale: false,
+        })))
+    }
+
+    fn first_view(&self, tuned: &Tuned, name: &str, vhost: &Vhost) -> ConnectionView {
+        let login = &tuned.login;
+        let own_name = login.client_properties.get("connection_name").and_then(Value::as_str);
+        ConnectionView {
+            name: name.to_owned(),
+            user_provided_name: own_name.map(str::to_owned),
+            user: login.user.name.clone(),
+            vhost: vhost.name().to_string(),
+            peer: self.peer.peer.clone(),
+            host: self.peer.host.clone(),
+            auth_mechanism: login.mechanism.clone(),
+            channel_max: tuned.channel_max,
+            frame_max: tuned.frame_max,
+            heartbeat_s: tuned.heartbeat_s,
+            connected_at_ms: self.now.unix_ms,
+            client_properties: login.client_properties.clone(),
+            received_bytes: self.received_bytes,
+            sent_bytes: self.sent_bytes,
+            channels: Vec::new(),
+        }
+    }
+
+    // ---- the end -----------------------------------------------------------------------------
+
+    fn on_end(&mut self, end: End) {
+        match end {
+            End::Refused { refusal, class_id, method_id } => {
+                self.refuse(refusal, class_id, method_id);
+            }
+            End::ClosedByClient => {
+                if let Phase::Running(running) =
+                    std::mem::replace(&mut self.phase, Phase::Finished)
+                {
+                    self.out = running.end(&self.broker);
+                }
+                let ok = Method::ConnectionCloseOk(Default::default());
+                frame::method(self.out.buffer(), 0, &ok);
+            }
+        }
+    }
+
+    /// Sends connection.close and waits for its answer. Everything held is given back at once.
+    fn refuse(&mut self, refusal: Refusal, class_id: u16, method_id: u16) {
+        let mut wait_ms = SILENT_CLOSE_MS;
+        if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Finished) {
+            wait_ms = match running.heartbeat_ms {
+                0 => CLOSE_OK_MS_MAX,
+                interval => interval.min(CLOSE_OK_MS_MAX),
+            };
+            self.out = running.end(&self.broker);
+        }
+        let close = connection::Close {
+            reply_code: refusal.code.0,
+            reply_text: &refusal.text,
+            class_id,
+            method_id,
+        };
+        frame::method(self.out.buffer(), 0, &Method::ConnectionClose(close));
+        self.ended_because = Some(refusal.text);
+        self.phase = Phase::Closing { until_ms: self.now.mono_ms + wait_ms };
+    }
+
+    fn doom(&mut self, why: &str) {
+        self.ended_because = Some(why.to_owned());
+        self.phase = Phase::Doomed { until_ms: self.now.mono_ms + SILENT_CLOSE_MS };
+    }
+
+    fn finish(&mut self, why: &str) {
+        self.ended_because = Some(why.to_owned());
+        self.phase = Phase::Finished;
+    }
+
+    fn end_turn(&mut self) {
+        let Phase::Running(running) = &mut self.phase else { return };
+        running.core.now = self.now;
+        let ended = running.end_turn(&self.waker);
+        running.view_stale = true;
+        if self.now.mono_ms >= running.view_ms + VIEW_MS_MAX {
+            running.refresh_view(self.received_bytes, self.sent_bytes);
+        }
+        if let Err(end) = ended {
+            self.on_end(end);
+        }
+    }
+}
+
+impl Running {
+    fn on_frame(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        match frame.kind {
+            FrameKind::Heartbeat if frame.channel == 0 => Ok(()),
+            FrameKind::Heartbeat => {
+                Err(End::refused(refusal::heartbeat_on_channel(frame.channel), (0, 0)))
+            }
+            FrameKind::Method => self.on_method_frame(frame),
+            FrameKind::Header | FrameKind::Body => self.on_content_frame(frame),
+        }
+    }
+
+    fn on_method_frame(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        let method = Method::decode(frame.payload).map_err(|error| {
+            let refusal = match &error {
+                MethodError::NoMethod => refusal::frame_unknown_type(1),
+                MethodError::MalformedUtf8 { .. } => refusal::method_malformed_utf8(),
+                MethodError::UnknownMethod { class, method } => {
+                    refusal::method_undecodable(format_args!("{{{class},{method}}}"))
+                }
+                MethodError::Malformed { name, .. } | MethodError::Table { name, .. } => {
+                    refusal::method_undecodable(name)
+                }
+            };
+            End::refused(refusal, (0, 0))
+        })?;
+        if frame.channel == 0 {
+            return self.on_connection_method(&method);
+        }
+        let result = match self.channels.get_mut(&frame.channel) {
+            Some(ChannelState::Open(channel)) => match &method {
+                Method::ChannelOpen(_) => Err(refusal::channel_already_open()),
+                Method::ChannelClose(_) => {
+                    self.close_channel(frame.channel);
+                    let ok = Method::ChannelCloseOk(Default::default());
+                    self.core.send(frame.channel, &ok);
+                    Ok(())
+                }
+                Method::ChannelCloseOk(_) => Ok(()),
+                method => channel.on_method(&mut self.core, method),
+            },
+            Some(ChannelState::Closing) => {
+                match &method {
+                    Method::ChannelCloseOk(_) => {
+                        self.channels.remove(&frame.channel);
+                    }
+                    Method::ChannelClose(_) => {
+                        let ok = Method::ChannelCloseOk(Default::default());
+                        self.core.send(frame.channel, &ok);
+                    }
+                    _ => {}
+                }
+                Ok(())
+            }
+            None => match &method {
+                Method::ChannelOpen(_) => self.open_channel(frame.channel),
+                Method::ChannelCloseOk(_) => Ok(()),
+                _ => Err(refusal::channel_not_open()),
+            },
+        };
+        result.or_else(|refusal| self.refused(frame.channel, refusal, method.id()))
+    }
+
+    fn on_content_frame(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        let result = match self.channels.get_mut(&frame.channel) {
+            Some(ChannelState::Open(channel)) if frame.kind == FrameKind::Header => {
+                channel.on_header(&mut self.core, frame.payload)
+            }
+            Some(ChannelState::Open(channel)) => channel.on_body(&mut self.core, frame.payload),
+            Some(ChannelState::Closing) => Ok(()),
+            None if frame.channel == 0 => Err(refusal::content_unexpected_header()),
+            None => Err(refusal::channel_not_open()),
+        };
+        const PUBLISH: (u16, u16) = (60, 40);
+        result.or_else(|refusal| self.refused(frame.channel, refusal, PUBLISH))
+    }
+
+    fn on_connection_method(&mut self, method: &Method<'_>) -> Result<(), End> {
+        match method {
+            Method::ConnectionClose(_) => Err(End::ClosedByClient),
+            Method::ConnectionCloseOk(_) => Ok(()),
+            // The internal user records know no secrets that expire: taken and ignored.
+            Method::ConnectionUpdateSecret(_) => {
+                self.core.send(0, &Method::ConnectionUpdateSecretOk(Default::default()));
+                Ok(())
+            }
+            _ => {
+                Err(End::refused(refusal::connection_unexpected_method("running"), method.id()))
+            }
+        }
+    }
+
+    fn open_channel(&mut self, number: u16) -> Result<(), Refusal> {
+        let max = usize::from(self.channel_max);
+        if max > 0 && self.channels.len() >= max {
+            return Err(refusal::channel_max_reached(self.channels.len(), max));
+        }
+        self.channels.insert(number, ChannelState::Open(Box::new(Channel::new(number))));
+        NodeCounters::add(&self.core.broker.counters().channels_opened, 1);
+        self.core.send(number, &Method::ChannelOpenOk(Default::default()));
+        Ok(())
+    }
+
+    fn close_channel(&mut self, number: u16) {
+        if let Some(ChannelState::Open(channel)) = self.channels.remove(&number) {
+            self.confirms_due.retain(|other| *other != number);
+            channel.end(&mut self.core);
+            NodeCounters::add(&self.core.broker.counters().channels_closed, 1);
+        }
+    }
+
+    /// Closes what the refusal closes.
+    fn refused(&mut self, number: u16, refusal: Refusal, id: (u16, u16)) -> Result<(), End> {
+        if refusal.scope == Scope::Connection {
+            return Err(End::refused(refusal, id));
+        }
+        // What was published before the mistake counts.
+        self.core.flush();
+        self.close_channel(number);
+        let close = channel_methods::Close {
+            reply_code: refusal.code.0,
+            reply_text: &refusal.text,
+            class_id: id.0,
+            method_id: id.1,
+        };
+        self.core.send(number, &Method::ChannelClose(close));
+        self.channels.insert(number, ChannelState::Closing);
+        Ok(())
+    }
+
+    // ---- turns -------------------------------------------------------------------------------
+
+    fn end_turn(&mut self, waker: &Arc<dyn Wake>) -> Result<(), End> {
+        self.flush();
+        let closed = self.deliver();
+        // Deliveries that need no acknowledgement are settled at once, which lets queues assign
+        // more; that wakes this connection again instead of keeping it in the loop.
+        self.flush();
+        if std::mem::take(&mut self.core.has_room_again) {
+            for state in self.channels.values() {
+                if let ChannelState::Open(channel) = state {
+                    channel.resume(&mut self.core, None);
+                }
+            }
+            self.core.broker.finish(&mut self.core.effects, self.core.now);
+        }
+        self.settle_confirms();
+        self.await_store(waker)?;
+        self.core.fold_tally();
+        closed
+    }
+
+    fn flush(&mut self) {
+        let settled = self.core.flush();
+        let at = self.core.flushed;
+        for number in std::mem::take(&mut self.core.confirming) {
+            if let Some(ChannelState::Open(channel)) = self.channels.get_mut(&number) {
+                channel.assign_confirms(at);
+                if !self.confirms_due.contains(&number) {
+                    self.confirms_due.push(number);
+                }
+            }
+        }
+        if settled {
+            for state in self.channels.values() {
+                if let ChannelState::Open(channel) = state
+                    && channel.shares_credit()
+                {
+                    channel.resume(&mut self.core, None);
+                }
+            }
+            self.core.broker.finish(&mut self.core.effects, self.core.now);
+        }
+    }
+
+    /// Encodes what the queues assigned, as far as the peer keeps up.
+    fn deliver(&mut self) -> Result<(), End> {
+        self.core.outbox.drain(&mut self.core.inbox);
+        let (mut items, mut bytes) = (0, 0);
+        let mut ended = Ok(());
+        while self.core.out.len() < OUTPUT_BYTES_MAX {
+            let Some(item) = self.core.inbox.pop_front() else { break };
+            match item {
+                Item::Deliver(delivery) => {
+                    items += 1;
+                    bytes += delivery.entry.message.memory_bytes();
+                    if let Some(ChannelState::Open(channel)) =
+                        self.channels.get_mut(&delivery.channel)
+                    {
+                        channel.deliver(&mut self.core, delivery);
+                    }
+                }
+                Item::Reply { channel: number, message } => {
+                    if let Some(ChannelState::Open(channel)) = self.channels.get_mut(&number) {
+                        channel.deliver_reply(&mut self.core, &message);
+                    }
+                }
+                Item::Cancelled { channel: number, consumer } => {
+                    if let Some(ChannelState::Open(channel)) = self.channels.get_mut(&number) {
+                        channel.consumer_cancelled(&mut self.core, consumer);
+                    }
+                }
+                Item::Close(refusal) => {
+                    ended = Err(End::refused(refusal, (0, 0)));
+                    break;
+                }
+            }
+        }
+        if self.core.inbox.is_empty() && self.core.inbox.capacity() > 1024 {
+            self.core.inbox.shrink_to(64);
+        }
+        self.core.release_outbox(items, bytes);
+        ended
+    }
+
+    fn settle_confirms(&mut self) {
+        let durable = self.core.broker.store().durable();
+        self.core.release_held(durable);
+        let mut due = std::mem::take(&mut self.confirms_due);
+        due.retain(|number| match self.channels.get_mut(number) {
+            Some(ChannelState::Open(channel)) => {
+                channel.settle_confirms(&mut self.core, durable);
+                channel.waits_for().is_some()
+            }
+            _ => false,
+        });
+        self.confirms_due = due;
+    }
+
+    /// Asks the store to wake us for the next position that something waits for.
+    fn await_store(&mut self, waker: &Arc<dyn Wake>) -> Result<(), End> {
+        let confirms = self.confirms_due.iter().filter_map(|number| {
+            match self.channels.get(number) {
+                Some(ChannelState::Open(channel)) => channel.waits_for(),
+                _ => None,
+            }
+        });
+        let Some(next) = confirms.chain(self.core.holds_until()).min() else { return Ok(()) };
+        let store = self.core.broker.store();
+        if self.awaited.is_some_and(|lsn| lsn <= store.durable()) {
+            self.awaited = None;
+        }
+        if self.awaited.is_none_or(|lsn| next < lsn) {
+            if store.failure().is_some() {
+                return Err(End::refused(refusal::connection_internal_error(), (0, 0)));
+            }
+            self.awaited = Some(next);
+            store.notify(next, Arc::new(DurableSignal(Arc::clone(waker))));
+        } else if store.failure().is_some() {
+            return Err(End::refused(refusal::connection_internal_error(), (0, 0)));
+        }
+        Ok(())
+    }
+
+    fn refresh_view(&mut self, received_bytes: u64, sent_bytes: u64) {
+        self.view_ms = self.core.now.mono_ms;
+        self.view_stale = false;
+        let channels = self.channels.values().filter_map(|state| match state {
+            ChannelState::Open(channel) => Some(channel.view()),
+            ChannelState::Closing => None,
+        });
+        let mut view = self.handle.view.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        view.received_bytes = received_bytes;
+        view.sent_bytes = sent_bytes;
+        view.channels = channels.collect();
+        view.channels.sort_by_key(|channel| channel.number);
+    }
+
+    /// Ends every channel, deletes exclusive queues, and hands back what is still to be written.
+    fn end(mut self: Box<Self>, broker: &Arc<Broker>) -> Output {
+        self.core.flush();
+        let numbers: Vec<u16> = self.channels.keys().copied().collect();
+        for number in numbers {
+            self.close_channel(number);
+        }
+        for queue in std::mem::take(&mut self.core.exclusive_queues) {
+            broker.delete_gone_queue(&queue, &mut self.core.effects);
+        }
+        broker.finish(&mut self.core.effects, self.core.now);
+        self.core.fold_tally();
+        broker.remove_connection(self.core.id());
+        self.core.out
+    }
+}
+
+impl End {
+    fn refused(refusal: Refusal, (class_id, method_id): (u16, u16)) -> Self {
+        Self::Refused { refusal, class_id, method_id }
+    }
+}

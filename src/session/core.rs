@@ -1,0 +1,306 @@
+//! What a connection's channels share: the broker, the way out, and the work gathered in a turn.
+//!
+//! A turn is one run of the connection's task: it decodes what was read, then hands its publishes
+//! and settlements to their queues, queue by queue, under one lock each. Gathering keeps the order
+//! per queue; anything that must see its effects calls [`flush`](Core::flush) first.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::output::Output;
+use super::routes::Routes;
+use super::SessionSettings;
+use crate::broker::message::Message;
+use crate::broker::outbox::{ConnectionId, Item, Outbox};
+use crate::broker::queue::{Effects, Publisher, Queue, Settled};
+use crate::broker::users::User;
+use crate::broker::vhost::Vhost;
+use crate::broker::views::NodeCounters;
+use crate::broker::{Asker, Broker, Now};
+use crate::protocol::frame;
+use crate::protocol::method::Method;
+use crate::protocol::refusal::{self, Refusal};
+use crate::store::Lsn;
+
+/// Queues whose gathering slots are kept from turn to turn.
+const SLOTS_KEPT_MAX: usize = 64;
+
+/// What a client said it can cope with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Capabilities {
+    pub(super) authentication_failure_close: bool,
+    pub(super) consumer_cancel_notify: bool,
+}
+
+/// Counters of a turn, added to the node's once at its end.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) received: u64,
+    pub(super) received_confirm: u64,
+    pub(super) routed: u64,
+    pub(super) confirmed: u64,
+    pub(super) unroutable_dropped: u64,
+    pub(super) unroutable_returned: u64,
+    pub(super) delivered_manual_ack: u64,
+    pub(super) delivered_auto_ack: u64,
+    pub(super) get_manual_ack: u64,
+    pub(super) get_auto_ack: u64,
+    pub(super) get_empty: u64,
+    pub(super) redelivered: u64,
+    pub(super) acknowledged: u64,
+}
+
+impl Tally {
+    fn add_to(&mut self, node: &NodeCounters) {
+        let tally = std::mem::take(self);
+        NodeCounters::add(&node.received, tally.received);
+        NodeCounters::add(&node.received_confirm, tally.received_confirm);
+        NodeCounters::add(&node.routed, tally.routed);
+        NodeCounters::add(&node.confirmed, tally.confirmed);
+        NodeCounters::add(&node.unroutable_dropped, tally.unroutable_dropped);
+        NodeCounters::add(&node.unroutable_returned, tally.unroutable_returned);
+        NodeCounters::add(&node.delivered_manual_ack, tally.delivered_manual_ack);
+        NodeCounters::add(&node.delivered_auto_ack, tally.delivered_auto_ack);
+        NodeCounters::add(&node.get_manual_ack, tally.get_manual_ack);
+        NodeCounters::add(&node.get_auto_ack, tally.get_auto_ack);
+        NodeCounters::add(&node.get_empty, tally.get_empty);
+        NodeCounters::add(&node.redelivered, tally.redelivered);
+        NodeCounters::add(&node.acknowledged, tally.acknowledged);
+    }
+}
+
+/// The work gathered for one queue.
+#[derive(Debug)]
+struct Slot {
+    queue: Arc<Queue>,
+    publishes: Vec<Message>,
+    settled: Vec<Settled>,
+}
+
+/// The work gathered in a turn.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    slots: Vec<Slot>,
+    by_queue: FxHashMap<u64, usize>,
+    last: usize,
+    publishes: usize,
+    settled: usize,
+    /// Whether a publisher waits for one of the publishes.
+    awaited: bool,
+}
+
+impl Gathered {
+    fn slot(&mut self, queue: &Arc<Queue>) -> &mut Slot {
+        let id = queue.key().queue;
+        let known = self.slots.get(self.last).is_some_and(|slot| slot.queue.key().queue == id);
+        if !known {
+            self.last = *self.by_queue.entry(id).or_insert_with(|| {
+                let queue = Arc::clone(queue);
+                self.slots.push(Slot { queue, publishes: Vec::new(), settled: Vec::new() });
+                self.slots.len() - 1
+            });
+        }
+        &mut self.slots[self.last]
+    }
+
+    /// A publisher waits for what is gathered.
+    pub(super) fn await_publishes(&mut self) {
+        self.awaited = true;
+    }
+
+    /// Adds a message for a queue.
+    pub(super) fn publish(&mut self, queue: &Arc<Queue>, message: Message) {
+        self.publishes += 1;
+        self.slot(queue).publishes.push(message);
+    }
+
+    /// Adds a settlement for a queue.
+    pub(super) fn settle(&mut self, queue: &Arc<Queue>, settled: Settled) {
+        self.settled += 1;
+        self.slot(queue).settled.push(settled);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.publishes == 0 && self.settled == 0
+    }
+
+    /// Hands everything to the queues; returns where the store has all of it.
+    fn flush(&mut self, now: Now, effects: &mut Effects) -> Lsn {
+        let mut last = Lsn::ZERO;
+        let publisher = match std::mem::take(&mut self.awaited) {
+            true => Publisher::Waits,
+            false => Publisher::GoesOn,
+        };
+        for slot in &mut self.slots {
+            if !slot.settled.is_empty() {
+                slot.queue.settle(&slot.settled, now, effects);
+                slot.settled.clear();
+            }
+            if !slot.publishes.is_empty() {
+                let lsn = slot.queue.publish(slot.publishes.drain(..), publisher, now, effects);
+                last = last.max(lsn);
+            }
+        }
+        self.publishes = 0;
+        self.settled = 0;
+        if self.slots.len() > SLOTS_KEPT_MAX {
+            self.slots.clear();
+            self.by_queue.clear();
+            self.last = 0;
+        }
+        last
+    }
+}
+
+/// What the channels of an open connection share.
+pub(super) struct Core {
+    pub(super) broker: Arc<Broker>,
+    pub(super) settings: Arc<SessionSettings>,
+    pub(super) vhost: Arc<Vhost>,
+    pub(super) user: User,
+    pub(super) asker: Asker,
+    pub(super) capabilities: Capabilities,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) frame_max: u32,
+    pub(super) out: Output,
+    pub(super) now: Now,
+    pub(super) gathered: Gathered,
+    pub(super) effects: Effects,
+    pub(super) routes: Routes,
+    pub(super) tally: Tally,
+    /// Taken from the outbox, not yet encoded.
+    pub(super) inbox: VecDeque<Item>,
+    pub(super) exclusive_queues: Vec<Arc<Queue>>,
+    /// Channels with publishes whose confirm is not assigned to a position yet.
+    pub(super) confirming: Vec<u16>,
+    /// Replies that wait until what they report is durable. Input rests meanwhile.
+    held: Vec<u8>,
+    held_until: Option<Lsn>,
+    /// Where the store had everything that was flushed last.
+    pub(super) flushed: Lsn,
+    /// Queues found no room in the outbox; now there is some.
+    pub(super) has_room_again: bool,
+}
+
+impl Core {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        settings: Arc<SessionSettings>,
+        vhost: Arc<Vhost>,
+        user: User,
+        asker: Asker,
+        outbox: Arc<Outbox>,
+        out: Output,
+    ) -> Self {
+        Self {
+            broker,
+            settings,
+            vhost,
+            user,
+            asker,
+            capabilities: Capabilities::default(),
+            outbox,
+            frame_max: 0,
+            out,
+            now: Now::default(),
+            gathered: Gathered::default(),
+            effects: Effects::default(),
+            routes: Routes::default(),
+            tally: Tally::default(),
+            inbox: VecDeque::new(),
+            exclusive_queues: Vec::new(),
+            confirming: Vec::new(),
+            held: Vec::new(),
+            held_until: None,
+            flushed: Lsn::ZERO,
+            has_room_again: false,
+        }
+    }
+
+    /// Deliveries left the outbox, written or recalled.
+    pub(super) fn release_outbox(&mut self, items: usize, bytes: usize) {
+        if items > 0 && self.outbox.release(items, bytes) {
+            self.has_room_again = true;
+        }
+    }
+
+    pub(super) fn id(&self) -> ConnectionId {
+        self.asker.connection
+    }
+
+    /// Bytes of body that fit one frame to the peer.
+    pub(super) fn payload_max(&self) -> usize {
+        match self.frame_max {
+            0 => frame::UNLIMITED_PAYLOAD_BYTES_MAX as usize,
+            max => max as usize - frame::OVERHEAD_BYTES,
+        }
+    }
+
+    /// Sends a method. Behind replies that are held back, so that replies stay in order.
+    pub(super) fn send(&mut self, channel: u16, method: &Method<'_>) {
+        let out = if self.held_until.is_some() { &mut self.held } else { self.out.buffer() };
+        frame::method(out, channel, method);
+    }
+
+    /// Sends a reply once the store has made `lsn` durable.
+    pub(super) fn send_when_durable(&mut self, channel: u16, method: &Method<'_>, lsn: Lsn) {
+        if lsn > self.broker.store().durable() {
+            self.held_until = self.held_until.max(Some(lsn));
+        }
+        self.send(channel, method);
+    }
+
+    /// The position that replies wait for; input rests while there is one.
+    pub(super) fn holds_until(&self) -> Option<Lsn> {
+        self.held_until
+    }
+
+    /// Lets replies go whose time has come.
+    pub(super) fn release_held(&mut self, durable: Lsn) {
+        if self.held_until.is_some_and(|lsn| lsn <= durable) {
+            self.held_until = None;
+            self.out.buffer().append(&mut self.held);
+        }
+    }
+
+    /// Hands the gathered work to the queues and does what they leave to be done. Returns true when
+    /// there was work.
+    pub(super) fn flush(&mut self) -> bool {
+        let worked = !self.gathered.is_empty();
+        if worked {
+            let lsn = self.gathered.flush(self.now, &mut self.effects);
+            self.flushed = self.flushed.max(lsn);
+        }
+        self.broker.finish(&mut self.effects, self.now);
+        worked
+    }
+
+    /// Moves the turn's counters to the node's.
+    pub(super) fn fold_tally(&mut self) {
+        self.tally.add_to(self.broker.counters());
+    }
+
+    /// The queue of this name, if this connection may use it.
+    pub(super) fn find_queue(&self, name: &str) -> Result<Arc<Queue>, Refusal> {
+        self.broker.find_queue(&self.vhost, name, self.id())
+    }
+
+    /// An exchange that clients may publish to.
+    pub(super) fn publishable(
+        &self,
+        name: &[u8],
+    ) -> Result<Arc<crate::broker::vhost::Exchange>, Refusal> {
+        let shown = || String::from_utf8_lossy(name).into_owned();
+        let exchange = self
+            .vhost
+            .exchange(name)
+            .ok_or_else(|| refusal::exchange_not_found(shown(), self.vhost.name()))?;
+        if exchange.spec.internal {
+            return Err(refusal::exchange_internal_publish(shown(), self.vhost.name()));
+        }
+        Ok(exchange)
+    }
+}

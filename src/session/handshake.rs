@@ -1,0 +1,188 @@
+//! The handshake: from the protocol header to open-ok.
+//!
+//! Each phase holds only what it needs, and an input either leads to the next phase, ends with a
+//! refusal that the client is told, or ends in silence, as RabbitMQ's does: a client that fails
+//! before it is tuned sees its socket closed three seconds later.
+
+use std::sync::Arc;
+
+use super::core::Capabilities;
+use super::sasl::{self, SaslError};
+use super::{PeerAddress, SessionSettings};
+use crate::broker::Broker;
+use crate::broker::users::User;
+use crate::broker::vhost::Vhost;
+use crate::broker::views::NodeCounters;
+use crate::protocol::frame;
+use crate::protocol::method::{Method, connection as methods};
+use crate::protocol::refusal::{self, Refusal};
+use crate::protocol::table::{RawTable, Table, Value};
+
+/// Why the handshake ends.
+#[derive(Debug)]
+pub(super) enum HandshakeEnd {
+    /// The client is told.
+    Refused(Refusal),
+    /// The socket closes after a pause, without a word.
+    Silent(&'static str),
+}
+
+/// Logged in.
+#[derive(Debug)]
+pub(super) struct Login {
+    pub(super) user: User,
+    pub(super) mechanism: String,
+    pub(super) capabilities: Capabilities,
+    pub(super) client_properties: Table,
+}
+
+/// Logged in and tuned.
+#[derive(Debug)]
+pub(super) struct Tuned {
+    pub(super) login: Login,
+    pub(super) channel_max: u16,
+    pub(super) frame_max: u32,
+    pub(super) heartbeat_s: u16,
+}
+
+/// Writes connection.start.
+pub(super) fn start(broker: &Broker, out: &mut Vec<u8>) {
+    let mut encoded = Vec::new();
+    server_properties(broker).encode_body(&mut encoded);
+    let Ok(server_properties) = RawTable::parse(&encoded) else { return };
+    let start = methods::Start {
+        version_major: 0,
+        version_minor: 9,
+        server_properties,
+        mechanisms: sasl::MECHANISMS.as_bytes(),
+        locales: b"en_US",
+    };
+    frame::method(out, 0, &Method::ConnectionStart(start));
+}
+
+/// What the server says of itself. Client libraries branch on `product` and `version`, so they name
+/// what is imitated; who we are stands beside them.
+fn server_properties(broker: &Broker) -> Table {
+    let settings = broker.settings();
+    let text = |value: &str| Value::LongStr(value.as_bytes().to_vec());
+    let mut capabilities = Table::default();
+    for capability in [
+        "publisher_confirms",
+        "exchange_exchange_bindings",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "connection.blocked",
+        "consumer_priorities",
+        "authentication_failure_close",
+        "per_consumer_qos",
+        "direct_reply_to",
+    ] {
+        capabilities.insert(capability, Value::Bool(true));
+    }
+    let mut table = Table::default();
+    table.insert("capabilities", Value::Table(capabilities));
+    table.insert("cluster_name", text(&settings.cluster_name));
+    table.insert("copyright", text("The Leveret developers"));
+    table.insert("information", text("Licensed under the Apache License 2.0"));
+    table.insert("platform", text("Rust"));
+    table.insert("product", text(&settings.product));
+    table.insert("product_name", text("Leveret"));
+    table.insert("product_version", text(env!("CARGO_PKG_VERSION")));
+    table.insert("version", text(&settings.version));
+    table
+}
+
+/// Handles start-ok: checks the login.
+pub(super) fn on_start_ok(
+    broker: &Broker,
+    peer: &PeerAddress,
+    start_ok: &methods::StartOk<'_>,
+) -> Result<Login, HandshakeEnd> {
+    let client_properties = start_ok.client_properties.to_table();
+    let capabilities = capabilities(&client_properties);
+    let mechanism = start_ok.mechanism;
+    let credentials =
+        sasl::credentials(mechanism, start_ok.response).map_err(|error| match error {
+            SaslError::UnknownMechanism => HandshakeEnd::Silent("unknown login mechanism"),
+            SaslError::Malformed => HandshakeEnd::Silent("malformed login response"),
+        })?;
+    let user = broker.users().authenticate(
+        &credentials.user,
+        &credentials.password,
+        peer.is_loopback,
+    );
+    let Some(user) = user else {
+        NodeCounters::add(&broker.counters().auth_failed, 1);
+        return Err(if capabilities.authentication_failure_close {
+            HandshakeEnd::Refused(refusal::connection_login_refused(mechanism))
+        } else {
+            HandshakeEnd::Silent("login refused")
+        });
+    };
+    NodeCounters::add(&broker.counters().auth_succeeded, 1);
+    Ok(Login { user, mechanism: mechanism.to_owned(), capabilities, client_properties })
+}
+
+fn capabilities(client_properties: &Table) -> Capabilities {
+    let Some(Value::Table(declared)) = client_properties.get("capabilities") else {
+        return Capabilities::default();
+    };
+    let has = |name: &str| declared.get(name).and_then(Value::as_bool) == Some(true);
+    Capabilities {
+        authentication_failure_close: has("authentication_failure_close"),
+        consumer_cancel_notify: has("consumer_cancel_notify"),
+    }
+}
+
+/// Writes connection.tune.
+pub(super) fn tune(settings: &SessionSettings, out: &mut Vec<u8>) {
+    let tune = methods::Tune {
+        channel_max: settings.channel_max,
+        frame_max: settings.frame_max,
+        heartbeat: settings.heartbeat_s,
+    };
+    frame::method(out, 0, &Method::ConnectionTune(tune));
+}
+
+/// Handles tune-ok: the client may lower limits, not lift them; its heartbeat counts.
+pub(super) fn on_tune_ok(
+    settings: &SessionSettings,
+    login: Login,
+    tune_ok: &methods::TuneOk,
+) -> Result<Tuned, HandshakeEnd> {
+    let lifted = |asked: u32, offered: u32| offered != 0 && (asked == 0 || asked > offered);
+    if lifted(tune_ok.channel_max.into(), settings.channel_max.into()) {
+        return Err(HandshakeEnd::Silent("channel_max above the offered one"));
+    }
+    if tune_ok.frame_max != 0 && tune_ok.frame_max < settings.frame_min {
+        return Err(HandshakeEnd::Silent("frame_max below the minimum"));
+    }
+    // 0 asks for no limit; RabbitMQ then keeps its own.
+    if tune_ok.frame_max > settings.frame_max && settings.frame_max != 0 {
+        return Err(HandshakeEnd::Silent("frame_max above the offered one"));
+    }
+    let frame_max = if tune_ok.frame_max == 0 { settings.frame_max } else { tune_ok.frame_max };
+    Ok(Tuned {
+        login,
+        channel_max: tune_ok.channel_max,
+        frame_max,
+        heartbeat_s: tune_ok.heartbeat,
+    })
+}
+
+/// Handles connection.open: may this user enter this vhost?
+pub(super) fn on_open(
+    broker: &Broker,
+    user: &User,
+    open: &methods::Open<'_>,
+) -> Result<Arc<Vhost>, HandshakeEnd> {
+    let name = open.virtual_host;
+    let vhost = broker
+        .vhost(name)
+        .ok_or_else(|| HandshakeEnd::Refused(refusal::connection_vhost_not_found(name)))?;
+    if !broker.users().may_enter(&user.name, name) {
+        let refused = refusal::connection_vhost_refused(name, &user.name);
+        return Err(HandshakeEnd::Refused(refused));
+    }
+    Ok(vhost)
+}

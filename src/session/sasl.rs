@@ -1,0 +1,85 @@
+//! Login mechanisms: PLAIN and AMQPLAIN, as RabbitMQ reads them.
+
+use crate::protocol::table::RawTable;
+
+/// What the server offers, in connection.start.
+pub(super) const MECHANISMS: &str = "PLAIN AMQPLAIN";
+
+/// A name and a password, as a client sent them.
+#[derive(PartialEq, Eq)]
+pub(super) struct Credentials {
+    pub(super) user: String,
+    pub(super) password: Vec<u8>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Why a response holds no credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SaslError {
+    /// The mechanism was not offered.
+    UnknownMechanism,
+    /// The response is not in the mechanism's form.
+    Malformed,
+}
+
+/// Reads a mechanism's initial response.
+pub(super) fn credentials(mechanism: &str, response: &[u8]) -> Result<Credentials, SaslError> {
+    let read = match mechanism {
+        "PLAIN" => plain(response),
+        "AMQPLAIN" => amqplain(response),
+        _ => return Err(SaslError::UnknownMechanism),
+    };
+    read.ok_or(SaslError::Malformed)
+}
+
+/// `\0user\0password`; RabbitMQ takes no authorisation identity before the first NUL.
+fn plain(response: &[u8]) -> Option<Credentials> {
+    let rest = response.strip_prefix(&[0])?;
+    let nul = rest.iter().position(|byte| *byte == 0)?;
+    let (user, password) = (&rest[..nul], &rest[nul + 1..]);
+    if password.contains(&0) {
+        return None;
+    }
+    Some(Credentials { user: str::from_utf8(user).ok()?.to_owned(), password: password.to_vec() })
+}
+
+/// A field table's body with LOGIN and PASSWORD.
+fn amqplain(response: &[u8]) -> Option<Credentials> {
+    let table = RawTable::parse(response).ok()?.to_table();
+    let user = table.get("LOGIN")?.as_str()?.to_owned();
+    let password = table.get("PASSWORD")?.as_long_str()?.to_vec();
+    Some(Credentials { user, password })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::table::{Table, Value};
+
+    #[test]
+    fn plain_takes_exactly_user_and_password() {
+        let read = credentials("PLAIN", b"\0app\0secret").unwrap();
+        assert_eq!((read.user.as_str(), read.password.as_slice()), ("app", &b"secret"[..]));
+        for bad in [&b""[..], b"app\0secret", b"\0app", b"admin\0app\0secret", b"\0a\0b\0c"] {
+            assert_eq!(credentials("PLAIN", bad), Err(SaslError::Malformed), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn amqplain_takes_a_table() {
+        let mut table = Table::default();
+        table.insert("LOGIN", Value::LongStr(b"app".to_vec()));
+        table.insert("PASSWORD", Value::LongStr(b"secret".to_vec()));
+        let mut response = Vec::new();
+        table.encode_body(&mut response);
+        let read = credentials("AMQPLAIN", &response).unwrap();
+        assert_eq!((read.user.as_str(), read.password.as_slice()), ("app", &b"secret"[..]));
+        assert_eq!(credentials("AMQPLAIN", b"nonsense"), Err(SaslError::Malformed));
+        assert_eq!(credentials("ANONYMOUS", b"guest"), Err(SaslError::UnknownMechanism));
+    }
+}
