@@ -1,0 +1,550 @@
+//! The keys that have an effect, and what each sets.
+//!
+//! `spec/config.toml` describes them for people, one entry for each pattern here; a test compares
+//! the two lists and runs every default and example through this table.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::settings::{
+    Amount, AuthMechanism, DiskFreeLimit, Limits, ListenAddress, LogLevel, QueueType, Secret,
+    Settings, SyncLevel,
+};
+use super::value::{self, Reason, Units};
+
+/// Names are AMQP short strings: vhosts, users, queues.
+const NAME_BYTES_MAX: usize = 255;
+const TEXT_BYTES_MAX: usize = 4096;
+const MESSAGE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// A key that has an effect.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    /// Names between dots; one that starts with `$` stands for any name.
+    pub(super) pattern: &'static str,
+    set: Setter,
+}
+
+type Setter = fn(&mut Draft, &Assignment<'_>) -> Result<(), Reason>;
+
+/// A key's open names and its value's text.
+#[derive(Debug)]
+pub(super) struct Assignment<'a> {
+    /// What stands for the pattern's `$` names, in order.
+    pub(super) names: Vec<&'a str>,
+    /// The value's text.
+    pub(super) value: &'a str,
+}
+
+impl Assignment<'_> {
+    fn name(&self) -> String {
+        self.names.first().map_or_else(String::new, |name| (*name).to_owned())
+    }
+}
+
+/// Settings in the making. Lists that replace their default as a whole are kept apart until all
+/// sources have spoken.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    settings: Settings,
+    listeners: BTreeMap<String, ListenAddress>,
+    listeners_none: bool,
+    loopback_users: BTreeMap<String, bool>,
+    loopback_users_none: bool,
+    user_tags: BTreeMap<String, bool>,
+    auth_mechanisms: BTreeMap<String, AuthMechanism>,
+    management_off: bool,
+    prometheus_off: bool,
+}
+
+impl Draft {
+    /// Names the address of the default listener when nothing else names a listener
+    /// (`RABBITMQ_NODE_PORT`, `RABBITMQ_NODE_IP_ADDRESS`).
+    pub(super) fn default_listener(&mut self) -> &mut ListenAddress {
+        let fresh = ListenAddress::any(5672);
+        self.settings.listeners.tcp.entry("default".to_owned()).or_insert(fresh)
+    }
+
+    /// The name of the node (`RABBITMQ_NODENAME`).
+    pub(super) fn node_name(&mut self, name: String) {
+        self.settings.identity.node_name = Some(name);
+    }
+
+    /// The settings, once every source has been applied.
+    pub(super) fn finish(self) -> Settings {
+        let mut settings = self.settings;
+        if self.listeners_none {
+            settings.listeners.tcp.clear();
+        } else if !self.listeners.is_empty() {
+            settings.listeners.tcp = self.listeners;
+        }
+        if self.loopback_users_none {
+            settings.auth.loopback_users.clear();
+        } else if !self.loopback_users.is_empty() {
+            settings.auth.loopback_users = names_that_are_true(self.loopback_users).collect();
+        }
+        if !self.user_tags.is_empty() {
+            settings.defaults.user_tags = names_that_are_true(self.user_tags).collect();
+        }
+        if !self.auth_mechanisms.is_empty() {
+            settings.auth.mechanisms = self.auth_mechanisms.into_values().collect();
+        }
+        if self.management_off {
+            settings.management.listener = None;
+        }
+        if self.prometheus_off {
+            settings.prometheus.listener = None;
+        }
+        settings
+    }
+
+    fn management_listener(&mut self) -> &mut ListenAddress {
+        self.settings.management.listener.get_or_insert(ListenAddress::any(15672))
+    }
+
+    fn prometheus_listener(&mut self) -> &mut ListenAddress {
+        self.settings.prometheus.listener.get_or_insert(ListenAddress::any(15692))
+    }
+}
+
+impl Key {
+    /// Applies the key if `names` is its.
+    pub(super) fn apply(
+        &self,
+        draft: &mut Draft,
+        names: &[String],
+        value: &str,
+    ) -> Option<Result<(), Reason>> {
+        let names = open_names(self.pattern, names)?;
+        Some((self.set)(draft, &Assignment { names, value }))
+    }
+}
+
+/// What stands for a pattern's open names, if the key fits the pattern. A last name `*` takes any
+/// number of names.
+pub(super) fn open_names<'a>(pattern: &str, key: &'a [String]) -> Option<Vec<&'a str>> {
+    let mut open = Vec::new();
+    let mut key = key.iter();
+    for wanted in pattern.split('.') {
+        if wanted == "*" {
+            return key.next().map(|_| open);
+        }
+        let name = key.next()?;
+        if wanted.starts_with('$') {
+            open.push(name.as_str());
+        } else if wanted != name {
+            return None;
+        }
+    }
+    key.next().is_none().then_some(open)
+}
+
+fn names_that_are_true(names: BTreeMap<String, bool>) -> impl Iterator<Item = String> {
+    names.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| name)
+}
+
+/// The keys that have an effect.
+pub(super) const KEYS: &[Key] = &[
+    // Listeners and sockets.
+    key("listeners.tcp", |d, a| {
+        d.listeners_none = value::word(a.value, &[("none", true)])?;
+        Ok(())
+    }),
+    key("listeners.tcp.$name", |d, a| {
+        d.listeners.insert(a.name(), value::listener(a.value)?);
+        Ok(())
+    }),
+    key("listeners.ssl", |_, a| value::word(a.value, &[("none", ())])),
+    key("tcp_listen_options.backlog", |d, a| {
+        d.settings.tcp.backlog = value::number(a.value, 1..=65_535)?;
+        Ok(())
+    }),
+    key("tcp_listen_options.nodelay", |d, a| {
+        d.settings.tcp.nodelay = value::boolean(a.value)?;
+        Ok(())
+    }),
+    key("tcp_listen_options.keepalive", |d, a| {
+        d.settings.tcp.keepalive = value::boolean(a.value)?;
+        Ok(())
+    }),
+    key("tcp_listen_options.sndbuf", |d, a| {
+        d.settings.tcp.sndbuf_bytes = Some(value::number(a.value, SOCKET_BUFFER_BYTES)?);
+        Ok(())
+    }),
+    key("tcp_listen_options.recbuf", |d, a| {
+        d.settings.tcp.recbuf_bytes = Some(value::number(a.value, SOCKET_BUFFER_BYTES)?);
+        Ok(())
+    }),
+    key("handshake_timeout", |d, a| {
+        d.settings.limits.handshake_timeout_ms = match a.value {
+            "infinity" => None,
+            text => Some(value::duration_ms(text, 1..=u64::MAX)?),
+        };
+        Ok(())
+    }),
+    key("proxy_protocol", |_, a| off_only(a.value, "the PROXY protocol is not available")),
+    // What clients may ask for.
+    key("heartbeat", |d, a| {
+        d.settings.limits.heartbeat_s = value::number(a.value, 0..=65_535)?;
+        Ok(())
+    }),
+    key("channel_max", |d, a| {
+        d.settings.limits.channel_max = value::number(a.value, 0..=65_535)?;
+        Ok(())
+    }),
+    key("max_channels_per_connection", |d, a| {
+        d.settings.limits.channel_max = value::number(a.value, 0..=65_535)?;
+        Ok(())
+    }),
+    key("frame_max", |d, a| {
+        d.settings.limits.frame_max_bytes = frame_bytes(a.value)?;
+        Ok(())
+    }),
+    key("initial_frame_max", |d, a| {
+        d.settings.limits.initial_frame_max_bytes = frame_bytes(a.value)?;
+        Ok(())
+    }),
+    key("max_message_size", |d, a| {
+        let bytes = value::bytes(a.value, Units::Decimal, 1..=MESSAGE_BYTES_MAX)?;
+        d.settings.limits.message_bytes_max = bytes;
+        Ok(())
+    }),
+    key("connection_max", |d, a| {
+        d.settings.limits.connection_max = value::number_or_infinity(a.value)?;
+        Ok(())
+    }),
+    key("max_connections", |d, a| {
+        d.settings.limits.connection_max = value::number_or_infinity(a.value)?;
+        Ok(())
+    }),
+    key("consumer_max_per_channel", |d, a| {
+        d.settings.limits.consumer_max_per_channel = value::number_or_infinity(a.value)?;
+        Ok(())
+    }),
+    key("consumer_timeout", |d, a| {
+        d.settings.limits.consumer_timeout_ms = value::duration_ms(a.value, 1..=u64::MAX)?;
+        Ok(())
+    }),
+    key("channel_max_per_node", |_, a| infinity_only(a.value)),
+    key("vhost_max", |_, a| infinity_only(a.value)),
+    key("cluster_queue_limit", |_, a| infinity_only(a.value)),
+    key("cluster_exchange_limit", |_, a| infinity_only(a.value)),
+    key("default_queue_type", |d, a| {
+        let types = [
+            ("classic", QueueType::Classic),
+            ("quorum", QueueType::Quorum),
+            ("rabbit_classic_queue", QueueType::Classic),
+            ("rabbit_quorum_queue", QueueType::Quorum),
+        ];
+        d.settings.queues.default_type = value::word(a.value, &types)?;
+        Ok(())
+    }),
+    // Users.
+    key("default_user", |d, a| {
+        d.settings.defaults.user = value::text(a.value, NAME_BYTES_MAX)?;
+        Ok(())
+    }),
+    key("default_pass", |d, a| {
+        d.settings.defaults.password = secret(a.value)?;
+        Ok(())
+    }),
+    key("default_vhost", |d, a| {
+        d.settings.defaults.vhost = value::text(a.value, NAME_BYTES_MAX)?;
+        Ok(())
+    }),
+    key("default_permissions.configure", |d, a| {
+        d.settings.defaults.permissions.configure = pattern(a.value)?;
+        Ok(())
+    }),
+    key("default_permissions.write", |d, a| {
+        d.settings.defaults.permissions.write = pattern(a.value)?;
+        Ok(())
+    }),
+    key("default_permissions.read", |d, a| {
+        d.settings.defaults.permissions.read = pattern(a.value)?;
+        Ok(())
+    }),
+    key("default_user_tags.$tag", |d, a| {
+        d.user_tags.insert(a.name(), value::boolean(a.value)?);
+        Ok(())
+    }),
+    key("loopback_users", |d, a| {
+        d.loopback_users_none = value::word(a.value, &[("none", true)])?;
+        Ok(())
+    }),
+    key("loopback_users.$user", |d, a| {
+        d.loopback_users.insert(a.name(), value::boolean(a.value)?);
+        Ok(())
+    }),
+    key("auth_mechanisms.$name", |d, a| {
+        let mechanisms = [
+            ("PLAIN", AuthMechanism::Plain),
+            ("AMQPLAIN", AuthMechanism::AmqPlain),
+            ("ANONYMOUS", AuthMechanism::Anonymous),
+        ];
+        d.auth_mechanisms.insert(a.name(), value::word(a.value, &mechanisms)?);
+        Ok(())
+    }),
+    key("auth_backends.$num", |_, a| {
+        value::word(a.value, &[("internal", ()), ("rabbit_auth_backend_internal", ())])
+    }),
+    key("anonymous_login_user", |d, a| {
+        d.settings.auth.anonymous_login_user = match a.value {
+            "none" => None,
+            name => Some(value::text(name, NAME_BYTES_MAX)?),
+        };
+        Ok(())
+    }),
+    key("password_hashing_module", |_, a| {
+        value::word(a.value, &[("rabbit_password_hashing_sha256", ())])
+    }),
+    key("credential_validator.validation_backend", |_, a| {
+        value::word(a.value, &[("rabbit_credential_validator_accept_everything", ())])
+    }),
+    // Memory and disk.
+    key("vm_memory_high_watermark.relative", |d, a| {
+        d.settings.memory.high_watermark = Amount::Relative(value::share(a.value, 1.0)?);
+        Ok(())
+    }),
+    key("vm_memory_high_watermark.absolute", |d, a| {
+        let bytes = value::bytes(a.value, Units::Decimal, 0..=u64::MAX)?;
+        d.settings.memory.high_watermark = Amount::Absolute(bytes);
+        Ok(())
+    }),
+    key("total_memory_available_override_value", |d, a| {
+        let bytes = value::bytes(a.value, Units::Decimal, 1..=u64::MAX)?;
+        d.settings.memory.total_available_override_bytes = Some(bytes);
+        Ok(())
+    }),
+    key("disk_free_limit.absolute", |d, a| {
+        let bytes = value::bytes(a.value, Units::Decimal, 0..=u64::MAX)?;
+        d.settings.disk_free_limit = DiskFreeLimit(Amount::Absolute(bytes));
+        Ok(())
+    }),
+    key("disk_free_limit.relative", |d, a| {
+        let share = value::share(a.value, DISK_SHARE_MAX)?;
+        d.settings.disk_free_limit = DiskFreeLimit(Amount::Relative(share));
+        Ok(())
+    }),
+    // Names.
+    key("cluster_name", |d, a| {
+        d.settings.identity.cluster_name = Some(value::text(a.value, NAME_BYTES_MAX)?);
+        Ok(())
+    }),
+    key("product.name", |d, a| {
+        d.settings.identity.product_name = value::text(a.value, NAME_BYTES_MAX)?;
+        Ok(())
+    }),
+    key("product.version", |d, a| {
+        d.settings.identity.product_version = value::text(a.value, NAME_BYTES_MAX)?;
+        Ok(())
+    }),
+    key("leveret.compat.product", |d, a| {
+        d.settings.identity.compat_product = value::text(a.value, NAME_BYTES_MAX)?;
+        Ok(())
+    }),
+    key("leveret.compat.version", |d, a| {
+        d.settings.identity.compat_version = version(a.value)?;
+        Ok(())
+    }),
+    // Management and metrics.
+    key("management.tcp.port", set_management_port),
+    key("management.tcp.ip", set_management_ip),
+    key("management.listener.port", set_management_port),
+    key("management.listener.ip", set_management_ip),
+    key("management.listener.ssl", |_, a| off_only(a.value, NO_TLS)),
+    key("management.tcp.max_connections", |d, a| {
+        d.settings.management.connections_max = connections(a.value)?;
+        Ok(())
+    }),
+    key("management.path_prefix", |d, a| {
+        d.settings.management.path_prefix = path_prefix(a.value)?;
+        Ok(())
+    }),
+    key("management.http.max_body_size", |d, a| {
+        let bytes = value::number(a.value, 1..=BODY_BYTES_MAX)?;
+        d.settings.management.body_bytes_max = bytes;
+        Ok(())
+    }),
+    key("management.disable_basic_auth", |_, a| {
+        off_only(a.value, "basic authentication is the only kind available")
+    }),
+    key("leveret.management.enabled", |d, a| {
+        d.management_off = !value::boolean(a.value)?;
+        Ok(())
+    }),
+    key("prometheus.tcp.listener", |d, a| {
+        d.prometheus_off = value::word(a.value, &[("none", true)])?;
+        Ok(())
+    }),
+    key("prometheus.tcp.port", |d, a| {
+        d.prometheus_listener().port = value::port(a.value)?;
+        Ok(())
+    }),
+    key("prometheus.tcp.ip", |d, a| {
+        d.prometheus_listener().ip = Some(value::ip(a.value)?);
+        Ok(())
+    }),
+    key("prometheus.tcp.max_connections", |d, a| {
+        d.settings.prometheus.connections_max = connections(a.value)?;
+        Ok(())
+    }),
+    key("prometheus.path", |d, a| {
+        let path = path_prefix(a.value)?;
+        if path.is_empty() {
+            return Err("expected a path such as /metrics".to_owned());
+        }
+        d.settings.prometheus.path = path;
+        Ok(())
+    }),
+    key("prometheus.return_per_object_metrics", |d, a| {
+        d.settings.prometheus.per_object = value::boolean(a.value)?;
+        Ok(())
+    }),
+    key("prometheus.authentication.enabled", |d, a| {
+        d.settings.prometheus.authentication = value::boolean(a.value)?;
+        Ok(())
+    }),
+    // The log.
+    key("log.console", |d, a| {
+        d.settings.log.console = value::boolean(a.value)?;
+        Ok(())
+    }),
+    key("log.console.level", |d, a| {
+        d.settings.log.console_level = value::log_level(a.value)?;
+        Ok(())
+    }),
+    key("log.console.stdio", |d, a| {
+        let streams = [("stdout", false), ("stderr", true)];
+        d.settings.log.console_to_stderr = value::word(a.value, &streams)?;
+        Ok(())
+    }),
+    key("log.console.formatter", |_, a| value::word(a.value, &[("plaintext", ())])),
+    key("log.dir", |d, a| {
+        d.settings.log.dir = Some(path(a.value)?);
+        Ok(())
+    }),
+    key("log.file", |d, a| {
+        d.settings.log.file = match a.value {
+            "false" => None,
+            name => Some(path(name)?),
+        };
+        Ok(())
+    }),
+    key("log.file.level", |d, a| {
+        d.settings.log.file_level = value::log_level(a.value)?;
+        Ok(())
+    }),
+    key("log.file.formatter", |_, a| value::word(a.value, &[("plaintext", ())])),
+    key("log.connection.level", |d, a| set_category(d, "connection", a.value)),
+    key("log.channel.level", |d, a| set_category(d, "channel", a.value)),
+    key("log.queue.level", |d, a| set_category(d, "queue", a.value)),
+    key("log.default.level", |d, a| set_category(d, "default", a.value)),
+    // Storage.
+    key("leveret.store.path", |d, a| {
+        d.settings.store.path = path(a.value)?;
+        Ok(())
+    }),
+    key("leveret.store.sync", |d, a| {
+        let levels = [("fsync", SyncLevel::Fsync), ("os", SyncLevel::Os)];
+        d.settings.store.sync = value::word(a.value, &levels)?;
+        Ok(())
+    }),
+    key("leveret.store.backlog_max", |d, a| {
+        let range = 1024 * 1024..=u64::MAX;
+        d.settings.store.backlog_bytes_max = value::bytes(a.value, Units::Decimal, range)?;
+        Ok(())
+    }),
+];
+
+const SOCKET_BUFFER_BYTES: std::ops::RangeInclusive<u64> = 1..=0x7fff_ffff;
+const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// RabbitMQ's limit: a disk of more than 2000 times the memory is a mistake.
+const DISK_SHARE_MAX: f64 = 2000.0;
+const NO_TLS: &str = "TLS is not available";
+
+const fn key(pattern: &'static str, set: Setter) -> Key {
+    Key { pattern, set }
+}
+
+fn set_management_port(draft: &mut Draft, assignment: &Assignment<'_>) -> Result<(), Reason> {
+    draft.management_listener().port = value::port(assignment.value)?;
+    Ok(())
+}
+
+fn set_management_ip(draft: &mut Draft, assignment: &Assignment<'_>) -> Result<(), Reason> {
+    draft.management_listener().ip = Some(value::ip(assignment.value)?);
+    Ok(())
+}
+
+fn set_category(draft: &mut Draft, category: &str, text: &str) -> Result<(), Reason> {
+    let level: LogLevel = value::log_level(text)?;
+    draft.settings.log.categories.insert(category.to_owned(), level);
+    Ok(())
+}
+
+fn frame_bytes(text: &str) -> Result<u32, Reason> {
+    let range = u64::from(Limits::FRAME_MAX_BYTES_MIN)..=MESSAGE_BYTES_MAX;
+    let bytes = value::bytes(text, Units::Binary, range)?;
+    u32::try_from(bytes).map_err(|_| "too large".to_owned())
+}
+
+fn connections(text: &str) -> Result<usize, Reason> {
+    match text {
+        "infinity" => Ok(unlimited_connections()),
+        _ => value::number(text, 1..=1_000_000),
+    }
+}
+
+/// "No limit" is still a number: as many as could ever have a file descriptor.
+const fn unlimited_connections() -> usize {
+    1_000_000
+}
+
+/// Patterns are compiled where they are used; here they are only text of a sane length.
+fn pattern(text: &str) -> Result<String, Reason> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(format!("expected at most {TEXT_BYTES_MAX} bytes of text"));
+    }
+    Ok(text.to_owned())
+}
+
+fn secret(text: &str) -> Result<Secret, Reason> {
+    if text.starts_with("encrypted:") {
+        return Err("encrypted values are not available".to_owned());
+    }
+    value::text(text, TEXT_BYTES_MAX).map(Secret)
+}
+
+fn path(text: &str) -> Result<PathBuf, Reason> {
+    value::text(text, TEXT_BYTES_MAX).map(PathBuf::from)
+}
+
+/// A URL path as RabbitMQ takes it: a leading slash is added, trailing ones go.
+fn path_prefix(text: &str) -> Result<String, Reason> {
+    let trimmed = text.trim_matches('/');
+    if !trimmed.chars().all(|c| c.is_ascii_alphanumeric() || "/-._~".contains(c)) {
+        return Err(format!("expected a URL path such as /rabbit, found '{text}'"));
+    }
+    Ok(if trimmed.is_empty() { String::new() } else { format!("/{trimmed}") })
+}
+
+/// `4.2.4`: clients compare the parts as numbers.
+fn version(text: &str) -> Result<String, Reason> {
+    let parts: Vec<&str> = text.split('.').collect();
+    if parts.len() != 3 || parts.iter().any(|part| part.parse::<u16>().is_err()) {
+        return Err(format!("expected a version such as 4.2.4, found '{text}'"));
+    }
+    Ok(text.to_owned())
+}
+
+fn off_only(text: &str, reason: &str) -> Result<(), Reason> {
+    if value::boolean(text)? { Err(reason.to_owned()) } else { Ok(()) }
+}
+
+fn infinity_only(text: &str) -> Result<(), Reason> {
+    match value::number_or_infinity(text)? {
+        None => Ok(()),
+        Some(_) => Err("this limit is not available; only infinity is taken".to_owned()),
+    }
+}

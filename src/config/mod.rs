@@ -1,0 +1,29 @@
+//! RabbitMQ's configuration (`rabbitmq.conf`, a few environment variables and `--set KEY=VALUE`)
+//! as typed [`Settings`].
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | [`settings`] | the typed settings and their defaults |
+//! | [`load`] | the order in which sources apply; warnings and errors with their origin |
+//! | `parse` | the grammar of the file |
+//! | `value` | booleans, sizes, addresses: one value's text as a typed value |
+//! | `keys` | the keys that have an effect, and what they set |
+//! | `known` | RabbitMQ's other keys: the harmless ones and the ones we must refuse |
+//! | `suggest` | the nearest known key to a misspelt one |
+//!
+//! `spec/config.toml` lists the same keys for people; a test holds the two together. Nothing here
+//! does IO except [`load::read_file`], which reads the file it is given.
+
+mod keys;
+mod known;
+pub mod load;
+mod parse;
+pub mod settings;
+mod suggest;
+mod value;
+
+pub use load::{ConfigError, Loaded, Loader, Origin, Problem, Warning};
+pub use settings::Settings;
+
+#[cfg(test)]
+mod spec_tests;
