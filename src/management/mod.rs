@@ -1,0 +1,114 @@
+//! The management API: RabbitMQ's HTTP routes and JSON, so that its tools and libraries work
+//! unchanged. Also serves the metrics page, since HTTP lives here.
+//!
+//! Every answer is made from the broker's snapshots when it is asked for; the only thing kept is
+//! the sampler's last two readings, for rates. Who may see what is decided in one place
+//! ([`request`]), by the access class of a route and the vhost in its path, before a handler runs.
+//! `spec/http-api.toml` lists RabbitMQ's routes, ours and what is missing; a test compares.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `routes` | the table of routes: path, method, access class, handler |
+//! | `request` | from an HTTP request to a handler and back: login, access, visibility |
+//! | `reply` | answers and refusals as JSON |
+//! | `list` | sorting, paging, filtering and projecting of lists |
+//! | `http` | the server loop and its limits |
+//! | `sampler` | rates |
+//! | `metrics_page` | the routes of the metrics page |
+//! | `value` | field tables as JSON |
+//! | `overview`, `nodes`, `queues`, ... | one resource each |
+
+mod bindings;
+mod connections;
+mod consumers;
+mod exchanges;
+mod health;
+mod http;
+mod list;
+mod metrics_page;
+mod nodes;
+mod overview;
+mod queues;
+mod reply;
+mod request;
+mod routes;
+mod sampler;
+mod users;
+mod value;
+mod vhosts;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::broker::inspect::Inspect;
+use crate::config::settings::{Management, Prometheus};
+use crate::metrics::ProcessReader;
+use http::Limits;
+use sampler::Sampler;
+
+/// A socket that the node listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// RabbitMQ's name of the protocol: `amqp`, `http`, `http/prometheus`.
+    pub protocol: &'static str,
+    /// The address; `::` is every one.
+    pub ip: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// What the API and the metrics page are made from.
+pub struct Context {
+    /// The broker.
+    pub inspect: Arc<dyn Inspect>,
+    /// The process.
+    pub process: ProcessReader,
+    /// The sockets that the node listens on.
+    pub listeners: Vec<Listener>,
+    /// The clock, in milliseconds of Unix time.
+    pub now_ms: fn() -> u64,
+}
+
+/// Serves the management API until `shutdown` resolves, then finishes the requests under way.
+///
+/// # Errors
+/// When the listener cannot be used at all.
+pub async fn serve(
+    listener: TcpListener,
+    context: Arc<Context>,
+    settings: &Management,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let sampler = Arc::new(Sampler::default());
+    let app = routes::app(Arc::clone(&context), Arc::clone(&sampler), settings);
+    let limits = Limits {
+        connections_max: settings.connections_max,
+        body_bytes_max: settings.body_bytes_max,
+    };
+    let sampling = sampler::run(sampler, context);
+    tokio::select! {
+        served = http::run(listener, app, limits, shutdown) => served,
+        () = sampling => Ok(()),
+    }
+}
+
+/// Serves the metrics page until `shutdown` resolves, then finishes the requests under way.
+///
+/// # Errors
+/// When the listener cannot be used at all.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    context: Arc<Context>,
+    settings: &Prometheus,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let app = metrics_page::app(context, settings);
+    let limits = Limits { connections_max: settings.connections_max, body_bytes_max: 0 };
+    http::run(listener, app, limits, shutdown).await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! `/api/queues`.
+
+use serde_json::{Value as Json, json};
+
+use super::consumers;
+use super::reply::{Refusal, Reply};
+use super::request::Request;
+use super::sampler::Rates;
+use super::value;
+use crate::broker::views::QueueView;
+
+/// `GET /api/queues`, `/api/queues/detailed` and `/api/queues/{vhost}`.
+pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
+    let mut queues = request.collect(|inspect, vhost| inspect.queues(vhost))?;
+    queues.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
+    let node = request.inspect().node().name;
+    let rates = request.sampler.rates();
+    Ok(Reply::List(queues.iter().map(|queue| one(queue, &node, &rates)).collect()))
+}
+
+/// `GET /api/queues/{vhost}/{queue}`.
+pub(super) fn show(request: &Request) -> Result<Reply, Refusal> {
+    let inspect = request.inspect();
+    let queue = inspect.queue(request.name("vhost"), request.name("queue"));
+    let queue = queue.ok_or_else(Refusal::not_found)?;
+    let node = inspect.node().name;
+    let mut shown = one(&queue, &node, &request.sampler.rates());
+    shown["consumer_details"] = consumers::of_queue(&queue, &inspect.connections(), &node);
+    shown["deliveries"] = json!([]);
+    shown["incoming"] = json!([]);
+    Ok(Reply::Document(shown))
+}
+
+fn one(queue: &QueueView, node: &str, rates: &Rates) -> Json {
+    let exclusive_consumer = queue.consumers.iter().find(|consumer| consumer.exclusive);
+    let mut shown = json!({
+        "name": queue.name,
+        "vhost": queue.vhost,
+        "type": queue.kind,
+        "durable": queue.durable,
+        "auto_delete": queue.auto_delete,
+        "exclusive": queue.owner.is_some(),
+        "internal": false,
+        "arguments": value::table(&queue.arguments),
+        "node": node,
+        "state": "running",
+        "messages_persistent": queue.messages_persistent,
+        "message_bytes": queue.bytes_ready.saturating_add(queue.bytes_unacked),
+        "message_bytes_ready": queue.bytes_ready,
+        "message_bytes_unacknowledged": queue.bytes_unacked,
+        "consumers": queue.consumers.len(),
+        "exclusive_consumer_tag": exclusive_consumer.map(|consumer| &consumer.tag),
+        "single_active_consumer_tag": null,
+        "policy": null,
+        "operator_policy": null,
+        "effective_policy_definition": {},
+        "message_stats": rates.queue_messages(queue),
+    });
+    if let (Json::Object(shown), Json::Object(depth)) = (&mut shown, rates.queue_depth(queue)) {
+        shown.extend(depth);
+    }
+    if let Some(owner) = &queue.owner {
+        shown["owner_pid_details"] = json!({"name": owner});
+    }
+    if queue.kind == "quorum" {
+        shown["leader"] = json!(node);
+        shown["members"] = json!([node]);
+        shown["online"] = json!([node]);
+    }
+    shown
+}

@@ -1,0 +1,103 @@
+//! Answers and refusals. Every body is JSON, errors included: `{"error": ..., "reason": ...}`.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value as Json, json};
+
+/// What a handler answers.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// A whole document.
+    Document(Json),
+    /// A list, still to be sorted, paged and projected as the query asks.
+    List(Vec<Json>),
+    /// 503 with a document: a health check that failed.
+    Unhealthy(Json),
+    /// 204.
+    Done,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) error: &'static str,
+    pub(super) reason: String,
+    /// Ask the client to log in.
+    pub(super) login: bool,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, error: &'static str, reason: impl Into<String>) -> Self {
+        Self { status, error, reason: reason.into(), login: false }
+    }
+
+    /// Nothing is there, or nothing that this user may know of.
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Object Not Found", "Not Found")
+    }
+
+    /// The request makes no sense.
+    pub(super) fn bad_request(reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", reason)
+    }
+
+    /// 400 with another error than `bad_request`.
+    pub(super) fn invalid(error: &'static str, reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error, reason)
+    }
+
+    /// No login, or a wrong one.
+    pub(super) fn not_authenticated(reason: &str) -> Self {
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, "not_authorized", reason);
+        Self { login: true, ..refusal }
+    }
+
+    /// Logged in, but not entitled. 401 rather than 403, as in RabbitMQ.
+    pub(super) fn not_authorised(reason: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "not_authorised", reason)
+    }
+
+    /// The route is there, the method is not.
+    pub(super) fn method_not_allowed() -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self::new(status, "method_not_allowed", "Method Not Allowed")
+    }
+
+    /// The body is larger than is allowed.
+    pub(super) fn too_large() -> Self {
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        Self::new(status, "payload_too_large", "the request body is too large")
+    }
+
+    /// The answer could not be made.
+    pub(super) fn internal() -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new(status, "internal_server_error", "the answer could not be made")
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = json!({"error": self.error, "reason": self.reason});
+        let mut response = document(self.status, &body);
+        if self.login {
+            let realm = HeaderValue::from_static("Basic realm=\"RabbitMQ Management\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
+        }
+        response
+    }
+}
+
+/// A JSON document as a response.
+pub(super) fn document(status: StatusCode, body: &Json) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding, origin"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,316 @@
+//! From an HTTP request to a handler and back. The one place where a login is checked and where it
+//! is decided what a caller may reach and see.
+//!
+//! Rules, as in RabbitMQ: whoever has one of the four tags may log in. An administrator sees every
+//! vhost; others the vhosts they have a permission in, except that `monitoring` sees the names and
+//! totals of all. Connections and channels are shown to their own user and to `monitoring`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::list;
+use super::reply::{Refusal, Reply, document};
+use super::sampler::Sampler;
+use super::{Context, routes::Route};
+use crate::broker::inspect::Inspect;
+use crate::broker::views::ConnectionView;
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Users with the tag administrator.
+    Administrator,
+    /// Users with any of the four tags, if they may see the vhost in the path, if there is one.
+    Management,
+    /// Users with the tag monitoring or administrator.
+    Monitoring,
+    /// Everybody, without a login.
+    Open,
+}
+
+/// A user who has logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub(super) name: String,
+    pub(super) tags: Vec<String>,
+}
+
+impl Caller {
+    /// May do everything.
+    pub(super) fn is_administrator(&self) -> bool {
+        self.has("administrator")
+    }
+
+    /// May see everything but other vhosts' queues.
+    pub(super) fn is_monitoring(&self) -> bool {
+        self.is_administrator() || self.has("monitoring")
+    }
+
+    fn may_log_in(&self) -> bool {
+        self.is_monitoring() || self.has("management") || self.has("policymaker")
+    }
+
+    fn has(&self, tag: &str) -> bool {
+        self.tags.iter().any(|own| own == tag)
+    }
+}
+
+/// The vhosts that an answer covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// All there are.
+    All,
+    /// These.
+    Only(Vec<String>),
+}
+
+/// What a caller wants with a connection. Its own user may do either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Right {
+    /// For administrators.
+    Close,
+    /// For administrators and monitoring.
+    See,
+}
+
+/// What came over the wire, with the path's names and the query decoded.
+pub(super) struct Incoming {
+    pub(super) peer: SocketAddr,
+    pub(super) headers: HeaderMap,
+    pub(super) names: HashMap<String, String>,
+    pub(super) query: Vec<(String, String)>,
+}
+
+/// An authorised request, as a handler sees it.
+pub(super) struct Request {
+    pub(super) context: Arc<Context>,
+    pub(super) sampler: Arc<Sampler>,
+    caller: Option<Caller>,
+    incoming: Incoming,
+}
+
+impl Request {
+    /// Who asks. A route without a login has no handler that asks.
+    pub(super) fn caller(&self) -> Result<&Caller, Refusal> {
+        self.caller.as_ref().ok_or_else(|| Refusal::not_authenticated("Login failed"))
+    }
+
+    /// The broker.
+    pub(super) fn inspect(&self) -> &dyn Inspect {
+        &*self.context.inspect
+    }
+
+    /// A name in the path.
+    pub(super) fn name(&self, which: &str) -> &str {
+        self.incoming.names.get(which).map_or("", String::as_str)
+    }
+
+    /// The name of an exchange in the path: `amq.default` stands for the one without a name.
+    pub(super) fn exchange(&self, which: &str) -> &str {
+        match self.name(which) {
+            "amq.default" => "",
+            name => name,
+        }
+    }
+
+    /// A header, if it is text.
+    pub(super) fn header(&self, which: &str) -> Option<&str> {
+        self.incoming.headers.get(which)?.to_str().ok()
+    }
+
+    /// The vhosts whose objects the answer may hold: the one in the path, or all that the caller
+    /// may see.
+    pub(super) fn scope(&self) -> Result<Scope, Refusal> {
+        if let Some(vhost) = self.incoming.names.get("vhost") {
+            return Ok(Scope::Only(vec![vhost.clone()]));
+        }
+        let caller = self.caller()?;
+        if caller.is_administrator() {
+            return Ok(Scope::All);
+        }
+        Ok(Scope::Only(self.accessible(caller)))
+    }
+
+    /// The vhosts that the caller may know of.
+    pub(super) fn visible_vhosts(&self) -> Result<Vec<String>, Refusal> {
+        let caller = self.caller()?;
+        let mut vhosts =
+            if caller.is_monitoring() { self.inspect().vhosts() } else { self.accessible(caller) };
+        vhosts.sort();
+        Ok(vhosts)
+    }
+
+    /// Collects the objects of every vhost within the scope.
+    pub(super) fn collect<T>(
+        &self,
+        of: impl Fn(&dyn Inspect, Option<&str>) -> Vec<T>,
+    ) -> Result<Vec<T>, Refusal> {
+        Ok(match self.scope()? {
+            Scope::All => of(self.inspect(), None),
+            Scope::Only(vhosts) => {
+                vhosts.iter().flat_map(|vhost| of(self.inspect(), Some(vhost))).collect()
+            }
+        })
+    }
+
+    /// The connections that the caller may see: all, or its own. Those of one vhost if the path
+    /// names one.
+    pub(super) fn connections(&self) -> Result<Vec<ConnectionView>, Refusal> {
+        let caller = self.caller()?;
+        let vhost = self.incoming.names.get("vhost");
+        let mut connections = self.inspect().connections();
+        connections.retain(|connection| {
+            (caller.is_monitoring() || connection.user == caller.name)
+                && vhost.is_none_or(|vhost| *vhost == connection.vhost)
+        });
+        Ok(connections)
+    }
+
+    /// The connection that the path names, if the caller may do this with it.
+    pub(super) fn connection(&self, right: Right) -> Result<ConnectionView, Refusal> {
+        let caller = self.caller()?;
+        let name = self.name("connection");
+        let connection = self.inspect().connections().into_iter().find(|c| c.name == name);
+        let connection = connection.ok_or_else(Refusal::not_found)?;
+        let entitled = match right {
+            Right::Close => caller.is_administrator(),
+            Right::See => caller.is_monitoring(),
+        };
+        if entitled || connection.user == caller.name {
+            return Ok(connection);
+        }
+        Err(Refusal::not_authorised("User not authorised to access object"))
+    }
+
+    fn accessible(&self, caller: &Caller) -> Vec<String> {
+        let mut vhosts = self.inspect().vhosts();
+        vhosts.retain(|vhost| self.inspect().may_access(&caller.name, vhost));
+        vhosts
+    }
+}
+
+/// A parameter of a query.
+pub(super) fn parameter<'a>(query: &'a [(String, String)], which: &str) -> Option<&'a str> {
+    query.iter().find(|(name, _)| name == which).map(|(_, value)| value.as_str())
+}
+
+/// Checks login and access, runs the handler and renders what it answers.
+pub(super) fn answer(
+    route: &Route,
+    context: Arc<Context>,
+    sampler: Arc<Sampler>,
+    incoming: Incoming,
+) -> Response {
+    match authorise(route.access, &context, &incoming) {
+        Ok(caller) => {
+            let request = Request { context, sampler, caller, incoming };
+            match (route.handle)(&request).and_then(|reply| render(reply, &request)) {
+                Ok(response) => response,
+                Err(refusal) => refusal.into_response(),
+            }
+        }
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn render(reply: Reply, request: &Request) -> Result<Response, Refusal> {
+    Ok(match reply {
+        Reply::Document(body) => {
+            document(StatusCode::OK, &list::project_one(body, &request.incoming.query))
+        }
+        Reply::List(items) => {
+            document(StatusCode::OK, &list::shape(items, &request.incoming.query)?)
+        }
+        Reply::Unhealthy(body) => document(StatusCode::SERVICE_UNAVAILABLE, &body),
+        Reply::Done => StatusCode::NO_CONTENT.into_response(),
+    })
+}
+
+fn authorise(
+    access: Access,
+    context: &Context,
+    incoming: &Incoming,
+) -> Result<Option<Caller>, Refusal> {
+    if access == Access::Open {
+        return Ok(None);
+    }
+    let caller = log_in(&*context.inspect, &incoming.headers, incoming.peer)?;
+    match access {
+        Access::Administrator if !caller.is_administrator() => {
+            return Err(Refusal::not_authorised("Not administrator user"));
+        }
+        Access::Monitoring if !caller.is_monitoring() => {
+            return Err(Refusal::not_authorised("Not monitor user"));
+        }
+        _ => {}
+    }
+    if let Some(vhost) = incoming.names.get("vhost") {
+        let exists = context.inspect.vhosts().contains(vhost);
+        let seen = caller.is_administrator() || context.inspect.may_access(&caller.name, vhost);
+        match (exists, seen) {
+            (false, _) => return Err(Refusal::not_found()),
+            (true, false) => {
+                let reason = "User not authorised to access virtual host";
+                return Err(Refusal::not_authorised(reason));
+            }
+            (true, true) => {}
+        }
+    }
+    Ok(Some(caller))
+}
+
+/// The user that a request's `authorization` header names, if the password is right.
+pub(super) fn log_in(
+    inspect: &dyn Inspect,
+    headers: &HeaderMap,
+    peer: SocketAddr,
+) -> Result<Caller, Refusal> {
+    let given = headers.get(header::AUTHORIZATION);
+    let (user, password) = given
+        .and_then(|value| credentials(value.to_str().ok()?))
+        .ok_or_else(|| Refusal::not_authenticated("Login failed"))?;
+    let is_loopback = peer.ip().to_canonical().is_loopback();
+    let user = inspect
+        .authenticate(&user, &password, is_loopback)
+        .ok_or_else(|| Refusal::not_authenticated("Not_Authorized"))?;
+    let caller = Caller { name: user.name, tags: user.tags };
+    if !caller.may_log_in() {
+        return Err(Refusal::not_authorised("Not management user"));
+    }
+    Ok(caller)
+}
+
+fn credentials(header: &str) -> Option<(String, Vec<u8>)> {
+    let (scheme, rest) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = STANDARD.decode(rest.trim()).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let (user, password) = decoded.split_at(colon);
+    Some((String::from_utf8(user.to_vec()).ok()?, password.get(1..)?.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_may_hold_colons_and_a_name_may_not() {
+        let header = format!("Basic {}", STANDARD.encode("guest:a:b"));
+        assert_eq!(credentials(&header), Some(("guest".to_owned(), b"a:b".to_vec())));
+    }
+
+    #[test]
+    fn other_schemes_and_rubbish_are_no_login() {
+        for header in ["Bearer abc", "Basic", "Basic !!!", "Basic Z3Vlc3Q=", ""] {
+            assert_eq!(credentials(header), None, "{header}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! A small broker's views, as data, for tests of what is made of them.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use crate::broker::inspect::{Inspect, MessageSizes, NodeView, PermissionView, UserView};
+use crate::broker::views::{
+    BindingView, ChannelView, ConnectionView, ConsumerView, ExchangeView, NodeCounters,
+    QueueCounters, QueueView,
+};
+use crate::protocol::table::Table;
+use crate::store::StoreCounters;
+
+/// The views. Users' passwords are their names.
+#[derive(Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) vhosts: Vec<String>,
+    pub(crate) queues: Vec<QueueView>,
+    pub(crate) exchanges: Vec<ExchangeView>,
+    pub(crate) bindings: Vec<BindingView>,
+    pub(crate) connections: Vec<ConnectionView>,
+    pub(crate) users: Vec<UserView>,
+    pub(crate) permissions: Vec<PermissionView>,
+    pub(crate) counters: NodeCounters,
+    pub(crate) closed: Mutex<Vec<(String, String)>>,
+}
+
+/// The queue `jobs` in `/`, with a consumer, and the empty queue `audit "x"` in `other`.
+pub(crate) fn queues() -> Vec<QueueView> {
+    let jobs = QueueView {
+        vhost: "/".to_owned(),
+        name: "jobs".to_owned(),
+        kind: "quorum",
+        durable: true,
+        auto_delete: false,
+        owner: None,
+        arguments: Table::new().with("x-queue-type", "quorum").with("x-max-length", 10_i32),
+        messages_ready: 5,
+        messages_unacked: 2,
+        messages_persistent: 7,
+        bytes_ready: 50,
+        bytes_unacked: 20,
+        consumers: vec![ConsumerView {
+            tag: "worker".to_owned(),
+            connection: CONNECTION.to_owned(),
+            channel: 1,
+            ack_required: true,
+            exclusive: false,
+            prefetch_count: 10,
+            priority: 0,
+            arguments: Table::new(),
+        }],
+        counters: QueueCounters {
+            published: 9,
+            delivered_manual_ack: 4,
+            acknowledged: 2,
+            ..QueueCounters::default()
+        },
+    };
+    let audit = jobs.clone();
+    let audit = QueueView {
+        vhost: "other".to_owned(),
+        name: "audit \"x\"".to_owned(),
+        kind: "classic",
+        owner: Some(CONNECTION.to_owned()),
+        durable: false,
+        arguments: Table::new(),
+        messages_ready: 0,
+        messages_unacked: 0,
+        messages_persistent: 0,
+        bytes_ready: 0,
+        bytes_unacked: 0,
+        consumers: Vec::new(),
+        counters: QueueCounters::default(),
+        ..audit
+    };
+    vec![audit, jobs]
+}
+
+/// The name of the one connection.
+pub(crate) const CONNECTION: &str = "127.0.0.1:50000 -> 127.0.0.1:5672";
+
+fn connection() -> ConnectionView {
+    ConnectionView {
+        name: CONNECTION.to_owned(),
+        user_provided_name: Some("worker-1".to_owned()),
+        user: "app".to_owned(),
+        vhost: "/".to_owned(),
+        peer: ("127.0.0.1".to_owned(), 50_000),
+        host: ("127.0.0.1".to_owned(), 5672),
+        auth_mechanism: "PLAIN".to_owned(),
+        channel_max: 2047,
+        frame_max: 131_072,
+        heartbeat_s: 60,
+        connected_at_ms: 1_700_000_001_000,
+        client_properties: Table::new().with("product", "pika"),
+        received_bytes: 1000,
+        sent_bytes: 2000,
+        channels: vec![ChannelView {
+            number: 1,
+            consumers: 1,
+            unacked: 2,
+            unconfirmed: 3,
+            uncommitted: 0,
+            global_prefetch: 0,
+            prefetch: 10,
+            confirm: true,
+            transactional: false,
+        }],
+    }
+}
+
+fn user(name: &str, tags: &[&str]) -> UserView {
+    UserView {
+        name: name.to_owned(),
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        password_hash: "hash".to_owned(),
+        hashing_algorithm: "rabbit_password_hashing_sha256",
+    }
+}
+
+fn exchange(vhost: &str, name: &str, kind: &str) -> ExchangeView {
+    ExchangeView {
+        vhost: vhost.to_owned(),
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        durable: true,
+        auto_delete: false,
+        internal: false,
+        arguments: Table::new(),
+    }
+}
+
+fn binding(vhost: &str, source: &str, queue: &str, key: &str) -> BindingView {
+    BindingView {
+        vhost: vhost.to_owned(),
+        source: source.to_owned(),
+        destination: queue.to_owned(),
+        destination_kind: "queue",
+        routing_key: key.to_owned(),
+        arguments: Table::new(),
+    }
+}
+
+impl Sample {
+    /// Two vhosts, two queues, one connection and one user of each kind.
+    pub(crate) fn new() -> Self {
+        let permission = |user: &str, vhost: &str| PermissionView {
+            user: user.to_owned(),
+            vhost: vhost.to_owned(),
+            configure: ".*".to_owned(),
+            write: ".*".to_owned(),
+            read: "^jobs$".to_owned(),
+        };
+        Self {
+            vhosts: vec!["/".to_owned(), "other".to_owned()],
+            queues: queues(),
+            exchanges: vec![
+                exchange("/", "", "direct"),
+                exchange("/", "amq.topic", "topic"),
+                exchange("other", "", "direct"),
+            ],
+            bindings: vec![
+                binding("/", "", "jobs", "jobs"),
+                binding("/", "amq.topic", "jobs", "a.#/~ b"),
+                binding("other", "", "audit \"x\"", "audit \"x\""),
+            ],
+            connections: vec![connection()],
+            users: vec![
+                user("root", &["administrator"]),
+                user("watch", &["monitoring"]),
+                user("team", &["management"]),
+                user("app", &[]),
+            ],
+            permissions: vec![
+                permission("root", "/"),
+                permission("team", "/"),
+                permission("app", "/"),
+            ],
+            counters: NodeCounters {
+                received: AtomicU64::new(9),
+                delivered_manual_ack: AtomicU64::new(4),
+                get_auto_ack: AtomicU64::new(3),
+                auth_failed: AtomicU64::new(1),
+                ..NodeCounters::default()
+            },
+            closed: Mutex::default(),
+        }
+    }
+}
+
+fn of<T: Clone>(all: &[T], vhost: Option<&str>, its: impl Fn(&T) -> &str) -> Vec<T> {
+    all.iter().filter(|one| vhost.is_none_or(|vhost| its(one) == vhost)).cloned().collect()
+}
+
+impl Inspect for Sample {
+    fn node(&self) -> NodeView {
+        NodeView {
+            name: "rabbit@here".to_owned(),
+            cluster_name: "sample".to_owned(),
+            cluster_id: "rabbitmq-cluster-id-1".to_owned(),
+            product_name: "Leveret".to_owned(),
+            product_version: "0.1.0".to_owned(),
+            compat_version: "4.2.4".to_owned(),
+            started_at_ms: 1_700_000_000_000,
+            default_queue_type: "classic",
+        }
+    }
+
+    fn vhosts(&self) -> Vec<String> {
+        self.vhosts.clone()
+    }
+
+    fn queues(&self, vhost: Option<&str>) -> Vec<QueueView> {
+        of(&self.queues, vhost, |queue| &queue.vhost)
+    }
+
+    fn queue(&self, vhost: &str, name: &str) -> Option<QueueView> {
+        self.queues.iter().find(|queue| queue.vhost == vhost && queue.name == name).cloned()
+    }
+
+    fn exchanges(&self, vhost: Option<&str>) -> Vec<ExchangeView> {
+        of(&self.exchanges, vhost, |exchange| &exchange.vhost)
+    }
+
+    fn bindings(&self, vhost: Option<&str>) -> Vec<BindingView> {
+        of(&self.bindings, vhost, |binding| &binding.vhost)
+    }
+
+    fn connections(&self) -> Vec<ConnectionView> {
+        self.connections.clone()
+    }
+
+    fn close_connection(&self, name: &str, reason: &str) -> bool {
+        let known = self.connections.iter().any(|connection| connection.name == name);
+        self.closed.lock().expect("not poisoned").push((name.to_owned(), reason.to_owned()));
+        known
+    }
+
+    fn counters(&self) -> &NodeCounters {
+        &self.counters
+    }
+
+    fn store_counters(&self) -> StoreCounters {
+        StoreCounters { syncs: 3, bytes_written: 400, ..StoreCounters::default() }
+    }
+
+    fn store_failure(&self) -> Option<String> {
+        None
+    }
+
+    fn users(&self) -> Vec<UserView> {
+        self.users.clone()
+    }
+
+    fn permissions(&self) -> Vec<PermissionView> {
+        self.permissions.clone()
+    }
+
+    fn authenticate(&self, user: &str, password: &[u8], _: bool) -> Option<UserView> {
+        let found = self.users.iter().find(|known| known.name == user)?;
+        (password == found.name.as_bytes()).then(|| found.clone())
+    }
+
+    fn may_access(&self, user: &str, vhost: &str) -> bool {
+        self.permissions.iter().any(|entry| entry.user == user && entry.vhost == vhost)
+    }
+
+    fn publishers(&self) -> Option<u64> {
+        Some(1)
+    }
+
+    fn message_sizes(&self) -> Option<MessageSizes> {
+        let mut sizes = MessageSizes { sum_bytes: 2_050, ..MessageSizes::default() };
+        sizes.counts[0] = 1;
+        sizes.counts[2] = 2;
+        Some(sizes)
+    }
+}
