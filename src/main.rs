@@ -1,0 +1,99 @@
+//! The command: arguments, configuration, runtime, signals. Nothing else.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+use leveret::config::{Loader, Settings, load};
+
+mod run;
+
+/// A message broker that speaks AMQP 0-9-1 as RabbitMQ does.
+#[derive(Debug, Parser)]
+#[command(name = "leveret", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the broker until it is told to stop (SIGTERM or SIGINT).
+    Server(ServerArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// Where messages and definitions are kept [default: /var/lib/leveret as root, else
+    /// ~/.local/share/leveret].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// A file in the form of rabbitmq.conf; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// One of that file's keys; wins over files. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Exit code of a configuration that is refused (EX_CONFIG).
+const EXIT_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Server(args) => server(&args),
+    }
+}
+
+fn server(args: &ServerArgs) -> ExitCode {
+    let (settings, warnings) = match configure(args) {
+        Ok(configured) => configured,
+        Err(error) => {
+            eprintln!("leveret: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    run::start_log(&settings.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    match run::run(Arc::new(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            eprintln!("leveret: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn configure(args: &ServerArgs) -> Result<(Settings, Vec<String>), String> {
+    let mut loader = Loader::new().environment(std::env::vars());
+    for path in &args.config {
+        let text = load::read_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        loader = loader.file(path.display().to_string(), text);
+    }
+    for assignment in &args.set {
+        loader = loader.set(assignment);
+    }
+    let loaded = loader.load().map_err(|error| error.to_string())?;
+    let mut settings = loaded.settings;
+    if let Some(dir) = &args.data_dir {
+        settings.store.path.clone_from(dir);
+    } else if settings.store == leveret::config::settings::Store::default() {
+        settings.store.path = default_data_dir(settings.store.path);
+    }
+    let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+    Ok((settings, warnings))
+}
+
+/// The system's place where we may write there, else the user's.
+fn default_data_dir(system: PathBuf) -> PathBuf {
+    let may_write = std::fs::create_dir_all(&system).is_ok()
+        && std::fs::metadata(&system).is_ok_and(|meta| !meta.permissions().readonly());
+    match std::env::var_os("HOME") {
+        Some(home) if !may_write => PathBuf::from(home).join(".local/share/leveret"),
+        _ => system,
+    }
+}

@@ -1,0 +1,300 @@
+//! Running the broker: opening the store, binding the listeners, stopping in order.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+
+use leveret::broker::inspect::Inspect;
+use leveret::broker::{Broker, BrokerSettings};
+use leveret::config::Settings;
+use leveret::config::settings::{ListenAddress, Log, LogLevel};
+use leveret::management::{self, Context, Listener};
+use leveret::metrics::ProcessReader;
+use leveret::server::{self, clock::Clock};
+use leveret::session::SessionSettings;
+use leveret::store::rocks::{Options, RocksStore};
+use leveret::store::{Store, StoreError};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Why the broker did not start, or did not stop well.
+#[derive(Debug)]
+pub(crate) enum RunError {
+    /// The data directory cannot be used.
+    Store(StoreError),
+    /// A port cannot be listened on.
+    Listen {
+        /// Which.
+        address: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The operating system refused something.
+    System(std::io::Error),
+}
+
+impl RunError {
+    /// The process's exit code: 65 for damaged or foreign data, 75 when the directory is in use,
+    /// 69 when a port is, 74 for input and output errors (`sysexits.h`).
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Store(StoreError::Damaged { .. } | StoreError::Version { .. }) => 65,
+            Self::Store(StoreError::Locked { .. }) => 75,
+            Self::Store(StoreError::Io { .. }) | Self::System(_) => 74,
+            Self::Listen { .. } => 69,
+        }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::System(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<StoreError> for RunError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<std::io::Error> for RunError {
+    fn from(error: std::io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Starts the log as configured.
+pub(crate) fn start_log(log: &Log) {
+    let level = match log.console_level {
+        _ if !log.console => LevelFilter::OFF,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info | LogLevel::Notice => LevelFilter::INFO,
+        LogLevel::Warning => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::None => LevelFilter::OFF,
+    };
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false);
+    if log.console_to_stderr {
+        builder.with_writer(std::io::stderr).init();
+    } else {
+        builder.init();
+    }
+}
+
+/// Runs the broker until it is told to stop.
+pub(crate) fn run(settings: Arc<Settings>) -> Result<(), RunError> {
+    let store = RocksStore::open(&settings.store.path, Options::default())?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let clock = Clock::start();
+    let entropy = Box::new(|bytes: &mut [u8]| {
+        getrandom::fill(bytes).expect("invariant: the operating system gives random bytes");
+    });
+    let broker =
+        Broker::open(broker_settings(&settings), Arc::clone(&store), entropy, clock.now())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(&settings, &broker, clock));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    store.close()?;
+    served
+}
+
+async fn serve(
+    settings: &Arc<Settings>,
+    broker: &Arc<Broker>,
+    clock: Clock,
+) -> Result<(), RunError> {
+    let (stop, stopped) = watch::channel(false);
+    let session = Arc::new(session_settings(settings));
+    let mut amqp = Vec::new();
+    for address in settings.listeners.tcp.values() {
+        amqp.push(listen(*address, settings.tcp.backlog)?);
+    }
+    let http = HttpListeners {
+        management: settings.management.listener.map(|it| listen(it, 128)).transpose()?,
+        metrics: settings.prometheus.listener.map(|it| listen(it, 128)).transpose()?,
+    };
+    let mut doors = tokio::task::JoinSet::new();
+    http.serve(settings, broker, clock, &amqp, &stopped, &mut doors)?;
+    for listener in amqp {
+        tracing::info!("AMQP 0-9-1 on {}", listener.local_addr()?);
+        let (broker, session) = (Arc::clone(broker), Arc::clone(&session));
+        doors.spawn(server::serve_amqp(listener, broker, session, clock, stopped.clone()));
+    }
+    tokio::spawn(server::watch_deadlines(Arc::clone(broker), clock));
+    tracing::info!(
+        "Server startup complete; data in {}, node {}",
+        settings.store.path.display(),
+        broker.settings().node_name
+    );
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let failure = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        failure = store_failure(broker) => Some(failure),
+    };
+    match &failure {
+        Some(failure) => tracing::error!("the store has failed, stopping: {failure}"),
+        None => tracing::info!("stopping"),
+    }
+    let _ = stop.send(true);
+    while doors.join_next().await.is_some() {}
+    failure.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// The HTTP doors, bound.
+struct HttpListeners {
+    management: Option<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl HttpListeners {
+    fn serve(
+        self,
+        settings: &Arc<Settings>,
+        broker: &Arc<Broker>,
+        clock: Clock,
+        amqp: &[TcpListener],
+        stopped: &watch::Receiver<bool>,
+        doors: &mut tokio::task::JoinSet<()>,
+    ) -> Result<(), RunError> {
+        let described = |protocol: &'static str, listener: &TcpListener| {
+            let address = listener.local_addr()?;
+            Ok::<_, std::io::Error>(Listener {
+                protocol,
+                ip: address.ip().to_string(),
+                port: address.port(),
+            })
+        };
+        let mut listeners = Vec::new();
+        for listener in amqp {
+            listeners.push(described("amqp", listener)?);
+        }
+        if let Some(listener) = &self.management {
+            listeners.push(described("http", listener)?);
+        }
+        if let Some(listener) = &self.metrics {
+            listeners.push(described("http/prometheus", listener)?);
+        }
+        let inspect: Arc<dyn Inspect> = Arc::<Broker>::clone(broker);
+        let process = ProcessReader::new(settings);
+        let _ = CLOCK.set(clock);
+        let context = Arc::new(Context { inspect, process, listeners, now_ms });
+        let stop = |mut stopped: watch::Receiver<bool>| async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        if let Some(listener) = self.management {
+            tracing::info!("management API on {}", listener.local_addr()?);
+            let (context, settings) = (Arc::clone(&context), Arc::clone(settings));
+            let stop = stop(stopped.clone());
+            doors.spawn(async move {
+                let served = management::serve(listener, context, &settings.management, stop);
+                if let Err(error) = served.await {
+                    tracing::error!("the management API has stopped: {error}");
+                }
+            });
+        }
+        if let Some(listener) = self.metrics {
+            tracing::info!("metrics on {}", listener.local_addr()?);
+            let settings = Arc::clone(settings);
+            let stop = stop(stopped.clone());
+            doors.spawn(async move {
+                let served =
+                    management::serve_metrics(listener, context, &settings.prometheus, stop);
+                if let Err(error) = served.await {
+                    tracing::error!("the metrics page has stopped: {error}");
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The process's clock, for the HTTP doors.
+static CLOCK: OnceLock<Clock> = OnceLock::new();
+
+fn now_ms() -> u64 {
+    CLOCK.get().map_or(0, |clock| clock.now().unix_ms)
+}
+
+/// Resolves when the store has failed: a broker that cannot keep messages must not go on.
+async fn store_failure(broker: &Arc<Broker>) -> StoreError {
+    let mut every = tokio::time::interval(std::time::Duration::from_millis(100));
+    loop {
+        every.tick().await;
+        if let Some(failure) = broker.store().failure() {
+            return failure;
+        }
+    }
+}
+
+fn listen(address: ListenAddress, backlog: u32) -> Result<TcpListener, RunError> {
+    let shown = address.to_string();
+    let on = |address: SocketAddr| {
+        let socket =
+            if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(backlog)
+    };
+    let bound = match address.ip {
+        Some(ip) => on((ip, address.port).into()),
+        // Every interface: IPv6 takes IPv4 along where the system has it.
+        None => on((Ipv6Addr::UNSPECIFIED, address.port).into())
+            .or_else(|_| on((Ipv4Addr::UNSPECIFIED, address.port).into())),
+    };
+    bound.map_err(|error| RunError::Listen { address: shown, error })
+}
+
+fn broker_settings(settings: &Settings) -> BrokerSettings {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim().split('.').next().unwrap_or_default().to_owned();
+    let host = if host.is_empty() { "localhost".to_owned() } else { host };
+    let identity = &settings.identity;
+    let node_name = identity.node_name.clone().unwrap_or_else(|| format!("rabbit@{host}"));
+    let defaults = &settings.defaults;
+    let permissions = &defaults.permissions;
+    BrokerSettings {
+        cluster_name: identity.cluster_name.clone().unwrap_or_else(|| node_name.clone()),
+        node_name,
+        product: identity.compat_product.clone(),
+        version: identity.compat_version.clone(),
+        default_user: defaults.user.clone(),
+        default_password: defaults.password.0.clone(),
+        default_user_tags: defaults.user_tags.iter().cloned().collect(),
+        default_vhost: defaults.vhost.clone(),
+        default_permissions: [
+            permissions.configure.clone(),
+            permissions.write.clone(),
+            permissions.read.clone(),
+        ],
+        loopback_users: settings.auth.loopback_users.iter().cloned().collect(),
+        connections_max: limit(settings.limits.connection_max),
+    }
+}
+
+fn session_settings(settings: &Settings) -> SessionSettings {
+    let limits = &settings.limits;
+    SessionSettings {
+        channel_max: limits.channel_max,
+        frame_max: limits.frame_max_bytes,
+        frame_min: leveret::config::settings::Limits::FRAME_MAX_BYTES_MIN,
+        frame_max_initial: limits.initial_frame_max_bytes,
+        heartbeat_s: limits.heartbeat_s,
+        message_bytes_max: limits.message_bytes_max,
+        handshake_ms_max: limits.handshake_timeout_ms.unwrap_or(u64::MAX / 2),
+        consumers_per_channel_max: limit(limits.consumer_max_per_channel),
+    }
+}
+
+/// A limit as the engine counts it: 0 is none.
+fn limit(max: Option<u64>) -> usize {
+    max.map_or(0, |max| usize::try_from(max).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,105 @@
+//! The edge: sockets, tasks, the clock. The only place, beside the HTTP doors, that names tokio.
+//!
+//! One task per connection reads, decides and writes; one task watches the queues' deadlines; one
+//! accepts per listener. Stopping asks every connection to close with 320 and waits for them.
+
+pub mod clock;
+mod driver;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::broker::Broker;
+use crate::broker::outbox::Wake;
+use crate::protocol::refusal;
+use crate::session::{PeerAddress, SessionSettings};
+use clock::Clock;
+
+/// How long a stop waits for clients to say good-bye.
+const STOP_MS_MAX: u64 = 5_000;
+/// The pause after accept has failed (out of descriptors, usually).
+const ACCEPT_PAUSE_MS: u64 = 50;
+
+/// Accepts AMQP connections on `listener` until `stop` turns true.
+pub async fn serve_amqp(
+    listener: TcpListener,
+    broker: Arc<Broker>,
+    settings: Arc<SessionSettings>,
+    clock: Clock,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+        };
+        match accepted {
+            Ok((socket, peer)) => match peer_address(&socket, peer) {
+                Ok(peer) => {
+                    let (broker, settings) = (Arc::clone(&broker), Arc::clone(&settings));
+                    connections.spawn(driver::drive(socket, peer, broker, settings, clock));
+                }
+                Err(error) => tracing::debug!(%error, "connection lost while being accepted"),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+            }
+        }
+    }
+    drop(listener);
+    broker.close_connections(&refusal::connection_forced("shutdown"));
+    let all_gone = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), all_gone).await.is_err() {
+        tracing::warn!("some clients did not close in time");
+    }
+}
+
+fn peer_address(socket: &TcpStream, peer: SocketAddr) -> io::Result<PeerAddress> {
+    socket.set_nodelay(true)?;
+    let host = socket.local_addr()?;
+    Ok(PeerAddress {
+        peer: (peer.ip().to_canonical().to_string(), peer.port()),
+        host: (host.ip().to_canonical().to_string(), host.port()),
+        is_loopback: peer.ip().to_canonical().is_loopback(),
+    })
+}
+
+/// Wakes the task that watches deadlines.
+#[derive(Debug, Default)]
+struct TimerWaker(Notify);
+
+impl Wake for TimerWaker {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Sees to it that queues expire what they have to, when they have to.
+pub async fn watch_deadlines(broker: Arc<Broker>, clock: Clock) {
+    let waker = Arc::new(TimerWaker::default());
+    let wake: Arc<dyn Wake> = Arc::<TimerWaker>::clone(&waker);
+    broker.timers().set_waker(wake);
+    loop {
+        let next = broker.handle_deadlines(clock.now());
+        let due = async {
+            match next {
+                Some(at_ms) => sleep_until(Instant::from_std(clock.instant_of_unix(at_ms))).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => {}
+            () = waker.0.notified() => {}
+        }
+    }
+}
