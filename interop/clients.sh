@@ -1,0 +1,89 @@
+# The client libraries, from their registries at fixed versions, kept in the cache: what `run` and
+# `tutorials/run` build their programs against. Each function prints a directory or a path.
+#
+# Invariant: a cache entry's name holds everything it was made of (versions, sources, tool chain).
+# Sourced after lib.sh.
+
+pika_version=1.4.4
+aio_pika_version=10.2.1
+amqplib_version=2.0.0
+java_client_version=5.35.0
+
+# A virtual environment with pika and aio-pika.
+python_clients() {
+  python3 -c 'import ensurepip' 2>/dev/null || apt install python3-venv
+  once "python-$pika_version-$aio_pika_version-$(python3 -c 'import sys; print(sys.implementation.cache_tag)')" \
+    make_python_clients
+}
+make_python_clients() {
+  python3 -m venv .
+  bin/pip install --quiet --disable-pip-version-check "pika==$pika_version" "aio-pika==$aio_pika_version"
+}
+
+# A folder with amqplib in node_modules; programs find it through NODE_PATH.
+node_clients() {
+  need_command npm npm
+  once "node-$amqplib_version" make_node_clients
+}
+make_node_clients() {
+  echo '{"private": true}' >package.json
+  npm install --silent --ignore-scripts "amqplib@$amqplib_version"
+}
+
+# go_programs FOLDER: a folder with the binaries of the Go module there, one per main package.
+go_programs() {
+  need_command go golang-go
+  # shellcheck disable=SC2046 # the sources' names hold no spaces
+  once "go-$(digest $(find "$1" -name 'go.*' -o -name '*.go' | sort))" make_go_programs "$1"
+}
+make_go_programs() {
+  local out="$PWD"
+  (cd "$1" && go build -mod=readonly -o "$out/" ./...)
+}
+
+# A folder with the Java client and what it needs, as jars.
+java_clients() {
+  need_command javac default-jdk-headless
+  need_command mvn maven
+  once "java-$java_client_version" make_java_clients
+}
+make_java_clients() {
+  cat >pom.xml <<POM
+<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>interop</groupId><artifactId>clients</artifactId><version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>com.rabbitmq</groupId><artifactId>amqp-client</artifactId>
+      <version>$java_client_version</version>
+    </dependency>
+    <dependency>
+      <groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version>
+    </dependency>
+  </dependencies>
+</project>
+POM
+  mvn --quiet --batch-mode dependency:copy-dependencies -DoutputDirectory=.
+}
+
+# java_programs FOLDER: a folder with the classes of the sources there.
+java_programs() {
+  local jars
+  jars="$(java_clients)"
+  once "classes-$(digest "$1"/*.java)-$(basename "$jars")" javac -Xlint:all -Werror -cp "$jars/*" -d . "$1"/*.java
+}
+
+# c_program SOURCE: the path of the program made from one C source and Debian's librabbitmq.
+c_program() {
+  [[ -f /usr/include/rabbitmq-c/amqp.h || -f /usr/include/amqp.h ]] || apt install librabbitmq-dev
+  need_command cc build-essential
+  echo "$(once "c-$(digest "$1")" cc -std=c11 -D_DEFAULT_SOURCE -O1 -Wall -Wextra -Werror "$1" -o program -lrabbitmq)/program"
+}
+
+# The path of the lapin program, a member of the checkout's Cargo workspace.
+lapin_program() {
+  need_command cargo cargo
+  # The release profile, whose dependencies the broker's own build shares.
+  (cd "$root" && cargo build --quiet --release --locked -p interop-lapin) >&2
+  echo "${CARGO_TARGET_DIR:-$root/target}/release/interop-lapin"
+}

@@ -1,0 +1,168 @@
+# Shared by every script in interop/: the cache, installing what is missing, a private network,
+# and one life cycle (start, stop, restart) for whatever broker a script launches.
+#
+# Invariants: nothing is written into the checkout but build output under target/; whatever
+# start_broker started, stop_broker ends, by its own process id; brokers listen on loopback only.
+# Sourced, not run. The sourcing script sets -euo pipefail and calls from any directory.
+
+interop="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+root="$(dirname "$interop")"
+cache="${LEVERET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/leveret}/interop"
+mkdir -p "$cache"
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# --- what is missing --------------------------------------------------------------------------
+
+apt_updated="$cache/.apt-updated-$(id -u)"
+apt() {
+  export DEBIAN_FRONTEND=noninteractive
+  command -v apt-get >/dev/null || die "not a Debian machine; install by hand: $*"
+  # One refresh of the package lists per day, and only when something has to be installed.
+  if [[ -z "$(find "$apt_updated" -mmin -1440 2>/dev/null)" ]]; then
+    apt-get -qq -o DPkg::Lock::Timeout=300 update >&2 && touch "$apt_updated"
+  fi
+  apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" >"$cache/apt.log" 2>&1 ||
+    { cat "$cache/apt.log" >&2; die "apt-get $* failed"; }
+}
+
+# need_command COMMAND PACKAGE: a command, from Debian's package if there is none.
+need_command() {
+  command -v "$1" >/dev/null && return
+  say "installing Debian's $2"
+  apt install "$2"
+  command -v "$1" >/dev/null || die "no $1 after installing $2"
+}
+
+# once NAME FUNCTION [ARG]...: runs FUNCTION in a fresh directory and keeps the directory under
+# the cache as NAME. A half-made directory is never kept; two callers make it once. Prints it.
+once() {
+  local name="$1" dir="$cache/$1" lock made
+  shift
+  if [[ ! -d "$dir" ]]; then
+    mkdir -p "$(dirname "$dir")"
+    exec {lock}>"$dir.lock"
+    flock "$lock"
+    if [[ ! -d "$dir" ]]; then
+      say "preparing $name"
+      rm -rf "$dir.new"
+      mkdir "$dir.new"
+      # Not under `||` or `if`: there bash would go on after a failed step.
+      set +e
+      (set -e && cd "$dir.new" && "$@") >&2
+      made=$?
+      set -e
+      ((made == 0)) || die "preparing $name failed"
+      mv "$dir.new" "$dir"
+    fi
+    exec {lock}>&-
+  fi
+  echo "$dir"
+}
+
+# digest FILE...: a short name for the contents, so that a cache entry is never stale.
+digest() { cat "$@" | sha256sum | cut -c1-12; }
+
+# --- a network of our own ---------------------------------------------------------------------
+
+# in_own_network SCRIPT [ARG]...: replaces this process by SCRIPT in a network namespace that
+# holds nothing but loopback. There the usual ports are always free, which several clients' own
+# tests insist on, and nothing outside can be reached by mistake. Where the machine forbids
+# namespaces the script runs as it is, and the ports have to be free. INTEROP_NETWORK says which.
+in_own_network() {
+  local how=(unshare --net)
+  (($(id -u) == 0)) || how+=(--map-root-user)
+  if [[ "${INTEROP_NETWORK:-}" != host ]] && command -v ip >/dev/null &&
+    "${how[@]}" ip link set lo up 2>/dev/null; then
+    INTEROP_NETWORK=own exec "${how[@]}" bash -c 'ip link set lo up && exec "$@"' - "$@"
+  fi
+  INTEROP_NETWORK=host exec "$@"
+}
+
+# has_ipv6: loopback speaks IPv6, so a broker can listen on ::1 as well.
+has_ipv6() { grep -q ' lo$' /proc/net/if_inet6 2>/dev/null; }
+
+# --- a broker's life --------------------------------------------------------------------------
+
+# alive PID: runs, and is not merely waiting to be collected by its parent.
+alive() {
+  local stat
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null && [[ "${stat##*) }" != Z* ]]
+}
+
+# start_broker DIR PORT READY_TEXT COMMAND...: COMMAND in the background with its output in
+# DIR/log; returns once READY_TEXT stands there and the port accepts, or fails with the log's end.
+start_broker() {
+  local dir="$1" port="$2" ready="$3" pid from deadline=$((SECONDS + ${BROKER_START_SECONDS:-60}))
+  shift 3
+  mkdir -p "$dir"
+  if [[ -f "$dir/pid" ]] && alive "$(<"$dir/pid")"; then die "already running in $dir"; fi
+  # The log is appended to over restarts; only what this start writes may say that it is ready.
+  touch "$dir/log"
+  from=$(($(wc -c <"$dir/log") + 1))
+  setsid "$@" >>"$dir/log" 2>&1 </dev/null &
+  pid=$!
+  disown "$pid"
+  echo "$pid" >"$dir/pid"
+  echo "$port" >"$dir/port"
+  until tail -c "+$from" "$dir/log" | grep "$ready" >/dev/null && (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+    if ! alive "$pid" || ((SECONDS > deadline)); then
+      tail -20 "$dir/log" >&2
+      kill -KILL "-$pid" 2>/dev/null || true
+      rm -f "$dir/pid"
+      die "the broker in $dir did not start"
+    fi
+    sleep 0.1
+  done
+}
+
+# stop_broker DIR [TERM|KILL]: ends what start_broker started and waits until it is gone.
+# A broker that ignores TERM for 30 seconds is killed, and that is a failure.
+stop_broker() {
+  local dir="$1" signal="${2:-TERM}" pid late=0 deadline=$((SECONDS + 30))
+  [[ -f "$dir/pid" ]] || return 0
+  pid="$(<"$dir/pid")"
+  if [[ "$signal" == KILL ]]; then
+    kill -KILL "-$pid" 2>/dev/null || true
+  else
+    kill "-$signal" "$pid" 2>/dev/null || true
+  fi
+  while alive "$pid"; do
+    if ((SECONDS > deadline)); then
+      late=1
+      kill -KILL "-$pid" 2>/dev/null || true
+    fi
+    sleep 0.05
+  done
+  rm -f "$dir/pid"
+  ((late == 0)) || { say "the broker in $dir ignored SIG$signal for 30 seconds"; return 1; }
+}
+
+# broker_verbs VERB [ARG]...: the command line that interop/broker and interop/rabbitmq share.
+# The script defines install, start DIR PORT and ctl DIR ARG...
+broker_verbs() {
+  local verb="${1:-help}" dir="${2:-}"
+  case "$verb:$#" in
+    install:1) install ;;
+    start:2 | start:3) install && start "$dir" "${3:-5672}" ;;
+    stop:2) stop_broker "$dir" TERM ;;
+    kill:2) stop_broker "$dir" KILL ;;
+    restart:3)
+      stop_broker "$dir" "${3^^}"
+      start "$dir" "$(<"$dir/port")"
+      ;;
+    ctl:*) shift 2; ctl "$dir" "$@" ;;
+    *)
+      cat >&2 <<USAGE
+usage: ${0##*/} install                  fetch or build what is missing
+       ${0##*/} start DIR [PORT]         start on 127.0.0.1:PORT (5672), data in DIR; wait till ready
+       ${0##*/} stop DIR | kill DIR      SIGTERM and wait | SIGKILL
+       ${0##*/} restart DIR term|kill    stop so, then start with the same data
+       ${0##*/} ctl DIR ARG...           the broker's command line tool
+The management API listens on PORT+10000, Prometheus metrics on PORT+10020.
+USAGE
+      exit 64
+      ;;
+  esac
+}
