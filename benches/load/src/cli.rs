@@ -1,0 +1,646 @@
+//! The command line. Every workload is bounded in time or in number without being asked.
+
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::churn::{self, Churn, Subject};
+use crate::clock;
+use crate::connection::{AckMode, ClientError, Target};
+use crate::crash::body::BODY_BYTES_MIN;
+use crate::crash::check::Allowed;
+use crate::crash::clients::{ClientPlan, Fresh};
+use crate::crash::cycles::{self, Cycles, Ending};
+use crate::crash::journal::RunPlan;
+use crate::crash::{CrashError, run_clients};
+use crate::engine::{self, WatchPlan};
+use crate::idle::{self, Idle};
+use crate::null;
+use crate::report::Report;
+use crate::rpc::{self, Calls};
+use crate::wire::Value;
+use crate::workload::{self, Shape};
+
+/// A load generator and crash checker for AMQP 0-9-1 brokers.
+#[derive(Parser)]
+#[command(name = "leveret-load", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Publishers and consumers at the same time.
+    Pubsub {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        load: LoadArgs,
+    },
+    /// Publishers only; the queues stay, with their messages.
+    Fill {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        load: LoadArgs,
+    },
+    /// Consumers only, until the queues of an earlier `fill` are empty; deletes them.
+    Drain {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        load: LoadArgs,
+    },
+    /// A fanout exchange to every queue.
+    Fanout {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        load: LoadArgs,
+    },
+    /// A topic exchange with many bindings, each key matching one of them.
+    Topic {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        load: LoadArgs,
+        /// Bindings, spread over the queues.
+        #[arg(long, default_value_t = 1000)]
+        bindings: usize,
+        /// Routing keys, taken in turn; no more than bindings.
+        #[arg(long, default_value_t = 100)]
+        keys: usize,
+    },
+    /// Calls by direct reply-to.
+    Rpc {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        rpc: RpcArgs,
+    },
+    /// Opening and closing over and over.
+    Churn {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        churn: ChurnArgs,
+    },
+    /// Connections that only stay open.
+    Idle {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        idle: IdleArgs,
+    },
+    /// A broker that only counts: what the generator itself costs.
+    Null {
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1:5699")]
+        listen: String,
+    },
+    /// Clients that journal everything and survive the broker, whatever happens to it.
+    Crash {
+        #[command(flatten)]
+        clients: ClientArgs,
+        /// How long to publish, in seconds.
+        #[arg(long, default_value_t = 10.0)]
+        seconds: f64,
+        /// Takes the queues as they are instead of deleting them first.
+        #[arg(long)]
+        existing: bool,
+        #[command(flatten)]
+        allowed: AllowedArgs,
+    },
+    /// Checks the journals that `crash` wrote.
+    Check {
+        /// The directory of the run.
+        directory: PathBuf,
+        #[command(flatten)]
+        allowed: AllowedArgs,
+    },
+    /// Starts a broker, kills it under load over and over, and checks.
+    CrashCycles {
+        #[command(flatten)]
+        clients: ClientArgs,
+        #[command(flatten)]
+        cycles: CycleArgs,
+        #[command(flatten)]
+        allowed: AllowedArgs,
+    },
+}
+
+#[derive(Args, Clone)]
+struct Common {
+    /// The broker: amqp://user:password@host:port/vhost.
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672")]
+    url: Target,
+    /// The broker's process, for its CPU, memory and disk figures.
+    #[arg(long)]
+    broker_pid: Option<u32>,
+    /// A Prometheus page that counts leveret_store_syncs_total, http://host:port/metrics.
+    #[arg(long)]
+    metrics: Option<String>,
+    /// Writes one JSON object instead of a line.
+    #[arg(long)]
+    json: bool,
+    /// What names of queues and exchanges begin with.
+    #[arg(long, default_value = "leveret-load")]
+    prefix: String,
+    /// What the load is called in the report.
+    #[arg(long)]
+    label: Option<String>,
+    /// The limit of the whole run, in seconds.
+    #[arg(long, default_value_t = 300.0)]
+    timeout: f64,
+}
+
+impl Common {
+    fn watch(&self) -> WatchPlan {
+        WatchPlan { pid: self.broker_pid, metrics: self.metrics.clone() }
+    }
+
+    fn name(&self, otherwise: impl FnOnce() -> String) -> String {
+        self.label.clone().unwrap_or_else(otherwise)
+    }
+}
+
+#[derive(Args, Clone)]
+struct LoadArgs {
+    /// Publishing connections.
+    #[arg(short = 'x', long, default_value_t = 1)]
+    publishers: u16,
+    /// Consuming connections.
+    #[arg(short = 'y', long, default_value_t = 1)]
+    consumers: usize,
+    /// Queues.
+    #[arg(short, long, default_value_t = 1)]
+    queues: usize,
+    /// Body size in bytes, at least 16.
+    #[arg(short, long, default_value_t = 16)]
+    size: usize,
+    /// Persistent messages in durable queues.
+    #[arg(long)]
+    persistent: bool,
+    /// Durable queues, whatever the messages.
+    #[arg(long)]
+    durable: bool,
+    /// Auto-delete queues.
+    #[arg(long)]
+    auto_delete: bool,
+    /// An argument of the queues, name=value; may be repeated.
+    #[arg(long = "arg", value_parser = argument)]
+    arguments: Vec<(String, Value)>,
+    /// auto, each, or a number: acknowledge every so many with multiple.
+    #[arg(long, default_value = "auto", value_parser = ack_mode)]
+    ack: AckMode,
+    /// Unacknowledged deliveries per consumer; 0 is no limit.
+    #[arg(long, default_value_t = 0)]
+    prefetch: u16,
+    /// Unconfirmed messages per publisher; 0 is without confirms.
+    #[arg(short, long, default_value_t = 0)]
+    window: usize,
+    /// The most messages per write; 0 is as many as fit. Stock clients write each by itself.
+    #[arg(long, default_value_t = 0)]
+    burst: usize,
+    /// Messages per second and publisher; latencies then count from the intended time.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Messages per publisher, instead of a time.
+    #[arg(long)]
+    count: Option<u64>,
+    /// Seconds to measure.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Seconds before that.
+    #[arg(long, default_value_t = 2.0)]
+    warm_up: f64,
+    /// Checks that every message arrives once and in order.
+    #[arg(long)]
+    verify: bool,
+}
+
+impl LoadArgs {
+    fn shape(self, common: &Common, name: &str) -> Result<Shape, ClientError> {
+        let refuse = |text: &str| Err(ClientError::Unexpected(text.to_owned()));
+        if self.size < crate::batch::STAMP_BYTES {
+            return refuse("--size below 16");
+        }
+        if let AckMode::Every(count) = self.ack
+            && self.prefetch > 0
+            && count > u32::from(self.prefetch)
+        {
+            return refuse("--ack above --prefetch would never acknowledge");
+        }
+        Ok(Shape {
+            name: common.name(|| name.to_owned()),
+            target: common.url.clone(),
+            watch: common.watch(),
+            prefix: common.prefix.clone(),
+            timeout_s: common.timeout,
+            publishers: self.publishers,
+            consumers: self.consumers,
+            queues: self.queues,
+            body_bytes: self.size,
+            persistent: self.persistent,
+            durable: self.durable || self.persistent,
+            auto_delete: self.auto_delete,
+            arguments: self.arguments,
+            acks: self.ack,
+            prefetch: self.prefetch,
+            window: self.window,
+            burst: if self.burst == 0 { usize::MAX } else { self.burst },
+            rate: self.rate,
+            count: self.count,
+            warm_up: self.warm_up,
+            measured: self.seconds,
+            verify: self.verify,
+        })
+    }
+}
+
+#[derive(Args, Clone)]
+struct RpcArgs {
+    /// Connections that call, one request at a time each.
+    #[arg(long, default_value_t = 1)]
+    callers: usize,
+    /// Connections that answer.
+    #[arg(long, default_value_t = 1)]
+    servers: usize,
+    /// The size of request and answer in bytes, at least 16.
+    #[arg(short, long, default_value_t = 16)]
+    size: usize,
+    /// Seconds to measure.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Seconds before that.
+    #[arg(long, default_value_t = 2.0)]
+    warm_up: f64,
+}
+
+#[derive(Args, Clone)]
+struct ChurnArgs {
+    /// What is opened and closed.
+    #[arg(long, value_enum, default_value = "connection")]
+    subject: Subject,
+    /// How many do it at the same time.
+    #[arg(long, default_value_t = 4)]
+    workers: usize,
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+}
+
+#[derive(Args, Clone)]
+struct IdleArgs {
+    /// How many.
+    #[arg(short, long, default_value_t = 1000)]
+    connections: usize,
+    /// Channels on each.
+    #[arg(long, default_value_t = 1)]
+    channels: u16,
+    /// The heartbeat in seconds; 0 is none.
+    #[arg(long, default_value_t = 10)]
+    heartbeat: u16,
+    /// How long to keep them, in seconds.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+}
+
+#[derive(Args, Clone)]
+struct ClientArgs {
+    /// The broker: amqp://user:password@host:port/vhost.
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672")]
+    url: Target,
+    /// Where the journals go.
+    #[arg(long)]
+    directory: PathBuf,
+    /// What names of queues and exchanges begin with.
+    #[arg(long, default_value = "leveret-load")]
+    prefix: String,
+    /// Publishing connections.
+    #[arg(short = 'x', long, default_value_t = 2)]
+    publishers: usize,
+    /// Consuming connections; at least one for each queue.
+    #[arg(short = 'y', long, default_value_t = 1)]
+    consumers: usize,
+    /// Durable queues.
+    #[arg(short, long, default_value_t = 1)]
+    queues: usize,
+    /// Every queue gets every message, by a fanout exchange.
+    #[arg(long)]
+    fanout: bool,
+    /// Unconfirmed messages per publisher.
+    #[arg(short, long, default_value_t = 1000)]
+    window: usize,
+    /// Messages per transaction, instead of confirms; 0 is confirms.
+    #[arg(long, default_value_t = 0)]
+    tx: usize,
+    /// Messages per second and publisher; 0 is no limit.
+    #[arg(long, default_value_t = 10_000.0)]
+    rate: f64,
+    /// The smallest body in bytes.
+    #[arg(long, default_value_t = 20)]
+    size_min: usize,
+    /// The largest body in bytes.
+    #[arg(long, default_value_t = 8192)]
+    size_max: usize,
+    /// Unacknowledged deliveries per consumer.
+    #[arg(long, default_value_t = 500)]
+    prefetch: u16,
+    /// Deliveries per acknowledgement.
+    #[arg(long, default_value_t = 50)]
+    ack_every: usize,
+    /// Deliveries in 100 that are given back instead of acknowledged.
+    #[arg(long, default_value_t = 0)]
+    requeue_percent: u64,
+    /// How long clients try to come back, in seconds.
+    #[arg(long, default_value_t = 30.0)]
+    reconnect: f64,
+    /// What decides everything random; 0 takes one from the clock.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+impl ClientArgs {
+    fn plan(self) -> ClientPlan {
+        let now_ns = clock::now_ns();
+        let queues = self.queues.max(1);
+        let run = RunPlan {
+            run: u32::try_from(now_ns / clock::SECOND_NS).unwrap_or(0),
+            publishers: self.publishers,
+            consumers: self.consumers.max(queues),
+            queues,
+            fanout: self.fanout,
+        };
+        ClientPlan {
+            target: self.url,
+            directory: self.directory,
+            run,
+            prefix: self.prefix,
+            window: self.window.max(1),
+            tx: self.tx,
+            rate: self.rate,
+            body_bytes: (self.size_min.max(BODY_BYTES_MIN), self.size_max),
+            prefetch: self.prefetch,
+            ack_every: self.ack_every.clamp(1, usize::from(self.prefetch).max(1)),
+            requeue_percent: self.requeue_percent,
+            reconnect_s: self.reconnect,
+            seed: if self.seed == 0 { now_ns } else { self.seed },
+        }
+    }
+}
+
+#[derive(Args, Clone)]
+struct CycleArgs {
+    /// The shell command that starts the broker, on its port and data directory.
+    #[arg(long)]
+    broker: String,
+    /// How many times it is killed under load.
+    #[arg(short = 'n', long, default_value_t = 20)]
+    cycles: u64,
+    /// After how many of them the queues are drained and the journals checked.
+    #[arg(long, default_value_t = 5)]
+    check_every: u64,
+    /// The shortest time from ready to kill, in milliseconds.
+    #[arg(long, default_value_t = 20)]
+    kill_min: u64,
+    /// The longest.
+    #[arg(long, default_value_t = 1500)]
+    kill_max: u64,
+    /// Starts in 100 that are killed too.
+    #[arg(long, default_value_t = 10)]
+    start_kill_percent: u64,
+    /// How it is ended.
+    #[arg(long, value_enum, default_value = "kill")]
+    ending: Ending,
+    /// How long a start may take, in seconds.
+    #[arg(long, default_value_t = 60.0)]
+    start_limit: f64,
+    /// Keeps the journals of good runs too.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Args, Clone, Copy)]
+struct AllowedArgs {
+    /// The broker does not promise a fanout or a transaction to be whole after a crash.
+    #[arg(long)]
+    allow_torn: bool,
+    /// The broker does not promise the redelivered flag after a crash.
+    #[arg(long)]
+    allow_unflagged: bool,
+}
+
+impl AllowedArgs {
+    fn plan(self) -> Allowed {
+        Allowed { torn: self.allow_torn, unflagged: self.allow_unflagged }
+    }
+}
+
+impl Cli {
+    /// Runs the command. Success means that nothing was missing or wrong.
+    pub(crate) fn run(self) -> ExitCode {
+        let _ = raise_file_limit();
+        match self.command {
+            Command::Pubsub { common, load } => {
+                finish(&common, load.shape(&common, "pubsub").map(workload::pubsub))
+            }
+            Command::Fill { common, load } => {
+                finish(&common, load.shape(&common, "fill").map(workload::fill))
+            }
+            Command::Drain { common, load } => {
+                finish(&common, load.shape(&common, "drain").map(workload::drain))
+            }
+            Command::Fanout { common, load } => {
+                finish(&common, load.shape(&common, "fanout").map(workload::fanout))
+            }
+            Command::Topic { common, load, bindings, keys } => {
+                let shape = load.shape(&common, "topic");
+                finish(&common, shape.map(|shape| workload::topic(shape, bindings, keys)))
+            }
+            Command::Rpc { common, rpc } => print(&common, rpc::run(&calls(&common, &rpc))),
+            Command::Churn { common, churn } => {
+                let churn = Churn {
+                    name: common.name(|| "churn".to_owned()),
+                    target: common.url.clone(),
+                    watch: common.watch(),
+                    subject: churn.subject,
+                    workers: churn.workers,
+                    prefix: common.prefix.clone(),
+                    measured: churn.seconds,
+                };
+                print(&common, churn::run(&churn))
+            }
+            Command::Idle { common, idle } => {
+                let idle = Idle {
+                    name: common.name(|| "idle".to_owned()),
+                    target: common.url.clone(),
+                    watch: common.watch(),
+                    connections: idle.connections,
+                    channels: idle.channels,
+                    heartbeat_s: idle.heartbeat,
+                    hold: idle.seconds,
+                };
+                print(&common, idle::run(&idle))
+            }
+            Command::Null { listen } => {
+                match TcpListener::bind(&listen).and_then(|listener| null::serve(&listener)) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => {
+                        say(&mut io::stderr(), &format!("leveret-load: {listen}: {error}"));
+                        ExitCode::from(2)
+                    }
+                }
+            }
+            Command::Crash { clients, seconds, existing, allowed } => {
+                verdict(crash(&clients.plan(), seconds, existing, &allowed.plan()))
+            }
+            Command::Check { directory, allowed } => verdict(
+                cycles::check_only(&directory, &allowed.plan(), &mut io::stdout())
+                    .map_err(CrashError::from),
+            ),
+            Command::CrashCycles { clients, cycles, allowed } => {
+                let start_kill_percent = cycles.start_kill_percent.min(90);
+                let plan = Cycles {
+                    command: cycles.broker,
+                    cycles: cycles.cycles,
+                    check_every: cycles.check_every.max(1),
+                    kill_ms: (cycles.kill_min, cycles.kill_max),
+                    start_kill_percent,
+                    ending: cycles.ending,
+                    start_s: cycles.start_limit,
+                    clients: clients.plan(),
+                    allowed: allowed.plan(),
+                    keep: cycles.keep,
+                };
+                verdict(cycles::run(&plan, &mut io::stdout()))
+            }
+        }
+    }
+}
+
+/// Runs the crash clients for a time and checks their journals.
+fn crash(
+    plan: &ClientPlan,
+    seconds: f64,
+    existing: bool,
+    allowed: &Allowed,
+) -> Result<bool, CrashError> {
+    say(&mut io::stdout(), &format!("seed {}", plan.seed));
+    let fresh = if existing { Fresh::No } else { Fresh::Yes };
+    run_clients(plan, fresh, |signals| {
+        let until_ns = clock::now_ns() + engine::seconds_ns(seconds);
+        while clock::now_ns() < until_ns && !signals.failed.load(Relaxed) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    })?;
+    Ok(cycles::check_only(&plan.directory, allowed, &mut io::stdout())?)
+}
+
+fn verdict(result: Result<bool, CrashError>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            say(&mut io::stderr(), &format!("leveret-load: {error}"));
+            ExitCode::from(if error.is_violation() { 1 } else { 2 })
+        }
+    }
+}
+
+fn calls(common: &Common, rpc: &RpcArgs) -> Calls {
+    Calls {
+        name: common.name(|| "rpc".to_owned()),
+        target: common.url.clone(),
+        watch: common.watch(),
+        topology: workload::request_queue(&common.prefix),
+        callers: rpc.callers,
+        servers: rpc.servers,
+        body_bytes: rpc.size.max(crate::batch::STAMP_BYTES),
+        warm_up: rpc.warm_up,
+        measured: rpc.seconds,
+    }
+}
+
+fn finish(common: &Common, load: Result<engine::Load, ClientError>) -> ExitCode {
+    print(common, load.and_then(|load| engine::run(&load)))
+}
+
+fn print(common: &Common, result: Result<Report, ClientError>) -> ExitCode {
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => {
+            say(&mut io::stderr(), &format!("leveret-load: {error}"));
+            return ExitCode::from(2);
+        }
+    };
+    let text = if common.json {
+        serde_json::to_string(&report).expect("invariant: a report has only plain fields")
+    } else {
+        report.line()
+    };
+    say(&mut io::stdout(), &text);
+    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// Writes a line; a closed pipe is nobody's business.
+pub(crate) fn say(to: &mut impl Write, line: &str) {
+    let _ = writeln!(to, "{line}");
+}
+
+fn ack_mode(text: &str) -> Result<AckMode, String> {
+    match text {
+        "auto" => Ok(AckMode::Auto),
+        "each" => Ok(AckMode::Each),
+        number => match number.parse() {
+            Ok(count) if count > 0 => Ok(AckMode::Every(count)),
+            _ => Err("expected auto, each or a number above 0".to_owned()),
+        },
+    }
+}
+
+fn argument(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("expected name=value")?;
+    let value = match (value, value.parse()) {
+        ("true", _) => Value::Bool(true),
+        ("false", _) => Value::Bool(false),
+        (_, Ok(number)) => Value::Int(number),
+        (text, Err(_)) => Value::Text(text.to_owned()),
+    };
+    Ok((name.to_owned(), value))
+}
+
+/// As many open files as the system allows: idle connections need one each.
+fn raise_file_limit() -> rustix::io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn queue_arguments_have_the_type_they_look_like() {
+        assert_eq!(argument("a=1").unwrap().1, Value::Int(1));
+        assert_eq!(argument("a=true").unwrap().1, Value::Bool(true));
+        assert_eq!(argument("a=quorum").unwrap().1, Value::Text("quorum".to_owned()));
+        assert!(argument("a").is_err());
+    }
+}

@@ -1,0 +1,468 @@
+//! One blocking connection to a broker: handshake, the synchronous calls, orderly close.
+//!
+//! The load loops take over [`Connection::stream`] and [`Connection::inbound`] once everything is
+//! declared. Reads return after [`READ_WAIT`] at the latest, so that a loop can look at its stop
+//! flag; writes give up when the broker has taken nothing for [`STALL_NS_MAX`].
+
+use std::io::{self, ErrorKind, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
+use crate::clock;
+use crate::wire::{
+    Arguments, BodyView, FRAME_METHOD, Fields, Inbound, MethodId, PROTOCOL_HEADER, Table, Value,
+    WireError, method, put_method,
+};
+
+/// The one channel that each connection uses.
+pub(crate) const CHANNEL: u16 = 1;
+/// How long a read waits before it returns with nothing.
+pub(crate) const READ_WAIT: Duration = Duration::from_millis(100);
+/// How long a broker may take nothing, or leave a call unanswered, before that is an error.
+pub(crate) const STALL_NS_MAX: u64 = 60 * clock::SECOND_NS;
+
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+const FRAME_BYTES_MAX: u32 = 131_072;
+
+/// Why a connection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// The socket failed.
+    #[error("socket: {0}")]
+    Io(#[from] io::Error),
+    /// The broker sent something that is not AMQP 0-9-1.
+    #[error("the broker sent {0}")]
+    Wire(#[from] WireError),
+    /// The broker closed the connection or the channel.
+    #[error("the broker closed: {code} {text}")]
+    Closed {
+        /// The reply code.
+        code: u16,
+        /// The reply text.
+        text: String,
+    },
+    /// The peer closed the socket without a word.
+    #[error("the broker closed the socket")]
+    EndOfStream,
+    /// Nothing moved for too long.
+    #[error("nothing from the broker in {0} s while waiting for {1}")]
+    Stalled(u64, &'static str),
+    /// The broker broke a promise that the load relies on.
+    #[error("unexpected: {0}")]
+    Unexpected(String),
+}
+
+/// Where the broker is and who logs in: `amqp://user:password@host:port/vhost`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Host and port.
+    pub(crate) address: String,
+    user: String,
+    password: String,
+    vhost: String,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        let rest = url.strip_prefix("amqp://").ok_or("expected amqp://...")?;
+        let (authority, vhost) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, host) = authority.rsplit_once('@').unwrap_or(("guest:guest", authority));
+        let (user, password) = login.split_once(':').ok_or("expected user:password")?;
+        let address = if host.contains(':') { host.to_owned() } else { format!("{host}:5672") };
+        let vhost = match vhost {
+            "" | "%2F" | "%2f" => "/".to_owned(),
+            name => name.to_owned(),
+        };
+        Ok(Self { address, user: user.to_owned(), password: password.to_owned(), vhost })
+    }
+}
+
+/// What a connection asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    /// The heartbeat in seconds; 0 turns it off.
+    pub(crate) heartbeat_s: u16,
+    /// How bodies are looked at.
+    pub(crate) body_view: BodyView,
+    /// The receive buffer in bytes.
+    pub(crate) inbound_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { heartbeat_s: 0, body_view: BodyView::Start(16), inbound_bytes: 256 * 1024 }
+    }
+}
+
+/// What is declared, bound and deleted; flags as in the specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueueOptions {
+    /// Survives a restart.
+    pub(crate) durable: bool,
+    /// Goes with its last consumer.
+    pub(crate) auto_delete: bool,
+    /// `x-` arguments.
+    pub(crate) arguments: Table,
+}
+
+/// An open connection with one open channel, [`CHANNEL`].
+pub(crate) struct Connection {
+    /// The socket; reads return after [`READ_WAIT`].
+    pub(crate) stream: TcpStream,
+    /// What has arrived on it.
+    pub(crate) inbound: Inbound,
+    /// The largest frame that either side sends, in bytes.
+    pub(crate) frame_bytes_max: usize,
+    out: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects, logs in and opens the channel.
+    pub(crate) fn open(target: &Target, options: Options) -> Result<Self, ClientError> {
+        let address = target.address.to_socket_addrs()?.next().ok_or(ClientError::EndOfStream)?;
+        let stream = TcpStream::connect_timeout(&address, CONNECT_WAIT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(READ_WAIT))?;
+        stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+        let inbound = Inbound::with_capacity(options.inbound_bytes, options.body_view);
+        let mut connection =
+            Self { stream, inbound, frame_bytes_max: 4096, out: Vec::with_capacity(512) };
+        connection.handshake(target, options)?;
+        connection.open_channel(CHANNEL)?;
+        Ok(connection)
+    }
+
+    fn handshake(&mut self, target: &Target, options: Options) -> Result<(), ClientError> {
+        self.send(PROTOCOL_HEADER)?;
+        self.wait_for(0, method::CONNECTION_START)?;
+        let response = format!("\0{}\0{}", target.user, target.password);
+        put_method(&mut self.out, 0, method::CONNECTION_START_OK, |arguments| {
+            arguments.table(&client_properties()).short_string("PLAIN");
+            arguments.long_string(response.as_bytes()).short_string("en_US");
+        });
+        self.flush()?;
+        let tune = self.wait_for(0, method::CONNECTION_TUNE)?;
+        let mut fields = Fields::new(&tune);
+        let (channels_max, offered) = (fields.short()?, fields.long()?);
+        let frame_max = if offered == 0 { FRAME_BYTES_MAX } else { offered.min(FRAME_BYTES_MAX) };
+        self.frame_bytes_max = frame_max as usize;
+        put_method(&mut self.out, 0, method::CONNECTION_TUNE_OK, |arguments| {
+            arguments.short(channels_max).long(frame_max).short(options.heartbeat_s);
+        });
+        put_method(&mut self.out, 0, method::CONNECTION_OPEN, |arguments| {
+            arguments.short_string(&target.vhost).short_string("").octet(0);
+        });
+        self.flush()?;
+        self.wait_for(0, method::CONNECTION_OPEN_OK).map(drop)
+    }
+
+    /// Opens one more channel.
+    pub(crate) fn open_channel(&mut self, channel: u16) -> Result<(), ClientError> {
+        self.call(channel, method::CHANNEL_OPEN, method::CHANNEL_OPEN_OK, |arguments| {
+            arguments.short_string("");
+        })
+        .map(drop)
+    }
+
+    /// Closes a channel. Everything published on it before has been handled when this returns.
+    pub(crate) fn close_channel(&mut self, channel: u16) -> Result<(), ClientError> {
+        self.call(channel, method::CHANNEL_CLOSE, method::CHANNEL_CLOSE_OK, |arguments| {
+            arguments.short(200).short_string("done").short(0).short(0);
+        })
+        .map(drop)
+    }
+
+    /// Closes the connection.
+    pub(crate) fn close(mut self) -> Result<(), ClientError> {
+        self.call(0, method::CONNECTION_CLOSE, method::CONNECTION_CLOSE_OK, |arguments| {
+            arguments.short(200).short_string("done").short(0).short(0);
+        })
+        .map(drop)
+    }
+
+    /// Declares an exchange.
+    pub(crate) fn declare_exchange(
+        &mut self,
+        name: &str,
+        kind: &str,
+        durable: bool,
+    ) -> Result<(), ClientError> {
+        self.call(CHANNEL, method::EXCHANGE_DECLARE, method::EXCHANGE_DECLARE_OK, |arguments| {
+            arguments.short(0).short_string(name).short_string(kind);
+            arguments.octet(u8::from(durable) << 1).table(&[]);
+        })
+        .map(drop)
+    }
+
+    /// Deletes an exchange.
+    pub(crate) fn delete_exchange(&mut self, name: &str) -> Result<(), ClientError> {
+        self.call(CHANNEL, method::EXCHANGE_DELETE, method::EXCHANGE_DELETE_OK, |arguments| {
+            arguments.short(0).short_string(name).octet(0);
+        })
+        .map(drop)
+    }
+
+    /// Declares a queue. Returns the number of messages ready in it.
+    pub(crate) fn declare_queue(
+        &mut self,
+        name: &str,
+        options: &QueueOptions,
+    ) -> Result<u32, ClientError> {
+        let flags = u8::from(options.durable) << 1 | u8::from(options.auto_delete) << 3;
+        self.declare(name, flags, &options.arguments)
+    }
+
+    /// Asks how many messages are ready in an existing queue (a passive declare).
+    pub(crate) fn ready_in(&mut self, name: &str) -> Result<u32, ClientError> {
+        self.declare(name, 1, &[])
+    }
+
+    fn declare(
+        &mut self,
+        name: &str,
+        flags: u8,
+        table: &[(String, Value)],
+    ) -> Result<u32, ClientError> {
+        let answer =
+            self.call(CHANNEL, method::QUEUE_DECLARE, method::QUEUE_DECLARE_OK, |arguments| {
+                arguments.short(0).short_string(name).octet(flags).table(table);
+            })?;
+        let mut fields = Fields::new(&answer);
+        fields.short_string()?;
+        Ok(fields.long()?)
+    }
+
+    /// Deletes a queue, used or not, empty or not.
+    pub(crate) fn delete_queue(&mut self, name: &str) -> Result<(), ClientError> {
+        self.call(CHANNEL, method::QUEUE_DELETE, method::QUEUE_DELETE_OK, |arguments| {
+            arguments.short(0).short_string(name).octet(0);
+        })
+        .map(drop)
+    }
+
+    /// Binds a queue.
+    pub(crate) fn bind(
+        &mut self,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+    ) -> Result<(), ClientError> {
+        self.call(CHANNEL, method::QUEUE_BIND, method::QUEUE_BIND_OK, |arguments| {
+            arguments.short(0).short_string(queue).short_string(exchange).short_string(key);
+            arguments.octet(0).table(&[]);
+        })
+        .map(drop)
+    }
+
+    /// Undoes a [`Connection::bind`].
+    pub(crate) fn unbind(
+        &mut self,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+    ) -> Result<(), ClientError> {
+        self.call(CHANNEL, method::QUEUE_UNBIND, method::QUEUE_UNBIND_OK, |arguments| {
+            arguments.short(0).short_string(queue).short_string(exchange).short_string(key);
+            arguments.table(&[]);
+        })
+        .map(drop)
+    }
+
+    /// Limits the unacknowledged deliveries of each later consumer; 0 is no limit.
+    pub(crate) fn qos(&mut self, prefetch: u16) -> Result<(), ClientError> {
+        self.call(CHANNEL, method::BASIC_QOS, method::BASIC_QOS_OK, |arguments| {
+            arguments.long(0).short(prefetch).octet(0);
+        })
+        .map(drop)
+    }
+
+    /// Asks for a consumer without waiting for the answer: deliveries of an earlier consumer may
+    /// stand before it.
+    pub(crate) fn send_consume(
+        &mut self,
+        queue: &str,
+        tag: &str,
+        acks: AckMode,
+    ) -> Result<(), ClientError> {
+        put_method(&mut self.out, CHANNEL, method::BASIC_CONSUME, |arguments| {
+            arguments.short(0).short_string(queue).short_string(tag);
+            arguments.octet(u8::from(acks == AckMode::Auto) << 1).table(&[]);
+        });
+        self.flush()
+    }
+
+    /// Turns the channel to publisher confirms.
+    pub(crate) fn select_confirms(&mut self) -> Result<(), ClientError> {
+        self.call(CHANNEL, method::CONFIRM_SELECT, method::CONFIRM_SELECT_OK, |arguments| {
+            arguments.octet(0);
+        })
+        .map(drop)
+    }
+
+    /// Turns the channel to transactions.
+    pub(crate) fn select_tx(&mut self) -> Result<(), ClientError> {
+        self.call(CHANNEL, method::TX_SELECT, method::TX_SELECT_OK, |_| ()).map(drop)
+    }
+
+    /// Commits the transaction.
+    pub(crate) fn commit_tx(&mut self) -> Result<(), ClientError> {
+        self.call(CHANNEL, method::TX_COMMIT, method::TX_COMMIT_OK, |_| ()).map(drop)
+    }
+
+    /// Sends a method and waits for its answer, whose arguments it returns. Other frames that
+    /// arrive meanwhile are dropped.
+    pub(crate) fn call(
+        &mut self,
+        channel: u16,
+        id: MethodId,
+        answer: MethodId,
+        arguments: impl FnOnce(&mut Arguments<'_>),
+    ) -> Result<Vec<u8>, ClientError> {
+        put_method(&mut self.out, channel, id, arguments);
+        self.flush()?;
+        self.wait_for(channel, answer)
+    }
+
+    fn wait_for(&mut self, channel: u16, wanted: MethodId) -> Result<Vec<u8>, ClientError> {
+        let since_ns = clock::now_ns();
+        loop {
+            while let Some(frame) = self.inbound.next()? {
+                if frame.kind != FRAME_METHOD {
+                    continue;
+                }
+                let (id, _) = frame.method()?;
+                if id == wanted && frame.channel == channel {
+                    return Ok(frame.payload[4..].to_vec());
+                }
+                refuse_close(id, frame.payload)?;
+            }
+            if self.fill()? == 0 && clock::now_ns() - since_ns > STALL_NS_MAX {
+                return Err(ClientError::Stalled(STALL_NS_MAX / clock::SECOND_NS, "an answer"));
+            }
+        }
+    }
+
+    /// Reads once. Returns 0 when nothing came within [`READ_WAIT`].
+    pub(crate) fn fill(&mut self) -> Result<usize, ClientError> {
+        match self.inbound.fill(&mut self.stream) {
+            Ok(0) => Err(ClientError::EndOfStream),
+            Ok(read) => Ok(read),
+            Err(error) if is_timeout(&error) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads what is there without waiting. Returns the number of bytes.
+    pub(crate) fn fill_now(&mut self) -> Result<usize, ClientError> {
+        match recv(&self.stream, self.inbound.space(), RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Err(ClientError::EndOfStream),
+            Ok((_, read)) => {
+                self.inbound.filled(read);
+                Ok(read)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            Err(error) => Err(ClientError::Io(error.into())),
+        }
+    }
+
+    /// Writes everything, however long the broker takes as long as it takes some.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        send_all(&mut self.stream, bytes)
+    }
+
+    fn flush(&mut self) -> Result<(), ClientError> {
+        let sent = send_all(&mut self.stream, &self.out);
+        self.out.clear();
+        sent
+    }
+}
+
+/// How a consumer acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AckMode {
+    /// Not at all (`no-ack`).
+    Auto,
+    /// Each delivery by itself.
+    Each,
+    /// Every so many deliveries, with `multiple`.
+    Every(u32),
+}
+
+/// Makes an error of the two close methods; any other method passes.
+pub(crate) fn refuse_close(id: MethodId, payload: &[u8]) -> Result<(), ClientError> {
+    if id != method::CONNECTION_CLOSE && id != method::CHANNEL_CLOSE {
+        return Ok(());
+    }
+    let mut fields = Fields::new(&payload[4..]);
+    let code = fields.short()?;
+    let text = String::from_utf8_lossy(fields.short_string()?).into_owned();
+    Err(ClientError::Closed { code, text })
+}
+
+/// Whether a socket error only says that its time is up.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+/// Writes everything to a socket; see [`Connection::send`].
+pub(crate) fn send_all(stream: &mut TcpStream, mut bytes: &[u8]) -> Result<(), ClientError> {
+    let mut moved_ns = 0;
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(0) => return Err(ClientError::EndOfStream),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                moved_ns = 0;
+            }
+            Err(error) if is_timeout(&error) => {
+                let now_ns = clock::now_ns();
+                moved_ns = if moved_ns == 0 { now_ns } else { moved_ns };
+                if now_ns - moved_ns > STALL_NS_MAX {
+                    return Err(ClientError::Stalled(STALL_NS_MAX / clock::SECOND_NS, "room"));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// What stock clients announce, so that brokers treat this one alike.
+fn client_properties() -> Table {
+    let capability = |name: &str| (name.to_owned(), Value::Bool(true));
+    let capabilities = vec![
+        capability("publisher_confirms"),
+        capability("exchange_exchange_bindings"),
+        capability("basic.nack"),
+        capability("consumer_cancel_notify"),
+        capability("connection.blocked"),
+        capability("authentication_failure_close"),
+    ];
+    vec![
+        ("product".to_owned(), Value::Text("leveret-load".to_owned())),
+        ("version".to_owned(), Value::Text(env!("CARGO_PKG_VERSION").to_owned())),
+        ("capabilities".to_owned(), Value::Table(capabilities)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_may_leave_out_login_port_and_vhost() {
+        let full: Target = "amqp://a:b@host:1/v".parse().unwrap();
+        let parts = [&full.address, &full.user, &full.password, &full.vhost];
+        assert_eq!(parts, ["host:1", "a", "b", "v"]);
+        let bare: Target = "amqp://host".parse().unwrap();
+        let parts = [&bare.address, &bare.user, &bare.password, &bare.vhost];
+        assert_eq!(parts, ["host:5672", "guest", "guest", "/"]);
+        assert!("http://host".parse::<Target>().is_err());
+    }
+}

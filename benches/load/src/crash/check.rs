@@ -1,0 +1,411 @@
+//! The check of a run's journals, by Jepsen's rules for a queue and some stricter ones.
+//!
+//! - *lost*: confirmed, and no consumer ever settled it. A delivery that was neither settled nor
+//!   repeated counts as lost too: the broker owed it again.
+//! - *unexpected*: delivered though never attempted, from the wrong queue, or of another run;
+//!   *corrupt*: delivered with a wrong checksum.
+//! - *unflagged*: delivered more than once without the redelivered flag. *Duplicated* counts all
+//!   repetitions, which are allowed when flagged.
+//! - *recovered*: delivered though its confirm never came: allowed.
+//! - *disordered*: delivered after a later message of the same publishing channel. Where a queue
+//!   has one consumer that gives nothing back, this covers repetitions too (per consuming channel).
+//! - *torn*: an unconfirmed message that reached some queues of a fanout and not all, or an
+//!   uncommitted transaction of which a part is there.
+
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::journal::{Consumed, Published, RunPlan, read_consumer, read_plan, read_publisher};
+
+const ATTEMPTED: u8 = 1;
+const CONFIRMED: u8 = 2;
+const SETTLED: u8 = 1;
+const DELIVERED: u8 = 2;
+const UNFLAGGED: u8 = 4;
+
+/// The counts of one or more runs.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Counts {
+    /// Messages that a publisher began to send.
+    pub(crate) attempted: u64,
+    /// Of these, confirmed.
+    pub(crate) confirmed: u64,
+    /// Of these, refused.
+    pub(crate) refused: u64,
+    /// Deliveries.
+    pub(crate) delivered: u64,
+    /// Deliveries beyond a message's first.
+    pub(crate) duplicated: u64,
+    /// Messages delivered without a confirm.
+    pub(crate) recovered: u64,
+    /// See the module.
+    pub(crate) lost: u64,
+    /// See the module.
+    pub(crate) unexpected: u64,
+    /// See the module.
+    pub(crate) corrupt: u64,
+    /// See the module.
+    pub(crate) disordered: u64,
+    /// See the module.
+    pub(crate) unflagged: u64,
+    /// See the module.
+    pub(crate) torn: u64,
+}
+
+impl Counts {
+    /// Adds another run's.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.attempted += other.attempted;
+        self.confirmed += other.confirmed;
+        self.refused += other.refused;
+        self.delivered += other.delivered;
+        self.duplicated += other.duplicated;
+        self.recovered += other.recovered;
+        self.lost += other.lost;
+        self.unexpected += other.unexpected;
+        self.corrupt += other.corrupt;
+        self.disordered += other.disordered;
+        self.unflagged += other.unflagged;
+        self.torn += other.torn;
+    }
+
+    /// Whether a promise was broken, beside those that are allowed to be.
+    pub(crate) fn is_violated(&self, allowed: &Allowed) -> bool {
+        let torn = if allowed.torn { 0 } else { self.torn };
+        let unflagged = if allowed.unflagged { 0 } else { self.unflagged };
+        self.lost + self.unexpected + self.corrupt + self.disordered + torn + unflagged > 0
+    }
+
+    /// The head of a table of counts.
+    pub(crate) const HEAD: &'static str = "attempted | confirmed | delivered | duplicated | \
+        recovered | lost | unexpected | corrupt | disordered | unflagged | torn";
+
+    /// One row of that table.
+    pub(crate) fn row(&self) -> String {
+        let cells = [
+            self.attempted,
+            self.confirmed,
+            self.delivered,
+            self.duplicated,
+            self.recovered,
+            self.lost,
+            self.unexpected,
+            self.corrupt,
+            self.disordered,
+            self.unflagged,
+            self.torn,
+        ];
+        cells.map(|cell| cell.to_string()).join(" | ")
+    }
+}
+
+/// Promises that not every broker makes.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    /// A crash may tear a fanout or a transaction.
+    pub(crate) torn: bool,
+    /// A repetition after a crash may lack the flag.
+    pub(crate) unflagged: bool,
+}
+
+/// Checks the run whose journals are in `directory`.
+pub(crate) fn check(directory: &Path) -> io::Result<Counts> {
+    let plan = read_plan(directory)?;
+    let mut check = Check { plan, counts: Counts::default(), sent: Vec::new(), seen: Vec::new() };
+    for publisher in 0..plan.publishers {
+        check.read_publisher(directory, publisher)?;
+    }
+    let lengths: Vec<usize> = check.sent.iter().map(|sent| sent.state.len()).collect();
+    for queue in 0..plan.queues {
+        check.seen.push(lengths.iter().map(|&length| vec![0; length]).collect());
+        let consumers = (queue..plan.consumers).step_by(plan.queues);
+        let strict = consumers.clone().count() == 1;
+        for consumer in consumers {
+            check.read_consumer(directory, queue, consumer, strict)?;
+        }
+    }
+    check.conclude();
+    Ok(check.counts)
+}
+
+/// What one publisher did; indexed by seq.
+#[derive(Default)]
+struct Sent {
+    state: Vec<u8>,
+    channels: Vec<u64>,
+    transactions: Vec<(u64, u64)>,
+}
+
+struct Check {
+    plan: RunPlan,
+    counts: Counts,
+    sent: Vec<Sent>,
+    /// By queue, publisher, seq.
+    seen: Vec<Vec<Vec<u8>>>,
+}
+
+/// A consumer's place in its journal.
+struct Reader {
+    queue: usize,
+    /// Deliveries of this channel that are not settled yet.
+    unsettled: Vec<(usize, usize)>,
+    /// The highest seq so far, by publisher, with the publishing channel it is of.
+    highest: Vec<Option<(usize, u64)>>,
+    strict: bool,
+}
+
+impl Check {
+    fn read_publisher(&mut self, directory: &Path, publisher: usize) -> io::Result<()> {
+        let mut sent = Sent::default();
+        let counts = &mut self.counts;
+        read_publisher(directory, publisher, |event| match event {
+            Published::Channel(first) => sent.channels.push(first),
+            Published::Attempted(first, last) => {
+                counts.attempted += mark(&mut sent.state, first, last, ATTEMPTED);
+            }
+            Published::Confirmed(first, last) => {
+                counts.confirmed += mark(&mut sent.state, first, last, CONFIRMED);
+            }
+            Published::Refused(first, last) => counts.refused += last - first + 1,
+            Published::Transaction(first, last) => sent.transactions.push((first, last)),
+        })?;
+        self.sent.push(sent);
+        Ok(())
+    }
+
+    fn read_consumer(
+        &mut self,
+        directory: &Path,
+        queue: usize,
+        consumer: usize,
+        strict: bool,
+    ) -> io::Result<()> {
+        let highest = vec![None; self.plan.publishers];
+        let mut reader = Reader { queue, unsettled: Vec::new(), highest, strict };
+        read_consumer(directory, consumer, |event| match event {
+            Consumed::Channel => {
+                reader.unsettled.clear();
+                if reader.strict {
+                    reader.highest.fill(None);
+                }
+            }
+            Consumed::Delivered(publisher, seq, again) => {
+                if let Some(place) = self.delivered(&mut reader, publisher, seq, again) {
+                    reader.unsettled.push(place);
+                }
+            }
+            Consumed::Requeued(publisher, seq, again) => {
+                // From here on earlier messages come later.
+                reader.strict = false;
+                self.delivered(&mut reader, publisher, seq, again);
+            }
+            Consumed::Settled => {
+                for (publisher, seq) in reader.unsettled.drain(..) {
+                    self.seen[queue][publisher][seq] |= SETTLED;
+                }
+            }
+            Consumed::Foreign => self.counts.unexpected += 1,
+            Consumed::Corrupt => self.counts.corrupt += 1,
+        })
+    }
+
+    /// Notes a delivery. Returns where its state is kept, unless it was unexpected.
+    fn delivered(
+        &mut self,
+        reader: &mut Reader,
+        publisher: u32,
+        seq: u64,
+        again: bool,
+    ) -> Option<(usize, usize)> {
+        self.counts.delivered += 1;
+        let (publisher, at) = (publisher as usize, usize::try_from(seq).unwrap_or(usize::MAX));
+        let expected = self.plan.fanout || at % self.plan.queues == reader.queue;
+        let sent = self.sent.get(publisher).filter(|sent| {
+            expected && sent.state.get(at).is_some_and(|state| state & ATTEMPTED != 0)
+        });
+        let Some(sent) = sent else {
+            self.counts.unexpected += 1;
+            return None;
+        };
+        let state = &mut self.seen[reader.queue][publisher][at];
+        self.counts.duplicated += u64::from(*state & DELIVERED != 0);
+        if !again {
+            self.counts.unflagged += u64::from(*state & UNFLAGGED != 0);
+            *state |= UNFLAGGED;
+        }
+        *state |= DELIVERED;
+        if reader.strict || !again {
+            let channel = sent.channels.partition_point(|&first| first <= seq);
+            let highest = &mut reader.highest[publisher];
+            let late = highest.is_some_and(|(of, highest)| of == channel && seq <= highest);
+            self.counts.disordered += u64::from(late);
+            *highest = (*highest).max(Some((channel, seq)));
+        }
+        Some((publisher, at))
+    }
+
+    /// Compares what was sent with what was seen, once both are complete.
+    fn conclude(&mut self) {
+        for (publisher, sent) in self.sent.iter().enumerate() {
+            for (at, state) in sent.state.iter().enumerate() {
+                if state & ATTEMPTED == 0 {
+                    continue;
+                }
+                let homes = self.homes(at);
+                let seen = |queue: usize, bit: u8| self.seen[queue][publisher][at] & bit != 0;
+                let delivered = homes.clone().filter(|&queue| seen(queue, DELIVERED)).count();
+                if state & CONFIRMED != 0 {
+                    let unsettled = homes.filter(|&queue| !seen(queue, SETTLED)).count();
+                    self.counts.lost += unsettled as u64;
+                } else if delivered > 0 {
+                    self.counts.recovered += 1;
+                    self.counts.torn += u64::from(delivered < homes.count());
+                }
+            }
+            for &(first, last) in &sent.transactions {
+                let there = (first..=last).filter(|&seq| {
+                    let at = usize::try_from(seq).unwrap_or(usize::MAX);
+                    let mut homes = self.homes(at);
+                    homes.any(|queue| self.seen[queue][publisher][at] & DELIVERED != 0)
+                });
+                let there = there.count() as u64;
+                self.counts.torn += u64::from(there != 0 && there != last - first + 1);
+            }
+        }
+    }
+
+    /// The queues in which a message belongs.
+    fn homes(&self, at: usize) -> std::ops::Range<usize> {
+        if self.plan.fanout {
+            0..self.plan.queues
+        } else {
+            let queue = at % self.plan.queues;
+            queue..queue + 1
+        }
+    }
+}
+
+/// Sets a bit for a range of seqs and returns how many did not have it.
+fn mark(state: &mut Vec<u8>, first: u64, last: u64, bit: u8) -> u64 {
+    let (first, last) = (usize::try_from(first).unwrap_or(0), usize::try_from(last).unwrap_or(0));
+    if last >= state.len() {
+        state.resize(last + 1, 0);
+    }
+    let mut marked = 0;
+    for state in &mut state[first..=last] {
+        marked += u64::from(*state & bit == 0);
+        *state |= bit;
+    }
+    marked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crash::journal::{Journal, write_plan};
+    use std::fs;
+    use std::path::PathBuf;
+
+    use Consumed::{Delivered as D, Requeued as R, Settled as S};
+    use Published::{Attempted as A, Channel as E, Confirmed as C, Transaction as T};
+
+    /// A run directory that is removed with the test.
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn checked(
+        name: &str,
+        (queues, fanout): (usize, bool),
+        published: &[Published],
+        consumed: &[&[Consumed]],
+    ) -> Counts {
+        let name = format!("leveret-load-check-{}-{name}", std::process::id());
+        let scratch = Scratch(std::env::temp_dir().join(name));
+        let consumers = consumed.len();
+        write_plan(&scratch.0, RunPlan { run: 1, publishers: 1, consumers, queues, fanout })
+            .unwrap();
+        let mut journal = Journal::publisher(&scratch.0, 0).unwrap();
+        for &event in published {
+            journal.published(event).unwrap();
+        }
+        journal.flush().unwrap();
+        for (consumer, events) in consumed.iter().enumerate() {
+            let mut journal = Journal::consumer(&scratch.0, consumer).unwrap();
+            for &event in *events {
+                journal.consumed(event).unwrap();
+            }
+            journal.flush().unwrap();
+        }
+        check(&scratch.0).unwrap()
+    }
+
+    #[test]
+    fn a_run_without_faults_is_clean() {
+        let consumed: &[Consumed] = &[Consumed::Channel, D(0, 0, false), D(0, 1, false), S];
+        let counts = checked("clean", (1, false), &[E(0), A(0, 1), C(0, 1)], &[consumed]);
+        let expected = Counts { attempted: 2, confirmed: 2, delivered: 2, ..Counts::default() };
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn confirmed_and_never_seen_or_never_settled_is_lost() {
+        let published = [E(0), A(0, 2), C(0, 1)];
+        let counts = checked("lost", (1, false), &published, &[&[D(0, 0, false)]]);
+        assert_eq!((counts.lost, counts.recovered), (2, 0));
+        let again = [D(0, 0, false), Consumed::Channel, D(0, 0, true), D(0, 1, false), S];
+        let counts = checked("again", (1, false), &published, &[&again]);
+        assert_eq!((counts.lost, counts.duplicated, counts.unflagged), (0, 1, 0));
+        assert!(!counts.is_violated(&Allowed::default()));
+    }
+
+    #[test]
+    fn a_repetition_without_the_flag_is_told_from_one_with_it() {
+        let events = [D(0, 0, false), S, Consumed::Channel, D(0, 0, false), S];
+        let counts = checked("unflagged", (1, false), &[E(0), A(0, 0), C(0, 0)], &[&events]);
+        assert_eq!((counts.duplicated, counts.unflagged, counts.disordered), (1, 1, 0));
+    }
+
+    #[test]
+    fn what_was_never_attempted_or_is_in_the_wrong_queue_is_unexpected() {
+        let events = [D(0, 9, false), D(0, 1, false), Consumed::Foreign, Consumed::Corrupt];
+        let counts = checked("unexpected", (2, false), &[E(0), A(0, 1)], &[&events, &[]]);
+        assert_eq!((counts.unexpected, counts.corrupt, counts.recovered), (3, 1, 0));
+    }
+
+    #[test]
+    fn order_holds_per_publishing_channel_and_not_across_them() {
+        let events = [D(0, 1, false), D(0, 0, false), D(0, 3, false), D(0, 2, false), S];
+        let published = [E(0), A(0, 1), E(2), A(2, 2), E(3), A(3, 3)];
+        let counts = checked("order", (1, false), &published, &[&events]);
+        assert_eq!((counts.disordered, counts.recovered), (1, 4));
+    }
+
+    #[test]
+    fn a_requeued_message_may_come_later_and_must_be_settled() {
+        let published = [E(0), A(0, 1), C(0, 1)];
+        let events = [R(0, 0, false), D(0, 1, false), D(0, 0, true), S];
+        let counts = checked("requeue", (1, false), &published, &[&events]);
+        assert_eq!((counts.disordered, counts.lost), (0, 0));
+        let counts = checked("requeue2", (1, false), &published, &[&[R(0, 0, false), S]]);
+        assert_eq!(counts.lost, 2);
+    }
+
+    #[test]
+    fn a_fanout_or_a_transaction_is_whole_or_absent() {
+        let (one, none): (&[Consumed], &[Consumed]) = (&[D(0, 0, false), S], &[]);
+        let counts = checked("fanout", (2, true), &[E(0), A(0, 1)], &[one, none]);
+        assert_eq!((counts.torn, counts.recovered), (1, 1));
+        assert!(counts.is_violated(&Allowed::default()));
+        assert!(!counts.is_violated(&Allowed { torn: true, unflagged: false }));
+        let published = [E(0), T(0, 1), A(0, 1)];
+        let counts = checked("tx", (1, false), &published, &[one]);
+        assert_eq!(counts.torn, 1);
+    }
+}

@@ -1,0 +1,202 @@
+//! The journals of a crash test: what each client tried, was told and saw, in the order it did.
+//!
+//! One directory is one run. It holds `run` (the settings that the check needs), one
+//! `publisher-N` and one `consumer-N` per client; each is a text file with one event a line. A line
+//! is written before the thing it announces is done (attempts, settlements) or after it is seen
+//! (confirms, deliveries), so that what the journal omits has certainly not happened.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// What the check must know of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RunPlan {
+    /// The run's number, which each message carries.
+    pub(crate) run: u32,
+    /// Publishers, numbered from 0.
+    pub(crate) publishers: usize,
+    /// Consumers, numbered from 0; each has the queue of its number modulo the queues.
+    pub(crate) consumers: usize,
+    /// Queues, numbered from 0.
+    pub(crate) queues: usize,
+    /// Every queue gets every message; otherwise message `seq` is in queue `seq` modulo the queues.
+    pub(crate) fanout: bool,
+}
+
+/// An event of a publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// A new channel; its first message will have this seq.
+    Channel(u64),
+    /// These are about to be sent.
+    Attempted(u64, u64),
+    /// The broker has taken responsibility for these.
+    Confirmed(u64, u64),
+    /// The broker has refused these.
+    Refused(u64, u64),
+    /// These are about to be committed as one transaction.
+    Transaction(u64, u64),
+}
+
+/// An event of a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Consumed {
+    /// A new channel: what an earlier one had not settled comes again.
+    Channel,
+    /// A delivery: publisher, seq, the redelivered flag.
+    Delivered(u32, u64, bool),
+    /// A delivery that is about to be given back.
+    Requeued(u32, u64, bool),
+    /// All deliveries of this channel are about to be acknowledged.
+    Settled,
+    /// A delivery of another run.
+    Foreign,
+    /// A delivery whose checksum is wrong.
+    Corrupt,
+}
+
+/// One client's journal, being written.
+pub(crate) struct Journal(BufWriter<File>);
+
+impl Journal {
+    /// Starts a publisher's.
+    pub(crate) fn publisher(directory: &Path, publisher: usize) -> io::Result<Self> {
+        Self::create(&publisher_path(directory, publisher))
+    }
+
+    /// Starts a consumer's.
+    pub(crate) fn consumer(directory: &Path, consumer: usize) -> io::Result<Self> {
+        Self::create(&consumer_path(directory, consumer))
+    }
+
+    fn create(path: &Path) -> io::Result<Self> {
+        Ok(Self(BufWriter::with_capacity(64 * 1024, File::create(path)?)))
+    }
+
+    /// Notes a publisher's event.
+    pub(crate) fn published(&mut self, event: Published) -> io::Result<()> {
+        match event {
+            Published::Channel(first) => writeln!(self.0, "E {first}"),
+            Published::Attempted(first, last) => writeln!(self.0, "A {first} {last}"),
+            Published::Confirmed(first, last) => writeln!(self.0, "C {first} {last}"),
+            Published::Refused(first, last) => writeln!(self.0, "N {first} {last}"),
+            Published::Transaction(first, last) => writeln!(self.0, "T {first} {last}"),
+        }
+    }
+
+    /// Notes a consumer's event.
+    pub(crate) fn consumed(&mut self, event: Consumed) -> io::Result<()> {
+        match event {
+            Consumed::Channel => writeln!(self.0, "E"),
+            Consumed::Delivered(publisher, seq, again) => {
+                writeln!(self.0, "D {publisher} {seq} {}", u8::from(again))
+            }
+            Consumed::Requeued(publisher, seq, again) => {
+                writeln!(self.0, "R {publisher} {seq} {}", u8::from(again))
+            }
+            Consumed::Settled => writeln!(self.0, "S"),
+            Consumed::Foreign => writeln!(self.0, "F"),
+            Consumed::Corrupt => writeln!(self.0, "X"),
+        }
+    }
+
+    /// Hands everything to the file.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Makes the directory and writes the run's settings.
+pub(crate) fn write_plan(directory: &Path, plan: RunPlan) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let RunPlan { run, publishers, consumers, queues, fanout } = plan;
+    let fanout = u8::from(fanout);
+    fs::write(directory.join("run"), format!("{run} {publishers} {consumers} {queues} {fanout}\n"))
+}
+
+/// Reads the run's settings.
+pub(crate) fn read_plan(directory: &Path) -> io::Result<RunPlan> {
+    let text = fs::read_to_string(directory.join("run"))?;
+    let [run, publishers, consumers, queues, fanout] = numbers(text.trim())?;
+    let count = |number: u64| usize::try_from(number).map_err(io::Error::other);
+    Ok(RunPlan {
+        run: u32::try_from(run).map_err(io::Error::other)?,
+        publishers: count(publishers)?,
+        consumers: count(consumers)?,
+        queues: count(queues)?.max(1),
+        fanout: fanout == 1,
+    })
+}
+
+/// Reads a publisher's journal.
+pub(crate) fn read_publisher(
+    directory: &Path,
+    publisher: usize,
+    mut each: impl FnMut(Published),
+) -> io::Result<()> {
+    lines(&publisher_path(directory, publisher), |kind, rest| {
+        each(match kind {
+            'E' => numbers(rest).map(|[first]| Published::Channel(first))?,
+            'A' => numbers(rest).map(|[first, last]| Published::Attempted(first, last))?,
+            'C' => numbers(rest).map(|[first, last]| Published::Confirmed(first, last))?,
+            'N' => numbers(rest).map(|[first, last]| Published::Refused(first, last))?,
+            'T' => numbers(rest).map(|[first, last]| Published::Transaction(first, last))?,
+            _ => return Err(io::Error::other(format!("an event {kind}"))),
+        });
+        Ok(())
+    })
+}
+
+/// Reads a consumer's journal.
+pub(crate) fn read_consumer(
+    directory: &Path,
+    consumer: usize,
+    mut each: impl FnMut(Consumed),
+) -> io::Result<()> {
+    let delivery = |rest: &str| {
+        let [publisher, seq, again] = numbers(rest)?;
+        Ok::<_, io::Error>((u32::try_from(publisher).map_err(io::Error::other)?, seq, again == 1))
+    };
+    lines(&consumer_path(directory, consumer), |kind, rest| {
+        each(match kind {
+            'E' => Consumed::Channel,
+            'D' => delivery(rest).map(|(p, seq, again)| Consumed::Delivered(p, seq, again))?,
+            'R' => delivery(rest).map(|(p, seq, again)| Consumed::Requeued(p, seq, again))?,
+            'S' => Consumed::Settled,
+            'F' => Consumed::Foreign,
+            'X' => Consumed::Corrupt,
+            _ => return Err(io::Error::other(format!("an event {kind}"))),
+        });
+        Ok(())
+    })
+}
+
+fn publisher_path(directory: &Path, publisher: usize) -> PathBuf {
+    directory.join(format!("publisher-{publisher}"))
+}
+
+fn consumer_path(directory: &Path, consumer: usize) -> PathBuf {
+    directory.join(format!("consumer-{consumer}"))
+}
+
+fn lines(path: &Path, mut each: impl FnMut(char, &str) -> io::Result<()>) -> io::Result<()> {
+    let named = |error| io::Error::other(format!("{}: {error}", path.display()));
+    for line in BufReader::new(File::open(path).map_err(named)?).lines() {
+        let line = line.map_err(named)?;
+        let mut chars = line.chars();
+        let kind = chars.next().unwrap_or(' ');
+        each(kind, chars.as_str().trim_start()).map_err(named)?;
+    }
+    Ok(())
+}
+
+fn numbers<const N: usize>(text: &str) -> io::Result<[u64; N]> {
+    let mut numbers = [0; N];
+    let mut words = text.split(' ');
+    for number in &mut numbers {
+        let word = words.next().unwrap_or_default();
+        *number = word.parse().map_err(|_| io::Error::other(format!("no number: {word:?}")))?;
+    }
+    Ok(numbers)
+}
