@@ -375,6 +375,24 @@ const scenarios = {
     assert.equal(await cancelled.next(), null);
   },
 
+  // This library sends the connection's close between the publishes of a busy channel. The broker
+  // answers it although more follows, which it has to read and drop.
+  close: async (_connection, _channel, name) => {
+    const busy = await connect();
+    const failures = [];
+    busy.on('error', (error) => failures.push(error));
+    const channel = await channelOf(busy);
+    await channel.assertQueue(name, { exclusive: true });
+    for (let number = 0; number < 5000; number++) channel.sendToQueue(name, Buffer.from(String(number)));
+    let timer;
+    const late = new Promise((_resolve, reject) => {
+      timer = setTimeout(() => reject(new Error('the close was not answered')), waitMs);
+    });
+    await Promise.race([busy.close(), late]);
+    clearTimeout(timer);
+    assert.deepEqual(failures, []);
+  },
+
   // A queue declared as quorum holds messages and counts their deliveries.
   quorum: async (connection, _channel, name) => {
     const channel = await channelOf(connection, 'createConfirmChannel');

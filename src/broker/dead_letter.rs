@@ -91,9 +91,17 @@ impl Broker {
     }
 }
 
-/// The key a message was published with, then those of its CC header.
+/// The key a message was published with, then those of its CC header, unless an earlier dead-letter
+/// routing key has replaced them all.
 fn routing_keys(key: &[u8], headers: &Table) -> Vec<Vec<u8>> {
     let mut keys = vec![key.to_vec()];
+    if let Some(Value::Array(deaths)) = headers.get("x-death")
+        && let Some(Value::Table(latest)) = deaths.first()
+        && let Some(Value::Array(before)) = latest.get("routing-keys")
+        && before.first().and_then(Value::as_long_str) != Some(key)
+    {
+        return keys;
+    }
     if let Some(Value::Array(copies)) = headers.get("CC") {
         keys.extend(copies.iter().filter_map(|copy| copy.as_long_str().map(<[u8]>::to_vec)));
     }

@@ -17,7 +17,7 @@ use super::queue::{
     DeleteCondition, DeleteRefusal, Effects, Queue, QueueArgs, QueueKind, QueueSpec,
 };
 use super::vhost::{Binding, Exchange, ExchangeSpec, TopologyChange, Vhost, encode_arguments};
-use super::{Broker, Now};
+use super::{Broker, Now, REPLY_TO};
 use crate::broker::views::NodeCounters;
 use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::table::{Table, Value};
@@ -332,6 +332,9 @@ impl Broker {
         let destination = match asked.destination {
             DestinationRef::Queue(name) => {
                 let name = clean_name(name);
+                if name == REPLY_TO || Self::is_reply_key(name.as_bytes()) {
+                    return Err(refusal::reply_to_binding_refused());
+                }
                 let Some(queue) = vhost.queue(name.as_bytes()) else {
                     return missing.answer(|| refusal::queue_not_found(name, vhost.name()));
                 };
@@ -591,8 +594,8 @@ fn check_exchange_equivalence(
     let argument = "alternate-exchange";
     let (received, current) = (asked.arguments.get(argument), existing.arguments.get(argument));
     if received != current {
-        let printed = super::queue::args::printed;
-        return differs(argument, printed(received), printed(current));
+        let (received, current) = super::queue::args::printed(received, current);
+        return differs(argument, received, current);
     }
     Ok(())
 }
@@ -605,6 +608,9 @@ fn argument_refusal(name: &str, vhost: &Vhost, error: ArgumentError) -> Refusal 
     match error {
         ArgumentError::Invalid { argument, reason } => {
             refusal::queue_invalid_arg(argument, name, vhost.name(), reason)
+        }
+        ArgumentError::NotAName { argument, type_name } => {
+            refusal::queue_invalid_arg_type(type_name, argument, name, vhost.name())
         }
         ArgumentError::WrongKind { argument, kind } => {
             refusal::queue_invalid_arg_for_type(argument, name, vhost.name(), kind.module())

@@ -13,7 +13,7 @@ use crate::broker::views::BindingView;
 
 /// `GET /api/bindings` and `/api/bindings/{vhost}`.
 pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
-    Ok(Reply::List(these(request, |_| true)?.iter().map(one).collect()))
+    Ok(Reply::list(these(request, |_| true)?.iter().map(one)))
 }
 
 /// `GET /api/queues/{vhost}/{queue}/bindings`.
@@ -22,26 +22,26 @@ pub(super) fn of_queue(request: &Request) -> Result<Reply, Refusal> {
     let known = request.inspect().queue(request.name("vhost"), queue);
     known.ok_or_else(Refusal::not_found)?;
     let its = these(request, |b| b.destination_kind == "queue" && b.destination == queue)?;
-    Ok(Reply::List(its.iter().map(one).collect()))
+    Ok(Reply::list(its.iter().map(one)))
 }
 
 /// `GET /api/exchanges/{vhost}/{exchange}/bindings/source`: those that start there.
 pub(super) fn of_source(request: &Request) -> Result<Reply, Refusal> {
     let exchange = existing_exchange(request)?;
     let its = these(request, |b| b.source == exchange)?;
-    Ok(Reply::List(its.iter().map(one).collect()))
+    Ok(Reply::list(its.iter().map(one)))
 }
 
 /// `GET /api/exchanges/{vhost}/{exchange}/bindings/destination`: those that lead there.
 pub(super) fn of_destination(request: &Request) -> Result<Reply, Refusal> {
     let exchange = existing_exchange(request)?;
     let its = these(request, |b| b.destination_kind == "exchange" && b.destination == exchange)?;
-    Ok(Reply::List(its.iter().map(one).collect()))
+    Ok(Reply::list(its.iter().map(one)))
 }
 
 /// `GET /api/bindings/{vhost}/e/{source}/{kind}/{destination}`.
 pub(super) fn between(request: &Request) -> Result<Reply, Refusal> {
-    Ok(Reply::List(between_ends(request)?.iter().map(one).collect()))
+    Ok(Reply::list(between_ends(request)?.iter().map(one)))
 }
 
 /// `GET /api/bindings/{vhost}/e/{source}/{kind}/{destination}/{props}`.

@@ -57,7 +57,7 @@ pub(super) fn channels(request: &Request) -> Result<Reply, Refusal> {
     let channels = connections.iter().flat_map(|connection| {
         connection.channels.iter().map(|channel| one_channel(connection, channel, &node))
     });
-    Ok(Reply::List(channels.collect()))
+    Ok(Reply::list(channels))
 }
 
 /// `GET /api/connections/{connection}/channels`.
@@ -65,7 +65,7 @@ pub(super) fn its_channels(request: &Request) -> Result<Reply, Refusal> {
     let node = request.inspect().node().name;
     let connection = request.connection(Right::See)?;
     let channels = connection.channels.iter().map(|c| one_channel(&connection, c, &node));
-    Ok(Reply::List(channels.collect()))
+    Ok(Reply::list(channels))
 }
 
 /// `GET /api/channels/{channel}`.
@@ -101,7 +101,7 @@ fn sorted(request: &Request) -> Result<Vec<ConnectionView>, Refusal> {
 
 fn shown(request: &Request, connections: Vec<ConnectionView>) -> Reply {
     let node = request.inspect().node().name;
-    Reply::List(connections.iter().map(|connection| one(connection, &node)).collect())
+    Reply::list(connections.iter().map(|connection| one(connection, &node)))
 }
 
 /// The operator's reason, without what could not stand in a short string of a close method.

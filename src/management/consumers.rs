@@ -27,7 +27,7 @@ pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
             }
         }
     }
-    Ok(Reply::List(items))
+    Ok(Reply::list(items))
 }
 
 /// The consumers of a queue.

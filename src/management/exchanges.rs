@@ -11,7 +11,7 @@ use crate::broker::views::ExchangeView;
 pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
     let mut exchanges = request.collect(|inspect, vhost| inspect.exchanges(vhost))?;
     exchanges.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
-    Ok(Reply::List(exchanges.iter().map(one).collect()))
+    Ok(Reply::list(exchanges.iter().map(one)))
 }
 
 /// `GET /api/exchanges/{vhost}/{exchange}`.

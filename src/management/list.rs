@@ -20,37 +20,56 @@ const PATTERN_COMPILED_BYTES_MAX: usize = 1024 * 1024;
 
 type Query = [(String, String)];
 
+/// A list before a query has shaped it.
+pub(super) enum Items {
+    /// Items that are there.
+    Made(Vec<Json>),
+    /// Items that are made when they are shown: of long lists usually one page is.
+    Named {
+        /// The items' names, in order.
+        names: Vec<String>,
+        /// Makes the item at a position.
+        make: Box<dyn Fn(usize) -> Json>,
+    },
+}
+
 /// Applies `name`, `use_regex`, `sort`, `sort_reverse`, `page`, `page_size` and `columns`.
-pub(super) fn shape(mut items: Vec<Json>, query: &Query) -> Result<Json, Refusal> {
-    let total = items.len();
-    let page = Page::of(query)?;
-    if page.is_some() {
-        filter(&mut items, query)?;
-    }
-    sort(&mut items, query);
-    let Some(page) = page else {
+pub(super) fn shape(items: Items, query: &Query) -> Result<Json, Refusal> {
+    let Some(page) = Page::of(query)? else {
+        let mut items = all(items);
+        sort(&mut items, query);
         return Ok(Json::Array(project(items, query)));
     };
-    let filtered = items.len();
-    let pages = filtered.div_ceil(page.size);
-    if page.number > pages.max(1) {
-        let reason = format!(
-            "Page number out of range: page number {}, page count {pages}, page size {}",
-            page.number, page.size
-        );
-        return Err(Refusal::invalid("page_out_of_range", reason));
+    let wanted = name_filter(query)?;
+    let by_name = matches!(parameter(query, "sort"), None | Some("name"));
+    match items {
+        Items::Named { names, make } if by_name => {
+            let mut kept: Vec<usize> = (0..names.len()).collect();
+            let name = |i: usize| names.get(i).map_or("", String::as_str);
+            kept.retain(|i| wanted(name(*i)));
+            if parameter(query, "sort").is_some() {
+                kept.sort_by(|a, b| name(*a).cmp(name(*b)));
+            }
+            if parameter(query, "sort_reverse") == Some("true") {
+                kept.reverse();
+            }
+            page.cut(names.len(), kept, make, query)
+        }
+        items => {
+            let mut kept = all(items);
+            let total = kept.len();
+            kept.retain(|item| wanted(name_of(item)));
+            sort(&mut kept, query);
+            page.cut(total, kept, |item| item, query)
+        }
     }
-    let items: Vec<Json> =
-        items.into_iter().skip((page.number - 1) * page.size).take(page.size).collect();
-    Ok(json!({
-        "total_count": total,
-        "filtered_count": filtered,
-        "item_count": items.len(),
-        "page": page.number,
-        "page_size": page.size,
-        "page_count": pages,
-        "items": project(items, query),
-    }))
+}
+
+fn all(items: Items) -> Vec<Json> {
+    match items {
+        Items::Made(items) => items,
+        Items::Named { names, make } => (0..names.len()).map(make).collect(),
+    }
 }
 
 /// Keeps of an object the columns that the query names; all when it names none.
@@ -84,21 +103,53 @@ impl Page {
             }
         }
     }
+
+    /// The page of what was kept of `total` items.
+    fn cut<T>(
+        &self,
+        total: usize,
+        kept: Vec<T>,
+        make: impl Fn(T) -> Json,
+        query: &Query,
+    ) -> Result<Json, Refusal> {
+        let filtered = kept.len();
+        let pages = filtered.div_ceil(self.size);
+        if self.number > pages.max(1) {
+            let reason = format!(
+                "Page number out of range: page number {}, page count {pages}, page size {}",
+                self.number, self.size
+            );
+            return Err(Refusal::invalid("page_out_of_range", reason));
+        }
+        let before = (self.number - 1).saturating_mul(self.size);
+        let items: Vec<Json> = kept.into_iter().skip(before).take(self.size).map(make).collect();
+        Ok(json!({
+            "total_count": total,
+            "filtered_count": filtered,
+            "item_count": items.len(),
+            "page": self.number,
+            "page_size": self.size,
+            "page_count": pages,
+            "items": project(items, query),
+        }))
+    }
 }
 
-fn filter(items: &mut Vec<Json>, query: &Query) -> Result<(), Refusal> {
+type NameFilter = Box<dyn Fn(&str) -> bool>;
+
+/// Whether a name is among those that the query asks for.
+fn name_filter(query: &Query) -> Result<NameFilter, Refusal> {
     let wanted = parameter(query, "name").unwrap_or_default();
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(Box::new(|_| true));
     }
     if parameter(query, "use_regex") != Some("true") {
         let wanted = wanted.to_lowercase();
-        items.retain(|item| name_of(item).to_lowercase().contains(&wanted));
-        return Ok(());
+        return Ok(Box::new(move |name| name.to_lowercase().contains(&wanted)));
     }
-    let refused = |_| Refusal::bad_request(format!("Invalid regular expression: {wanted}"));
+    let refused = || Refusal::bad_request(format!("Invalid regular expression: {wanted}"));
     if wanted.len() > PATTERN_BYTES_MAX {
-        return Err(refused(()));
+        return Err(refused());
     }
     // On bytes, as in RabbitMQ: letters beyond ASCII match as they are written.
     let pattern = RegexBuilder::new(wanted)
@@ -106,9 +157,8 @@ fn filter(items: &mut Vec<Json>, query: &Query) -> Result<(), Refusal> {
         .case_insensitive(true)
         .size_limit(PATTERN_COMPILED_BYTES_MAX)
         .build()
-        .map_err(|_| refused(()))?;
-    items.retain(|item| pattern.is_match(name_of(item).as_bytes()));
-    Ok(())
+        .map_err(|_| refused())?;
+    Ok(Box::new(move |name| pattern.is_match(name.as_bytes())))
 }
 
 fn name_of(item: &Json) -> &str {
@@ -184,7 +234,11 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn items() -> Vec<Json> {
+    fn items() -> Items {
+        Items::Made(made())
+    }
+
+    fn made() -> Vec<Json> {
         vec![
             json!({"name": "b", "size": 1, "stats": {"rate": 3.5, "sum": 1}}),
             json!({"name": "a", "size": 10}),
@@ -231,7 +285,7 @@ mod tests {
         let wanted = query(&[("page", "1"), ("name", "^a"), ("use_regex", "true")]);
         assert_eq!(names(&shape(items(), &wanted).expect("fine")), ["a", "Ab"]);
         let accented = query(&[("page", "1"), ("name", "^É.$"), ("use_regex", "true")]);
-        let items_with_accent = vec![json!({"name": "Éa"}), json!({"name": "ab"})];
+        let items_with_accent = Items::Made(vec![json!({"name": "Éa"}), json!({"name": "ab"})]);
         assert_eq!(names(&shape(items_with_accent, &accented).expect("fine")), ["Éa"]);
         let broken = query(&[("page", "1"), ("name", "("), ("use_regex", "true")]);
         assert_eq!(shape(items(), &broken).expect_err("refused").error, "bad_request");
@@ -245,7 +299,8 @@ mod tests {
         assert_eq!(error(&[("page", "x")]), "invalid_pagination_parameters");
         assert_eq!(error(&[("page", "1"), ("page_size", "501")]), "invalid_pagination_parameters");
         assert_eq!(error(&[("page", "3"), ("page_size", "2")]), "page_out_of_range");
-        let empty = shape(Vec::new(), &query(&[("page", "1")])).expect("an empty first page");
+        let empty =
+            shape(Items::Made(Vec::new()), &query(&[("page", "1")])).expect("an empty first page");
         assert_eq!(empty["page_count"], 0);
     }
 
@@ -257,5 +312,31 @@ mod tests {
             json!([{"name": "b", "stats": {"rate": 3.5}}, {"name": "a"},
                    {"name": "Ab", "stats": {"rate": 0.5}}])
         );
+    }
+
+    #[test]
+    fn items_made_on_demand_give_the_same_pages_and_only_those_shown_are_made() {
+        use std::cell::RefCell;
+        use std::rc::Rc;
+        let cases: [(&[(&str, &str)], usize); 5] = [
+            (&[("page", "1"), ("page_size", "2")], 2),
+            (&[("page", "1"), ("page_size", "1"), ("sort", "name"), ("sort_reverse", "true")], 1),
+            (&[("page", "1"), ("page_size", "1"), ("name", "b"), ("columns", "name")], 1),
+            // What is sorted by must be made first.
+            (&[("page", "1"), ("page_size", "1"), ("sort", "size")], 3),
+            (&[("sort", "size")], 3),
+        ];
+        for (pairs, count) in cases {
+            let asked = Rc::new(RefCell::new(0));
+            let log = Rc::clone(&asked);
+            let make = move |i: usize| {
+                *log.borrow_mut() += 1;
+                made().swap_remove(i)
+            };
+            let names = made().iter().map(|item| name_of(item).to_owned()).collect();
+            let lazy = shape(Items::Named { names, make: Box::new(make) }, &query(pairs));
+            assert_eq!(lazy, shape(items(), &query(pairs)), "{pairs:?}");
+            assert_eq!(*asked.borrow(), count, "{pairs:?}");
+        }
     }
 }

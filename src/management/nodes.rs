@@ -9,7 +9,7 @@ use super::request::Request;
 
 /// `GET /api/nodes`.
 pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
-    Ok(Reply::List(vec![node(request)]))
+    Ok(Reply::list([node(request)]))
 }
 
 /// `GET /api/nodes/{node}`.

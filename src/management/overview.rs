@@ -119,7 +119,7 @@ pub(super) fn cluster_name(request: &Request) -> Result<Reply, Refusal> {
 
 /// `GET /api/extensions`: there are none.
 pub(super) fn extensions(_: &Request) -> Result<Reply, Refusal> {
-    Ok(Reply::List(Vec::new()))
+    Ok(Reply::list([]))
 }
 
 fn listeners(context: &Context) -> Json {

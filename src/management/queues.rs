@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::consumers;
+use super::list::Items;
 use super::reply::{Refusal, Reply};
 use super::request::Request;
 use super::sampler::Rates;
@@ -15,7 +16,9 @@ pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
     queues.sort_by(|a, b| (&a.vhost, &a.name).cmp(&(&b.vhost, &b.name)));
     let node = request.inspect().node().name;
     let rates = request.sampler.rates();
-    Ok(Reply::List(queues.iter().map(|queue| one(queue, &node, &rates)).collect()))
+    let names = queues.iter().map(|queue| queue.name.clone()).collect();
+    let make = move |i: usize| queues.get(i).map_or(Json::Null, |queue| one(queue, &node, &rates));
+    Ok(Reply::List(Items::Named { names, make: Box::new(make) }))
 }
 
 /// `GET /api/queues/{vhost}/{queue}`.

@@ -5,17 +5,25 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json, json};
 
+use super::list::Items;
+
 /// What a handler answers.
-#[derive(Debug)]
 pub(super) enum Reply {
     /// A whole document.
     Document(Json),
     /// A list, still to be sorted, paged and projected as the query asks.
-    List(Vec<Json>),
+    List(Items),
     /// 503 with a document: a health check that failed.
     Unhealthy(Json),
     /// 204.
     Done,
+}
+
+impl Reply {
+    /// A list of what is there.
+    pub(super) fn list(items: impl IntoIterator<Item = Json>) -> Self {
+        Self::List(Items::Made(items.into_iter().collect()))
+    }
 }
 
 /// Why a request is refused.

@@ -15,7 +15,7 @@ pub(super) fn whoami(request: &Request) -> Result<Reply, Refusal> {
 
 /// `GET /api/users`.
 pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
-    Ok(Reply::List(sorted(request).iter().map(one).collect()))
+    Ok(Reply::list(sorted(request).iter().map(one)))
 }
 
 /// `GET /api/users/without-permissions`.
@@ -23,7 +23,7 @@ pub(super) fn without_permissions(request: &Request) -> Result<Reply, Refusal> {
     let permissions = request.inspect().permissions();
     let mut users = sorted(request);
     users.retain(|user| permissions.iter().all(|entry| entry.user != user.name));
-    Ok(Reply::List(users.iter().map(one).collect()))
+    Ok(Reply::list(users.iter().map(one)))
 }
 
 /// `GET /api/users/{user}`.
@@ -36,7 +36,7 @@ pub(super) fn permissions(request: &Request) -> Result<Reply, Refusal> {
     if !request.name("user").is_empty() {
         named(request)?;
     }
-    Ok(Reply::List(entries(request).iter().map(entry).collect()))
+    Ok(Reply::list(entries(request).iter().map(entry)))
 }
 
 /// `GET /api/permissions/{vhost}/{user}`.

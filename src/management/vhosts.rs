@@ -9,7 +9,7 @@ use super::request::Request;
 /// `GET /api/vhosts`: those that the caller may know of.
 pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
     let vhosts = request.visible_vhosts()?;
-    Ok(Reply::List(vhosts.iter().map(|vhost| one(request, vhost)).collect()))
+    Ok(Reply::list(vhosts.iter().map(|vhost| one(request, vhost))))
 }
 
 /// `GET /api/vhosts/{vhost}`.

@@ -24,7 +24,7 @@ use crate::broker::{Asker, Broker, ConnectionHandle, Now};
 use crate::protocol::frame::{self, Frame, FrameError, FrameKind};
 use crate::protocol::header::{HEADER_BYTES, ProtocolHeader};
 use crate::protocol::method::{Method, MethodError, channel as channel_methods, connection};
-use crate::protocol::refusal::{self, Refusal, Scope};
+use crate::protocol::refusal::{self, Octets, Refusal, Scope, Snippet};
 use crate::protocol::table::Value;
 use crate::store::{DurableWaker, Lsn};
 
@@ -331,7 +331,7 @@ impl Connection {
                 used
             }
             Err(error) => {
-                self.on_frame_error(error);
+                self.on_frame_error(error, input);
                 input.len()
             }
         }
@@ -353,13 +353,23 @@ impl Connection {
         }
     }
 
-    fn on_frame_error(&mut self, error: FrameError) {
+    fn on_frame_error(&mut self, error: FrameError, input: &[u8]) {
+        // Whole by now, unless it is too large: then its payload is not quoted.
+        let payload = || {
+            let size = input.get(3..frame::HEAD_BYTES).and_then(|size| size.try_into().ok());
+            let size = u32::from_be_bytes(size.unwrap_or_default()) as usize;
+            Snippet(input.get(frame::HEAD_BYTES..frame::HEAD_BYTES + size).unwrap_or_default())
+        };
         let refusal = match error {
             FrameError::TooLarge { kind, size, limit, .. } => {
                 refusal::frame_too_large(kind, size, limit)
             }
-            FrameError::BadEnd { kind, octet, .. } => refusal::frame_bad_end(kind, octet),
-            FrameError::UnknownKind { kind, .. } => refusal::frame_unknown_type(kind),
+            FrameError::BadEnd { kind, octet, .. } => {
+                refusal::frame_bad_end(kind, payload(), octet)
+            },
+            FrameError::UnknownKind { kind, .. } => {
+                refusal::frame_unknown_type(kind, payload())
+            }
         };
         match self.phase {
             Phase::Running(_) => self.refuse(refusal, 0, 0),
@@ -520,6 +530,9 @@ impl Connection {
                 }
                 let ok = Method::ConnectionCloseOk(Default::default());
                 frame::method(self.out.buffer(), 0, &ok);
+                // The client hangs up; what it had still in flight is read and forgotten, since a
+                // socket closed with unread bytes would cost it the answer.
+                self.phase = Phase::Doomed { until_ms: self.now.mono_ms + CLOSE_OK_MS_MAX };
             }
         }
     }
@@ -573,9 +586,7 @@ impl Running {
     fn on_frame(&mut self, frame: &Frame<'_>) -> Result<(), End> {
         match frame.kind {
             FrameKind::Heartbeat if frame.channel == 0 => Ok(()),
-            FrameKind::Heartbeat => {
-                Err(End::refused(refusal::heartbeat_on_channel(frame.channel), (0, 0)))
-            }
+            FrameKind::Heartbeat => Err(End::refused(unexpected(frame), (0, 0))),
             FrameKind::Method => self.on_method_frame(frame),
             FrameKind::Header | FrameKind::Body => self.on_content_frame(frame),
         }
@@ -584,13 +595,14 @@ impl Running {
     fn on_method_frame(&mut self, frame: &Frame<'_>) -> Result<(), End> {
         let method = Method::decode(frame.payload).map_err(|error| {
             let refusal = match &error {
-                MethodError::NoMethod => refusal::frame_unknown_type(1),
+                MethodError::NoMethod => refusal::frame_unknown_type(1, Snippet(frame.payload)),
                 MethodError::MalformedUtf8 { .. } => refusal::method_malformed_utf8(),
-                MethodError::UnknownMethod { class, method } => {
-                    refusal::method_undecodable(format_args!("{{{class},{method}}}"))
-                }
-                MethodError::Malformed { name, .. } | MethodError::Table { name, .. } => {
-                    refusal::method_undecodable(name)
+                // RabbitMQ quotes the arguments, and drops the socket without a word for unknown
+                // methods and malformed tables; the word costs nothing.
+                MethodError::UnknownMethod { .. }
+                | MethodError::Malformed { .. }
+                | MethodError::Table { .. } => {
+                    refusal::method_undecodable(Octets(frame.payload.get(4..).unwrap_or_default()))
                 }
             };
             End::refused(refusal, (0, 0))
@@ -639,7 +651,7 @@ impl Running {
             }
             Some(ChannelState::Open(channel)) => channel.on_body(&mut self.core, frame.payload),
             Some(ChannelState::Closing) => Ok(()),
-            None if frame.channel == 0 => Err(refusal::content_unexpected_header()),
+            None if frame.channel == 0 => Err(unexpected(frame)),
             None => Err(refusal::channel_not_open()),
         };
         const PUBLISH: (u16, u16) = (60, 40);
@@ -852,6 +864,11 @@ impl Running {
         broker.remove_connection(self.core.id());
         self.core.out
     }
+}
+
+/// A frame of a kind that has no business on its channel.
+fn unexpected(frame: &Frame<'_>) -> Refusal {
+    refusal::frame_unexpected(frame.kind as u8, Snippet(frame.payload))
 }
 
 impl End {

@@ -157,11 +157,10 @@ pub(super) fn on_tune_ok(
     if tune_ok.frame_max != 0 && tune_ok.frame_max < settings.frame_min {
         return Err(HandshakeEnd::Silent("frame_max below the minimum"));
     }
-    // 0 asks for no limit; RabbitMQ then keeps its own.
-    if tune_ok.frame_max > settings.frame_max && settings.frame_max != 0 {
+    if lifted(tune_ok.frame_max, settings.frame_max) {
         return Err(HandshakeEnd::Silent("frame_max above the offered one"));
     }
-    let frame_max = if tune_ok.frame_max == 0 { settings.frame_max } else { tune_ok.frame_max };
+    let frame_max = tune_ok.frame_max;
     Ok(Tuned {
         login,
         channel_max: tune_ok.channel_max,

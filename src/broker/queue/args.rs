@@ -89,6 +89,13 @@ pub enum ArgumentError {
         /// Why.
         reason: String,
     },
+    /// The dead-letter exchange is not named by a string.
+    NotAName {
+        /// The argument.
+        argument: &'static str,
+        /// The type it has.
+        type_name: &'static str,
+    },
     /// It belongs to another kind of queue.
     WrongKind {
         /// The argument.
@@ -139,6 +146,13 @@ impl QueueArgs {
     /// # Errors
     /// At the first argument whose type or value RabbitMQ would refuse. Unknown arguments pass.
     pub fn parse(table: &Table) -> Result<Self, ArgumentError> {
+        // RabbitMQ looks at this one before all others.
+        if let Some(other) =
+            table.get("x-dead-letter-exchange").filter(|value| value.as_long_str().is_none())
+        {
+            let argument = "x-dead-letter-exchange";
+            return Err(ArgumentError::NotAName { argument, type_name: other.type_name() });
+        }
         let kind = parse_kind(table)?;
         let foreign: &[&[&str]] = match kind {
             QueueKind::Classic => &[QUORUM_ONLY, STREAM_ONLY],
@@ -196,7 +210,8 @@ pub fn inequivalent(
             }
         };
         if !same {
-            return Some((argument, printed(new), printed(old)));
+            let (received, current) = printed(new, old);
+            return Some((argument, received, current));
         }
     }
     None
@@ -210,19 +225,33 @@ fn same_value(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// An argument as RabbitMQ prints it when two differ.
+/// A received and a current argument as RabbitMQ prints them when they differ: the values alone when
+/// both are there, else the one that is with its type, and "none".
 #[must_use]
-pub fn printed(value: Option<&Value>) -> String {
-    let Some(value) = value else { return "none".into() };
-    let shown = match value {
+pub fn printed(received: Option<&Value>, current: Option<&Value>) -> (String, String) {
+    let typed = |value: Option<&Value>| {
+        value.map_or_else(
+            || "none".to_owned(),
+            |value| format!("the value '{}' of type '{}'", shown(value), value.type_name()),
+        )
+    };
+    match (received, current) {
+        (Some(received), Some(current)) => {
+            (format!("'{}'", shown(received)), format!("'{}'", shown(current)))
+        }
+        _ => (typed(received), typed(current)),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
         Value::Bool(b) => b.to_string(),
         _ => match (value.as_integer(), value.as_str()) {
             (Some(n), _) => n.to_string(),
             (None, Some(text)) => text.into(),
             (None, None) => format!("{value:?}"),
         },
-    };
-    format!("the value '{shown}' of type '{}'", value.type_name())
+    }
 }
 
 fn parse_kind(table: &Table) -> Result<QueueKind, ArgumentError> {
@@ -272,7 +301,7 @@ fn flag(table: &Table, name: &'static str) -> Result<bool, ArgumentError> {
         None => Ok(false),
         Some(Value::Bool(set)) => Ok(*set),
         Some(other) => {
-            Err(invalid(name, format!("\"expected boolean, got {}\"", other.type_name())))
+            Err(invalid(name, format!("{{unacceptable_type,{}}}", other.type_name())))
         }
     }
 }

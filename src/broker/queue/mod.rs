@@ -305,7 +305,7 @@ impl Queue {
         effects: &mut Effects,
     ) -> Result<(), ConsumeRefusal> {
         let mut state = self.lock();
-        state.add_consumer(spec, now)?;
+        state.add_consumer(&self.spec, spec, now)?;
         let mut batch = Batch::default();
         state.dispatch(self, now, &mut batch.ops, effects);
         self.submit(batch);

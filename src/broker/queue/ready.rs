@@ -100,14 +100,6 @@ impl Ready {
         Some(entry)
     }
 
-    /// Takes the message that leaves first when the queue is too long: the oldest of the lowest
-    /// level that has one.
-    pub(super) fn pop_for_overflow(&mut self) -> Option<Entry> {
-        let entry = self.levels.iter_mut().find_map(Level::pop)?;
-        self.discount(&entry);
-        Some(entry)
-    }
-
     /// Takes the head of every level for which `due` holds, until none is.
     pub(super) fn pop_where(&mut self, due: impl Fn(&Entry) -> bool) -> Option<Entry> {
         let entry = self

@@ -201,7 +201,8 @@ impl State {
                 || args.length_bytes_max.is_some_and(|max| state.ready.bytes() > max)
         };
         while too_long(self) {
-            let Some(entry) = self.ready.pop_for_overflow() else { break };
+            // From the head, so of the highest priority: RabbitMQ's order.
+            let Some(entry) = self.ready.pop() else { break };
             self.begin_transit(&entry);
             self.die(queue, entry, DeathReason::MaxLen, ops, effects);
         }
@@ -454,13 +455,15 @@ impl State {
 
     pub(super) fn add_consumer(
         &mut self,
+        queue: &QueueSpec,
         spec: ConsumerSpec,
         now: Now,
     ) -> Result<(), ConsumeRefusal> {
         if self.gone {
             return Err(ConsumeRefusal::Gone);
         }
-        if self.exclusive || (spec.exclusive && !self.consumers.is_empty()) {
+        let shared = !self.consumers.is_empty() || queue.args.single_active_consumer;
+        if self.exclusive || (spec.exclusive && shared) {
             return Err(ConsumeRefusal::Exclusive);
         }
         self.exclusive = spec.exclusive;

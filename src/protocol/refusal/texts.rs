@@ -22,18 +22,20 @@ pub fn frame_too_large(
 
 /// `frame.bad-end`: closes the connection with FRAME_ERROR.
 #[must_use]
-pub fn frame_bad_end(frame_type: impl Display, octet: impl Display) -> Refusal {
-    let explanation = format_args!(
-        "type {frame_type}, all octets = <<>>: \
-         {{invalid_frame_end_marker,{octet}}}"
-    );
+pub fn frame_bad_end(
+    frame_type: impl Display,
+    octets: impl Display,
+    octet: impl Display,
+) -> Refusal {
+    let explanation =
+        format_args!("type {frame_type}, {octets}: {{invalid_frame_end_marker,{octet}}}");
     Refusal::new("frame.bad-end", Scope::Connection, ReplyCode::FRAME_ERROR, explanation)
 }
 
 /// `frame.unknown-type`: closes the connection with FRAME_ERROR.
 #[must_use]
-pub fn frame_unknown_type(frame_type: impl Display) -> Refusal {
-    let explanation = format_args!("type {frame_type}, all octets = <<>>: unknown_frame");
+pub fn frame_unknown_type(frame_type: impl Display, octets: impl Display) -> Refusal {
+    let explanation = format_args!("type {frame_type}, {octets}: unknown_frame");
     Refusal::new("frame.unknown-type", Scope::Connection, ReplyCode::FRAME_ERROR, explanation)
 }
 
@@ -123,8 +125,8 @@ pub fn content_body_expected() -> Refusal {
 
 /// `content.body-too-long`: closes the connection with FRAME_ERROR.
 #[must_use]
-pub fn content_body_too_long(size: impl Display) -> Refusal {
-    let explanation = format_args!("content body is longer than announced: {size} bytes announced");
+pub fn content_body_too_long() -> Refusal {
+    let explanation = format_args!("content body frame exceeds remaining content size");
     Refusal::new("content.body-too-long", Scope::Connection, ReplyCode::FRAME_ERROR, explanation)
 }
 
@@ -141,16 +143,11 @@ pub fn content_announced_too_large(size: impl Display) -> Refusal {
     )
 }
 
-/// `heartbeat.on-channel`: closes the connection with UNEXPECTED_FRAME.
+/// `frame.unexpected`: closes the connection with UNEXPECTED_FRAME.
 #[must_use]
-pub fn heartbeat_on_channel(channel: impl Display) -> Refusal {
-    let explanation = format_args!("heartbeat frame on channel {channel}");
-    Refusal::new(
-        "heartbeat.on-channel",
-        Scope::Connection,
-        ReplyCode::UNEXPECTED_FRAME,
-        explanation,
-    )
+pub fn frame_unexpected(frame_type: impl Display, octets: impl Display) -> Refusal {
+    let explanation = format_args!("type {frame_type}, {octets}");
+    Refusal::new("frame.unexpected", Scope::Connection, ReplyCode::UNEXPECTED_FRAME, explanation)
 }
 
 /// `connection.login-refused`: closes the connection with ACCESS_REFUSED.
@@ -258,17 +255,6 @@ pub fn channel_flow_inactive() -> Refusal {
         ReplyCode::NOT_IMPLEMENTED,
         explanation,
     )
-}
-
-/// `access.refused`: closes the channel with ACCESS_REFUSED.
-#[must_use]
-pub fn access_refused(
-    permission: impl Display,
-    resource: impl Display,
-    user: impl Display,
-) -> Refusal {
-    let explanation = format_args!("{permission} access to {resource} refused for user '{user}'");
-    Refusal::new("access.refused", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
 }
 
 /// `exchange.not-found`: closes the channel with NOT_FOUND.
@@ -493,6 +479,20 @@ pub fn queue_invalid_arg(
     let explanation =
         format_args!("invalid arg '{arg}' for queue '{queue}' in vhost '{vhost}': {reason}");
     Refusal::new("queue.invalid-arg", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+}
+
+/// `queue.invalid-arg-type`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn queue_invalid_arg_type(
+    type_: impl Display,
+    arg: impl Display,
+    queue: impl Display,
+    vhost: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "invalid type '{type_}' for arg '{arg}' in queue '{queue}' in vhost '{vhost}'"
+    );
+    Refusal::new("queue.invalid-arg-type", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
 }
 
 /// `queue.invalid-arg-for-type`: closes the channel with PRECONDITION_FAILED.
@@ -721,6 +721,14 @@ pub fn reply_to_no_consumer() -> Refusal {
     )
 }
 
+/// `reply-to.binding-refused`: closes the channel with ACCESS_REFUSED.
+#[must_use]
+pub fn reply_to_binding_refused() -> Refusal {
+    let explanation =
+        format_args!("cannot bind or unbind to a volatile (direct reply-to) queue");
+    Refusal::new("reply-to.binding-refused", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
 /// `confirm.on-tx-channel`: closes the channel with PRECONDITION_FAILED.
 #[must_use]
 pub fn confirm_on_tx_channel() -> Refusal {
@@ -743,6 +751,13 @@ pub fn tx_on_confirm_channel() -> Refusal {
         ReplyCode::PRECONDITION_FAILED,
         explanation,
     )
+}
+
+/// `tx.partial-completion`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn tx_partial_completion() -> Refusal {
+    let explanation = format_args!("partial tx completion");
+    Refusal::new("tx.partial-completion", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
 }
 
 /// `tx.not-selected`: closes the channel with PRECONDITION_FAILED.

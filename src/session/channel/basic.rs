@@ -20,12 +20,15 @@ impl Channel {
         if qos.prefetch_size != 0 {
             return Err(refusal::basic_prefetch_size(qos.prefetch_size));
         }
-        if qos.global {
-            self.limiter.set_limit(u32::from(qos.prefetch_count));
+        // A limit for each consumer to come also lifts the one they shared, as in RabbitMQ.
+        let shared = if qos.global { u32::from(qos.prefetch_count) } else { 0 };
+        if !qos.global {
+            self.prefetch = qos.prefetch_count;
+        }
+        if self.limiter.limit() != shared {
+            self.limiter.set_limit(shared);
             self.resume(core, Some(self.number));
             core.broker.finish(&mut core.effects, core.now);
-        } else {
-            self.prefetch = qos.prefetch_count;
         }
         core.send(self.number, &Method::BasicQosOk(Default::default()));
         Ok(())
@@ -56,6 +59,18 @@ impl Channel {
         }
         let queue = core.find_queue(self.queue_name(consume.queue)?)?;
         let arguments = consume.arguments.to_table();
+        for argument in STREAM_ARGUMENTS {
+            if arguments.get(argument).is_some() {
+                let module = queue.spec().args.kind.module();
+                let vhost = core.vhost.name();
+                return Err(refusal::queue_invalid_arg_for_type(
+                    argument,
+                    queue.name(),
+                    vhost,
+                    module,
+                ));
+            }
+        }
         let priority = consumer_priority(&queue, &arguments)?;
         let id = core.broker.next_consumer_id();
         let acks = if consume.no_ack { Acks::Automatic } else { Acks::Manual };
@@ -162,7 +177,7 @@ impl Channel {
             message_count,
         });
         frame::method(core.out.buffer(), self.number, &ok);
-        self.write_content(core, &entry.message);
+        self.write_counted_content(core, &queue, &entry);
         match acks {
             Acks::Manual => {
                 core.tally.get_manual_ack += 1;
@@ -303,6 +318,10 @@ impl Channel {
         self.last_queue.as_deref().ok_or_else(refusal::queue_none_declared)
     }
 }
+
+/// Arguments that only streams take.
+const STREAM_ARGUMENTS: [&str; 3] =
+    ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
 
 fn split_by_slot(
     sorted: Vec<(u32, ConsumerId, Entry)>,

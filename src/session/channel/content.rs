@@ -8,7 +8,7 @@
 use super::Channel;
 use crate::protocol::method::basic::Publish;
 use crate::protocol::properties::ContentHeader;
-use crate::protocol::refusal::{self, Refusal};
+use crate::protocol::refusal::{self, Refusal, Snippet};
 use crate::session::core::Core;
 
 /// Class basic, the only one with content.
@@ -72,9 +72,12 @@ impl Channel {
         if content.body_size.is_some() {
             return Err(refusal::content_body_expected());
         }
-        let Some(header) = ContentHeader::parse(payload).filter(|header| header.weight == 0) else {
-            return Err(refusal::frame_unknown_type(2));
+        let Some(header) = ContentHeader::parse(payload) else {
+            return Err(refusal::frame_unknown_type(2, Snippet(payload)));
         };
+        if header.weight != 0 {
+            return Err(refusal::content_header_expected(CLASS_BASIC));
+        }
         if header.class_id != CLASS_BASIC {
             return Err(refusal::content_header_class_mismatch(CLASS_BASIC, header.class_id));
         }
@@ -104,7 +107,7 @@ impl Channel {
         let before = content.received;
         content.received += payload.len() as u64;
         if content.received > body_size {
-            return Err(refusal::content_body_too_long(body_size));
+            return Err(refusal::content_body_too_long());
         }
         if before == 0 && content.received == body_size {
             return self.finish_content(core, Body::Borrowed(payload));

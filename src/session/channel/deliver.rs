@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::{Channel, Consumer};
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConsumerId, Delivery};
-use crate::broker::queue::{Acks, Settled};
+use crate::broker::queue::{Acks, Entry, Queue, QueueKind, Settled};
 use crate::protocol::frame;
 use crate::protocol::method::{Method, basic as methods};
+use crate::protocol::properties::Properties;
+use crate::protocol::table::{RawTable, Value};
 use crate::session::core::Core;
 use crate::session::unacked::Outstanding;
 
@@ -34,7 +36,7 @@ impl Channel {
             routing_key: entry.message.routing_key(),
         });
         frame::method(core.out.buffer(), self.number, &method);
-        self.write_content(core, &entry.message);
+        self.write_counted_content(core, &consumer.queue, &entry);
         self.next_tag = tag + 1;
         core.tally.redelivered += u64::from(entry.redelivered());
         match consumer.acks {
@@ -48,6 +50,15 @@ impl Channel {
                 core.gathered.settle(&consumer.queue, settled);
             }
         }
+    }
+
+    /// Writes a message's header and body; from a quorum queue the header says how often it came
+    /// back, from the second delivery on.
+    pub(super) fn write_counted_content(&self, core: &mut Core, queue: &Queue, entry: &Entry) {
+        let counted = queue.spec().args.kind == QueueKind::Quorum && entry.redelivered();
+        let properties = counted.then(|| with_delivery_count(entry)).flatten();
+        let properties = properties.as_deref().unwrap_or_else(|| entry.message.properties());
+        self.write_content_as(core, &entry.message, properties);
     }
 
     /// Writes a direct reply, unless the channel consumes replies no more.
@@ -75,4 +86,17 @@ impl Channel {
             core.send(self.number, &Method::BasicCancel(cancel));
         }
     }
+}
+
+/// The message's properties with `x-delivery-count` among the headers.
+fn with_delivery_count(entry: &Entry) -> Option<Vec<u8>> {
+    let properties = Properties::parse(entry.message.properties()).ok()?;
+    let mut headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
+    headers.insert("x-delivery-count", Value::I64(entry.deliveries.into()));
+    let mut encoded_headers = Vec::new();
+    headers.encode_body(&mut encoded_headers);
+    let headers = RawTable::parse(&encoded_headers).ok()?;
+    let mut encoded = Vec::new();
+    Properties { headers: Some(headers), ..properties }.encode(&mut encoded);
+    Some(encoded)
 }

@@ -179,9 +179,14 @@ impl Channel {
 
     /// Writes a message's header and body after the method that announces it.
     pub(super) fn write_content(&self, core: &mut Core, message: &Message) {
+        self.write_content_as(core, message, message.properties());
+    }
+
+    /// The same with other properties than the message's own.
+    pub(super) fn write_content_as(&self, core: &mut Core, message: &Message, properties: &[u8]) {
         let size = message.body_len() as u64;
         let buffer = core.out.buffer();
-        frame::content_header(buffer, self.number, CLASS_BASIC, size, message.properties());
+        frame::content_header(buffer, self.number, CLASS_BASIC, size, properties);
         let payload_max = core.payload_max();
         core.out.body(self.number, message.body(), message.large_body(), payload_max);
     }

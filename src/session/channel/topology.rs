@@ -2,7 +2,7 @@
 
 use super::Channel;
 use crate::broker::{
-    BindingRequest, Broker, DestinationRef, ExchangeDeclaration, QueueDeclaration,
+    BindingRequest, Broker, DestinationRef, ExchangeDeclaration, QueueDeclaration, REPLY_TO,
 };
 use crate::broker::queue::DeleteCondition;
 use crate::protocol::method::{Method, exchange as exchange_methods, queue as queue_methods};
@@ -98,12 +98,12 @@ impl Channel {
         core: &mut Core,
         declare: &queue_methods::Declare<'_>,
     ) -> Result<(), Refusal> {
-        if Broker::is_reply_key(declare.queue.as_bytes()) {
+        if declare.queue == REPLY_TO || Broker::is_reply_key(declare.queue.as_bytes()) {
             return self.declare_reply_queue(core, declare);
         }
         let (queue, lsn) = if declare.passive {
-            let name = self.queue_name(declare.queue)?;
-            (core.find_queue(name)?, crate::store::Lsn::ZERO)
+            // An empty name is not the last declared queue here: RabbitMQ looks for "".
+            (core.find_queue(declare.queue)?, crate::store::Lsn::ZERO)
         } else {
             let asked = QueueDeclaration {
                 name: declare.queue,
@@ -138,13 +138,15 @@ impl Channel {
 
     /// A responder may check whether its requester is still there by declaring the reply address.
     fn declare_reply_queue(
-        &self,
+        &mut self,
         core: &mut Core,
         declare: &queue_methods::Declare<'_>,
     ) -> Result<(), Refusal> {
-        if !core.broker.has_reply_target(declare.queue.as_bytes()) {
-            return Err(refusal::queue_not_found(declare.queue, core.vhost.name()));
+        let name = declare.queue;
+        if name != REPLY_TO && !core.broker.has_reply_target(name.as_bytes()) {
+            return Err(refusal::queue_not_found(name, core.vhost.name()));
         }
+        self.last_queue = Some(name.to_owned());
         if !declare.nowait {
             let ok = Method::QueueDeclareOk(queue_methods::DeclareOk {
                 queue: declare.queue,

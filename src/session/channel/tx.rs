@@ -96,7 +96,7 @@ impl Channel {
         };
         let Transaction { publishes, acked, requeued, rejected } = std::mem::take(transaction);
         let publishes = self.resolve(core, publishes);
-        let lsn = self.apply(core, &publishes, &acked);
+        let (lsn, partial) = self.apply(core, &publishes, &acked);
         for publish in &publishes {
             match &publish.queues {
                 Some(queues) if queues.is_empty() => {
@@ -116,6 +116,9 @@ impl Channel {
         self.limiter.release(u32::try_from(from_consumers).unwrap_or(u32::MAX));
         self.refuse_now(core, requeued, true);
         self.refuse_now(core, rejected, false);
+        if partial {
+            return Err(refusal::tx_partial_completion());
+        }
         core.send_when_durable(self.number, &Method::TxCommitOk(Default::default()), lsn);
         Ok(())
     }
@@ -145,8 +148,15 @@ impl Channel {
         resolved
     }
 
-    /// Applies publishes and acks to their queues as one change and one batch.
-    fn apply(&self, core: &mut Core, publishes: &[Publish], acked: &[Outstanding]) -> Lsn {
+    /// Applies publishes and acks to their queues as one change and one batch. True when a queue
+    /// refused a publish.
+    fn apply(
+        &self,
+        core: &mut Core,
+        publishes: &[Publish],
+        acked: &[Outstanding],
+    ) -> (Lsn, bool) {
+        let mut partial = false;
         let mut queues: BTreeMap<QueueKey, Arc<Queue>> = BTreeMap::new();
         for queue in publishes.iter().filter_map(|publish| publish.queues.as_ref()).flatten() {
             queues.insert(queue.key(), Arc::clone(queue));
@@ -160,7 +170,10 @@ impl Channel {
         let mut batch = Batch { ops: Vec::new(), awaited: true };
         for publish in publishes {
             for queue in publish.queues.iter().flatten() {
-                if let Some(change) = changes.get_mut(&queue.key()) {
+                let Some(change) = changes.get_mut(&queue.key()) else { continue };
+                if change.is_full_for(&publish.message) {
+                    partial = true;
+                } else {
                     change.enqueue(publish.message.clone(), core.now, &mut batch.ops);
                 }
             }
@@ -175,6 +188,7 @@ impl Channel {
         for change in changes.values_mut() {
             change.dispatch(core.now, &mut batch.ops, &mut core.effects);
         }
-        if batch.is_empty() { Lsn::ZERO } else { core.broker.store().submit(batch) }
+        let lsn = if batch.is_empty() { Lsn::ZERO } else { core.broker.store().submit(batch) };
+        (lsn, partial)
     }
 }
