@@ -54,7 +54,10 @@ fn server(args: &ServerArgs) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    run::start_log(&settings.log);
+    if let Err(error) = run::start_log(&settings.log) {
+        eprintln!("leveret: cannot write the log: {error}");
+        return ExitCode::from(error.exit_code());
+    }
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -1,23 +1,29 @@
 //! Running the broker: opening the store, binding the listeners, stopping in order.
 
-use std::fmt;
+use std::fmt::{Display, Formatter};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use leveret::broker::inspect::Inspect;
+use leveret::broker::queue::QueueKind;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
-use leveret::config::settings::{ListenAddress, Log, LogLevel};
+use leveret::config::settings::{AuthMechanism, ListenAddress, Log, LogLevel, QueueType, TcpOptions};
 use leveret::management::{self, Context, Listener};
 use leveret::metrics::ProcessReader;
 use leveret::server::{self, clock::Clock};
-use leveret::session::SessionSettings;
+use leveret::session::{Mechanism, SessionSettings};
 use leveret::store::rocks::{Options, RocksStore};
 use leveret::store::{Store, StoreError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::{DefaultFields, Format};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
 
 /// Why the broker did not start, or did not stop well.
 #[derive(Debug)]
@@ -48,8 +54,8 @@ impl RunError {
     }
 }
 
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Display for RunError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
@@ -70,21 +76,54 @@ impl From<std::io::Error> for RunError {
     }
 }
 
-/// Starts the log as configured.
-pub(crate) fn start_log(log: &Log) {
-    let level = match log.console_level {
-        _ if !log.console => LevelFilter::OFF,
+/// Starts the log as configured: the console, a file, or both.
+pub(crate) fn start_log(log: &Log) -> Result<(), RunError> {
+    let console = log.console.then(|| {
+        let writer = if log.console_to_stderr {
+            BoxMakeWriter::new(std::io::stderr)
+        } else {
+            BoxMakeWriter::new(std::io::stdout)
+        };
+        log_layer(writer).with_filter(log_filter(log.console_level, log))
+    });
+    let file = match &log.file {
+        None => None,
+        Some(name) => {
+            let path = log.dir.clone().unwrap_or_default().join(name);
+            if let Some(dir) = path.parent() {
+                std::fs::create_dir_all(dir)?;
+            }
+            let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+            let writer = BoxMakeWriter::new(std::sync::Mutex::new(file));
+            Some(log_layer(writer).with_ansi(false).with_filter(log_filter(log.file_level, log)))
+        }
+    };
+    tracing_subscriber::registry().with(console).with(file).init();
+    Ok(())
+}
+
+fn log_layer<S>(writer: BoxMakeWriter) -> fmt::Layer<S, DefaultFields, Format, BoxMakeWriter>
+where
+    S: tracing::Subscriber + for<'l> LookupSpan<'l>,
+{
+    fmt::layer().with_target(false).with_writer(writer)
+}
+
+/// RabbitMQ's categories as far as they exist here: connections log from their driver.
+fn log_filter(level: LogLevel, log: &Log) -> Targets {
+    let category = |name: &str| log.categories.get(name).map_or(level, |own| (*own).max(level));
+    Targets::new()
+        .with_default(level_filter(category("default")))
+        .with_target("leveret::server::driver", level_filter(category("connection")))
+}
+
+fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Info | LogLevel::Notice => LevelFilter::INFO,
         LogLevel::Warning => LevelFilter::WARN,
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::None => LevelFilter::OFF,
-    };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false);
-    if log.console_to_stderr {
-        builder.with_writer(std::io::stderr).init();
-    } else {
-        builder.init();
     }
 }
 
@@ -114,11 +153,12 @@ async fn serve(
     let session = Arc::new(session_settings(settings));
     let mut amqp = Vec::new();
     for address in settings.listeners.tcp.values() {
-        amqp.push(listen(*address, settings.tcp.backlog)?);
+        amqp.push(listen(*address, &settings.tcp)?);
     }
+    let http = TcpOptions::default();
     let http = HttpListeners {
-        management: settings.management.listener.map(|it| listen(it, 128)).transpose()?,
-        metrics: settings.prometheus.listener.map(|it| listen(it, 128)).transpose()?,
+        management: settings.management.listener.map(|it| listen(it, &http)).transpose()?,
+        metrics: settings.prometheus.listener.map(|it| listen(it, &http)).transpose()?,
     };
     let mut doors = tokio::task::JoinSet::new();
     http.serve(settings, broker, clock, &amqp, &stopped, &mut doors)?;
@@ -235,14 +275,23 @@ async fn store_failure(broker: &Arc<Broker>) -> StoreError {
     }
 }
 
-fn listen(address: ListenAddress, backlog: u32) -> Result<TcpListener, RunError> {
+/// Binds a listener. Accepted sockets inherit its options (`man 7 tcp`).
+fn listen(address: ListenAddress, options: &TcpOptions) -> Result<TcpListener, RunError> {
     let shown = address.to_string();
     let on = |address: SocketAddr| {
         let socket =
             if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
+        socket.set_nodelay(options.nodelay)?;
+        socket.set_keepalive(options.keepalive)?;
+        if let Some(bytes) = options.sndbuf_bytes {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = options.recbuf_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         socket.bind(address)?;
-        socket.listen(backlog)
+        socket.listen(options.backlog)
     };
     let bound = match address.ip {
         Some(ip) => on((ip, address.port).into()),
@@ -266,6 +315,8 @@ fn broker_settings(settings: &Settings) -> BrokerSettings {
         node_name,
         product: identity.compat_product.clone(),
         version: identity.compat_version.clone(),
+        product_name: identity.product_name.clone(),
+        product_version: identity.product_version.clone(),
         default_user: defaults.user.clone(),
         default_password: defaults.password.0.clone(),
         default_user_tags: defaults.user_tags.iter().cloned().collect(),
@@ -277,6 +328,10 @@ fn broker_settings(settings: &Settings) -> BrokerSettings {
         ],
         loopback_users: settings.auth.loopback_users.iter().cloned().collect(),
         connections_max: limit(settings.limits.connection_max),
+        default_queue_kind: match settings.queues.default_type {
+            QueueType::Classic => QueueKind::Classic,
+            QueueType::Quorum => QueueKind::Quorum,
+        },
     }
 }
 
@@ -291,6 +346,18 @@ fn session_settings(settings: &Settings) -> SessionSettings {
         message_bytes_max: limits.message_bytes_max,
         handshake_ms_max: limits.handshake_timeout_ms.unwrap_or(u64::MAX / 2),
         consumers_per_channel_max: limit(limits.consumer_max_per_channel),
+        ack_ms_max: limits.consumer_timeout_ms,
+        store_backlog_bytes_max: settings.store.backlog_bytes_max,
+        mechanisms: settings.auth.mechanisms.iter().copied().map(mechanism).collect(),
+        anonymous_user: settings.auth.anonymous_login_user.clone(),
+    }
+}
+
+fn mechanism(configured: AuthMechanism) -> Mechanism {
+    match configured {
+        AuthMechanism::AmqPlain => Mechanism::AmqPlain,
+        AuthMechanism::Anonymous => Mechanism::Anonymous,
+        AuthMechanism::Plain => Mechanism::Plain,
     }
 }
 

@@ -367,12 +367,23 @@ impl Broker {
     pub fn declare_queue(
         &self,
         vhost: &Arc<Vhost>,
-        asked: QueueDeclaration<'_>,
+        mut asked: QueueDeclaration<'_>,
         asker: &Asker,
         now: Now,
     ) -> Result<(Arc<Queue>, Lsn), Refusal> {
         let mut name = clean_name(asked.name);
         NodeCounters::add(&self.counters.queues_declared, 1);
+        // The node's default kind, where it suits the queue: RabbitMQ writes it into the arguments.
+        let default_kind = self.settings.default_queue_kind;
+        if default_kind != QueueKind::Classic
+            && asked.durable
+            && !asked.exclusive
+            && !asked.auto_delete
+            && !name.is_empty()
+            && asked.arguments.get("x-queue-type").is_none()
+        {
+            asked.arguments.insert("x-queue-type", default_kind.name());
+        }
         if name.is_empty() {
             if let Some(Value::LongStr(kind)) = asked.arguments.get("x-queue-type")
                 && kind != b"classic"

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::PoisonError;
 
-use super::inspect::{Inspect, NodeView, PermissionView, UserView};
+use super::inspect::{Inspect, MessageSizes, NodeView, PermissionView, UserView};
 use super::outbox::Item;
 use super::users::User;
 use super::vhost::Vhost;
@@ -37,11 +37,11 @@ impl Inspect for Broker {
             name: settings.node_name.clone(),
             cluster_name: settings.cluster_name.clone(),
             cluster_id: format!("leveret-cluster-id-{}", settings.node_name),
-            product_name: "Leveret".to_owned(),
-            product_version: env!("CARGO_PKG_VERSION").to_owned(),
+            product_name: settings.product_name.clone(),
+            product_version: settings.product_version.clone(),
             compat_version: settings.version.clone(),
             started_at_ms: self.started.unix_ms,
-            default_queue_type: "classic",
+            default_queue_type: settings.default_queue_kind.name(),
         }
     }
 
@@ -120,6 +120,18 @@ impl Inspect for Broker {
         peer_is_loopback: bool,
     ) -> Option<UserView> {
         self.users.authenticate(user, password, peer_is_loopback).map(|user| user_view(&user))
+    }
+
+    fn publishers(&self) -> Option<u64> {
+        Some(self.counters.publishers.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    fn message_sizes(&self) -> Option<MessageSizes> {
+        let read = |counter: &std::sync::atomic::AtomicU64| {
+            counter.load(std::sync::atomic::Ordering::Relaxed)
+        };
+        let counts = std::array::from_fn(|at| read(&self.counters.message_sizes[at]));
+        Some(MessageSizes { counts, sum_bytes: read(&self.counters.message_bytes) })
     }
 
     fn may_access(&self, user: &str, vhost: &str) -> bool {

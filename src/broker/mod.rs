@@ -66,6 +66,10 @@ pub struct BrokerSettings {
     pub product: String,
     /// `version` in the server properties.
     pub version: String,
+    /// `product_name` there, and the product that operators see.
+    pub product_name: String,
+    /// `product_version` there.
+    pub product_version: String,
     /// The first user.
     pub default_user: String,
     /// Its password.
@@ -80,6 +84,8 @@ pub struct BrokerSettings {
     pub loopback_users: Vec<String>,
     /// Open connections at most; 0 is no limit.
     pub connections_max: usize,
+    /// The kind of durable queues declared without `x-queue-type`.
+    pub default_queue_kind: queue::QueueKind,
 }
 
 /// A connection as the rest of the node sees it.

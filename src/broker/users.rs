@@ -117,12 +117,20 @@ impl Users {
     /// not. Blank passwords are always refused.
     #[must_use]
     pub fn authenticate(&self, name: &str, password: &[u8], from_loopback: bool) -> Option<User> {
-        let known = self.users.get(name).map(|user| user.value().clone());
+        let known = self.find_for_peer(name, from_loopback);
         let stand_in = || User::new("", b"", [0; SALT_BYTES], Vec::new());
         let user = known.clone().unwrap_or_else(stand_in);
         let matches = user.password_matches(password);
-        let place_allowed = from_loopback || !self.loopback_only.iter().any(|only| only == name);
-        known.filter(|_| matches && place_allowed && !password.is_empty())
+        known.filter(|_| matches && !password.is_empty())
+    }
+
+    /// The user of this name, unless it may only come from a loopback address and does not.
+    #[must_use]
+    pub fn find_for_peer(&self, name: &str, from_loopback: bool) -> Option<User> {
+        if !from_loopback && self.loopback_only.iter().any(|only| only == name) {
+            return None;
+        }
+        self.users.get(name).map(|user| user.value().clone())
     }
 
     /// Whether the user may open a connection to the vhost.

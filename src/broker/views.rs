@@ -49,6 +49,12 @@ pub struct NodeCounters {
     pub redelivered: AtomicU64,
     /// Messages acknowledged.
     pub acknowledged: AtomicU64,
+    /// Channels open now that have published.
+    pub publishers: AtomicU64,
+    /// Messages received, by size (see `inspect::MessageSizes`).
+    pub message_sizes: [AtomicU64; 9],
+    /// Body bytes received.
+    pub message_bytes: AtomicU64,
     /// Logins that succeeded.
     pub auth_succeeded: AtomicU64,
     /// Logins that failed.

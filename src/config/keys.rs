@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::settings::{
     Amount, AuthMechanism, DiskFreeLimit, Limits, ListenAddress, LogLevel, QueueType, Secret,
-    Settings, SyncLevel,
+    Settings,
 };
 use super::value::{self, Reason, Units};
 
@@ -443,11 +443,6 @@ pub(super) const KEYS: &[Key] = &[
     // Storage.
     key("leveret.store.path", |d, a| {
         d.settings.store.path = path(a.value)?;
-        Ok(())
-    }),
-    key("leveret.store.sync", |d, a| {
-        let levels = [("fsync", SyncLevel::Fsync), ("os", SyncLevel::Os)];
-        d.settings.store.sync = value::word(a.value, &levels)?;
         Ok(())
     }),
     key("leveret.store.backlog_max", |d, a| {

@@ -246,11 +246,8 @@ pub struct Auth {
 impl Default for Auth {
     fn default() -> Self {
         Self {
-            mechanisms: vec![
-                AuthMechanism::Plain,
-                AuthMechanism::AmqPlain,
-                AuthMechanism::Anonymous,
-            ],
+            // RabbitMQ offers ANONYMOUS, too; here it must be asked for.
+            mechanisms: vec![AuthMechanism::Plain, AuthMechanism::AmqPlain],
             anonymous_login_user: Some("guest".to_owned()),
             loopback_users: BTreeSet::from(["guest".to_owned()]),
         }
@@ -440,23 +437,11 @@ impl Default for Log {
     }
 }
 
-/// What "on disk" means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SyncLevel {
-    /// Synced to the device before a confirm: survives a power cut. RabbitMQ's quorum queues.
-    Fsync,
-    /// Handed to the operating system before a confirm: survives a crash of the broker, not of the
-    /// machine. RabbitMQ's classic queues.
-    Os,
-}
-
 /// Where and how safely messages are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     /// The data directory.
     pub path: PathBuf,
-    /// What a confirm promises.
-    pub sync: SyncLevel,
     /// Bytes not yet on disk above which sockets are not read.
     pub backlog_bytes_max: u64,
 }
@@ -465,7 +450,6 @@ impl Default for Store {
     fn default() -> Self {
         Self {
             path: PathBuf::from("/var/lib/leveret"),
-            sync: SyncLevel::Fsync,
             backlog_bytes_max: 64 * 1024 * 1024,
         }
     }

@@ -65,7 +65,6 @@ pub async fn serve_amqp(
 }
 
 fn peer_address(socket: &TcpStream, peer: SocketAddr) -> io::Result<PeerAddress> {
-    socket.set_nodelay(true)?;
     let host = socket.local_addr()?;
     Ok(PeerAddress {
         peer: (peer.ip().to_canonical().to_string(), peer.port()),

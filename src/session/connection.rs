@@ -34,12 +34,12 @@ const TURN_BYTES_MAX: usize = 256 * 1024;
 const OUTPUT_BYTES_MAX: usize = 512 * 1024;
 /// Output above which input rests: the peer asks but does not read the answers.
 const OUTPUT_PAUSES_INPUT_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes waiting for the disk above which publishers rest.
-const STORE_BACKLOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// RabbitMQ's pause before it drops a client that failed to log in or to tune.
 const SILENT_CLOSE_MS: u64 = 3_000;
 /// The longest wait for close-ok.
 const CLOSE_OK_MS_MAX: u64 = 30_000;
+/// How often deliveries are checked for their age, as in RabbitMQ.
+const ACK_CHECK_MS: u64 = 60_000;
 /// How stale the operators' view of a busy connection may be.
 const VIEW_MS_MAX: u64 = 1_000;
 
@@ -80,6 +80,8 @@ struct Running {
     awaited: Option<Lsn>,
     view_ms: u64,
     view_stale: bool,
+    /// When deliveries are next checked for their age.
+    ack_check_ms: u64,
 }
 
 /// A connection's state machine. See [`super`] for how the edge drives it.
@@ -206,6 +208,13 @@ impl Connection {
                     self.abort("missed heartbeats from client");
                     return;
                 }
+                if at >= running.ack_check_ms {
+                    running.ack_check_ms = at + ACK_CHECK_MS;
+                    if let Err(end) = running.close_channels_that_do_not_acknowledge() {
+                        return self.on_end(end);
+                    }
+                }
+                let Phase::Running(running) = &mut self.phase else { return };
                 if interval > 0 && at >= self.written_ms + interval / 2 {
                     frame::heartbeat(running.core.out.buffer());
                     self.written_ms = at;
@@ -236,7 +245,8 @@ impl Connection {
                     write.min(self.read_ms + 2 * running.heartbeat_ms)
                 });
                 let view = running.view_stale.then_some(running.view_ms + VIEW_MS_MAX);
-                heartbeat.into_iter().chain(view).min()
+                let acks = running.has_unacked().then_some(running.ack_check_ms);
+                heartbeat.into_iter().chain(view).chain(acks).min()
             }
             Phase::Closing { until_ms } | Phase::Doomed { until_ms } => Some(*until_ms),
             Phase::Finished => None,
@@ -250,7 +260,7 @@ impl Connection {
             Phase::Running(running) => {
                 running.core.holds_until().is_none()
                     && running.core.out.len() < OUTPUT_PAUSES_INPUT_BYTES
-                    && self.broker.store().backlog_bytes() < STORE_BACKLOG_BYTES_MAX
+                    && !self.waits_for_store()
             }
             Phase::Finished => false,
             _ => true,
@@ -261,7 +271,7 @@ impl Connection {
     /// nothing will wake the connection, and the edge looks again shortly.
     #[must_use]
     pub fn waits_for_store(&self) -> bool {
-        self.broker.store().backlog_bytes() >= STORE_BACKLOG_BYTES_MAX
+        self.broker.store().backlog_bytes() >= self.settings.store_backlog_bytes_max
     }
 
     /// What is to be written.
@@ -341,7 +351,7 @@ impl Connection {
         match ProtocolHeader::parse(input) {
             None => 0,
             Some(ProtocolHeader::Accepted) => {
-                handshake::start(&self.broker, self.out.buffer());
+                handshake::start(&self.broker, &self.settings, self.out.buffer());
                 self.phase = Phase::ExpectStartOk;
                 HEADER_BYTES
             }
@@ -419,8 +429,9 @@ impl Connection {
         let phase = std::mem::replace(&mut self.phase, Phase::Finished);
         let next = match (phase, &method) {
             (Phase::ExpectStartOk, Method::ConnectionStartOk(start_ok)) => {
-                handshake::on_start_ok(&self.broker, &self.peer, start_ok).map(|login| {
-                    handshake::tune(&self.settings, self.out.buffer());
+                let (broker, settings) = (&self.broker, &self.settings);
+                handshake::on_start_ok(broker, settings, &self.peer, start_ok).map(|login| {
+                    handshake::tune(settings, self.out.buffer());
                     Phase::ExpectTuneOk(Box::new(login))
                 })
             }
@@ -490,6 +501,7 @@ impl Connection {
             awaited: None,
             view_ms: self.now.mono_ms,
             view_stale: false,
+            ack_check_ms: self.now.mono_ms + ACK_CHECK_MS,
         })))
     }
 
@@ -573,7 +585,8 @@ impl Connection {
         running.core.now = self.now;
         let ended = running.end_turn(&self.waker);
         running.view_stale = true;
-        if self.now.mono_ms >= running.view_ms + VIEW_MS_MAX {
+        let changed = std::mem::take(&mut running.core.view_changed);
+        if changed || self.now.mono_ms >= running.view_ms + VIEW_MS_MAX {
             running.refresh_view(self.received_bytes, self.sent_bytes);
         }
         if let Err(end) = ended {
@@ -680,6 +693,7 @@ impl Running {
         }
         self.channels.insert(number, ChannelState::Open(Box::new(Channel::new(number))));
         NodeCounters::add(&self.core.broker.counters().channels_opened, 1);
+        self.core.view_changed = true;
         self.core.send(number, &Method::ChannelOpenOk(Default::default()));
         Ok(())
     }
@@ -708,6 +722,34 @@ impl Running {
         };
         self.core.send(number, &Method::ChannelClose(close));
         self.channels.insert(number, ChannelState::Closing);
+        Ok(())
+    }
+
+    fn has_unacked(&self) -> bool {
+        self.channels.values().any(|state| match state {
+            ChannelState::Open(channel) => channel.oldest_unacked_ms().is_some(),
+            ChannelState::Closing => false,
+        })
+    }
+
+    fn close_channels_that_do_not_acknowledge(&mut self) -> Result<(), End> {
+        let ack_ms_max = self.core.settings.ack_ms_max;
+        let now_ms = self.core.now.mono_ms;
+        let late: Vec<u16> = self
+            .channels
+            .iter()
+            .filter_map(|(number, state)| match state {
+                ChannelState::Open(channel) => {
+                    let oldest_ms = channel.oldest_unacked_ms()?;
+                    (now_ms >= oldest_ms.saturating_add(ack_ms_max)).then_some(*number)
+                }
+                ChannelState::Closing => None,
+            })
+            .collect();
+        for number in late {
+            let refusal = refusal::basic_ack_timeout(number, ack_ms_max);
+            self.refused(number, refusal, (0, 0))?;
+        }
         Ok(())
     }
 

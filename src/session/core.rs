@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use super::output::Output;
 use super::routes::Routes;
 use super::SessionSettings;
+use crate::broker::inspect::MessageSizes;
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConnectionId, Item, Outbox};
 use crate::broker::queue::{Effects, Publisher, Queue, Settled};
@@ -50,9 +51,20 @@ pub(super) struct Tally {
     pub(super) get_empty: u64,
     pub(super) redelivered: u64,
     pub(super) acknowledged: u64,
+    message_sizes: [u64; 9],
+    message_bytes: u64,
 }
 
 impl Tally {
+    /// Counts a received message of this size.
+    pub(super) fn receive(&mut self, body_bytes: u64) {
+        self.received += 1;
+        self.message_bytes += body_bytes;
+        let bounds = MessageSizes::BOUNDS_BYTES;
+        let at = bounds.iter().position(|bound| body_bytes <= *bound).unwrap_or(bounds.len());
+        self.message_sizes[at] += 1;
+    }
+
     fn add_to(&mut self, node: &NodeCounters) {
         let tally = std::mem::take(self);
         NodeCounters::add(&node.received, tally.received);
@@ -68,6 +80,10 @@ impl Tally {
         NodeCounters::add(&node.get_empty, tally.get_empty);
         NodeCounters::add(&node.redelivered, tally.redelivered);
         NodeCounters::add(&node.acknowledged, tally.acknowledged);
+        NodeCounters::add(&node.message_bytes, tally.message_bytes);
+        for (counter, n) in node.message_sizes.iter().zip(tally.message_sizes) {
+            NodeCounters::add(counter, n);
+        }
     }
 }
 
@@ -182,6 +198,8 @@ pub(super) struct Core {
     pub(super) flushed: Lsn,
     /// Queues found no room in the outbox; now there is some.
     pub(super) has_room_again: bool,
+    /// What operators see of the connection has changed.
+    pub(super) view_changed: bool,
 }
 
 impl Core {
@@ -217,6 +235,7 @@ impl Core {
             held_until: None,
             flushed: Lsn::ZERO,
             has_room_again: false,
+            view_changed: false,
         }
     }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::core::Capabilities;
-use super::sasl::{self, SaslError};
+use super::sasl::{self, Claim, SaslError};
 use super::{PeerAddress, SessionSettings};
 use crate::broker::Broker;
 use crate::broker::users::User;
@@ -46,15 +46,17 @@ pub(super) struct Tuned {
 }
 
 /// Writes connection.start.
-pub(super) fn start(broker: &Broker, out: &mut Vec<u8>) {
+pub(super) fn start(broker: &Broker, settings: &SessionSettings, out: &mut Vec<u8>) {
     let mut encoded = Vec::new();
     server_properties(broker).encode_body(&mut encoded);
     let Ok(server_properties) = RawTable::parse(&encoded) else { return };
+    let mechanisms: Vec<&str> = settings.mechanisms.iter().map(|it| it.name()).collect();
+    let mechanisms = mechanisms.join(" ");
     let start = methods::Start {
         version_major: 0,
         version_minor: 9,
         server_properties,
-        mechanisms: sasl::MECHANISMS.as_bytes(),
+        mechanisms: mechanisms.as_bytes(),
         locales: b"en_US",
     };
     frame::method(out, 0, &Method::ConnectionStart(start));
@@ -86,8 +88,8 @@ fn server_properties(broker: &Broker) -> Table {
     table.insert("information", text("Licensed under the Apache License 2.0"));
     table.insert("platform", text("Rust"));
     table.insert("product", text(&settings.product));
-    table.insert("product_name", text("Leveret"));
-    table.insert("product_version", text(env!("CARGO_PKG_VERSION")));
+    table.insert("product_name", text(&settings.product_name));
+    table.insert("product_version", text(&settings.product_version));
     table.insert("version", text(&settings.version));
     table
 }
@@ -95,22 +97,29 @@ fn server_properties(broker: &Broker) -> Table {
 /// Handles start-ok: checks the login.
 pub(super) fn on_start_ok(
     broker: &Broker,
+    settings: &SessionSettings,
     peer: &PeerAddress,
     start_ok: &methods::StartOk<'_>,
 ) -> Result<Login, HandshakeEnd> {
     let client_properties = start_ok.client_properties.to_table();
     let capabilities = capabilities(&client_properties);
     let mechanism = start_ok.mechanism;
-    let credentials =
-        sasl::credentials(mechanism, start_ok.response).map_err(|error| match error {
+    let claim = sasl::claim(&settings.mechanisms, mechanism, start_ok.response).map_err(
+        |error| match error {
             SaslError::UnknownMechanism => HandshakeEnd::Silent("unknown login mechanism"),
             SaslError::Malformed => HandshakeEnd::Silent("malformed login response"),
-        })?;
-    let user = broker.users().authenticate(
-        &credentials.user,
-        &credentials.password,
-        peer.is_loopback,
-    );
+        },
+    )?;
+    let users = broker.users();
+    let user = match claim {
+        Claim::Password(claimed) => {
+            users.authenticate(&claimed.user, &claimed.password, peer.is_loopback)
+        }
+        Claim::Anonymous => {
+            let name = settings.anonymous_user.as_deref();
+            name.and_then(|name| users.find_for_peer(name, peer.is_loopback))
+        }
+    };
     let Some(user) = user else {
         NodeCounters::add(&broker.counters().auth_failed, 1);
         return Err(if capabilities.authentication_failure_close {

@@ -22,6 +22,7 @@ mod sasl;
 mod unacked;
 
 pub use connection::Connection;
+pub use sasl::Mechanism;
 
 /// Limits and defaults of every connection, from the configuration.
 #[derive(Debug, Clone)]
@@ -42,6 +43,14 @@ pub struct SessionSettings {
     pub handshake_ms_max: u64,
     /// Consumers on one channel; 0 is no limit.
     pub consumers_per_channel_max: usize,
+    /// How long a delivery may stay unacknowledged before its channel is closed.
+    pub ack_ms_max: u64,
+    /// Bytes waiting for the disk above which publishers rest.
+    pub store_backlog_bytes_max: u64,
+    /// The login mechanisms offered, in order.
+    pub mechanisms: Vec<Mechanism>,
+    /// Whom ANONYMOUS logs in as.
+    pub anonymous_user: Option<String>,
 }
 
 impl Default for SessionSettings {
@@ -55,6 +64,10 @@ impl Default for SessionSettings {
             message_bytes_max: 16 * 1024 * 1024,
             handshake_ms_max: 10_000,
             consumers_per_channel_max: 0,
+            ack_ms_max: 1_800_000,
+            store_backlog_bytes_max: 64 * 1024 * 1024,
+            mechanisms: vec![Mechanism::Plain, Mechanism::AmqPlain],
+            anonymous_user: None,
         }
     }
 }

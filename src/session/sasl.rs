@@ -1,9 +1,38 @@
-//! Login mechanisms: PLAIN and AMQPLAIN, as RabbitMQ reads them.
+//! Login mechanisms: PLAIN, AMQPLAIN and ANONYMOUS, as RabbitMQ reads them.
 
 use crate::protocol::table::RawTable;
 
-/// What the server offers, in connection.start.
-pub(super) const MECHANISMS: &str = "PLAIN AMQPLAIN";
+/// A way to log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// Name and password between NULs.
+    Plain,
+    /// Name and password in a field table.
+    AmqPlain,
+    /// Neither: everyone is one configured user. Off unless configured.
+    Anonymous,
+}
+
+impl Mechanism {
+    /// Its SASL name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::AmqPlain => "AMQPLAIN",
+            Self::Anonymous => "ANONYMOUS",
+        }
+    }
+}
+
+/// Who a client says it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Someone with a password.
+    Password(Credentials),
+    /// Nobody in particular.
+    Anonymous,
+}
 
 /// A name and a password, as a client sent them.
 #[derive(PartialEq, Eq)]
@@ -27,14 +56,19 @@ pub(super) enum SaslError {
     Malformed,
 }
 
-/// Reads a mechanism's initial response.
-pub(super) fn credentials(mechanism: &str, response: &[u8]) -> Result<Credentials, SaslError> {
-    let read = match mechanism {
-        "PLAIN" => plain(response),
-        "AMQPLAIN" => amqplain(response),
-        _ => return Err(SaslError::UnknownMechanism),
+/// Reads the initial response of one of the offered mechanisms.
+pub(super) fn claim(
+    offered: &[Mechanism],
+    mechanism: &str,
+    response: &[u8],
+) -> Result<Claim, SaslError> {
+    let chosen = offered.iter().find(|offered| offered.name() == mechanism);
+    let read = match chosen.ok_or(SaslError::UnknownMechanism)? {
+        Mechanism::Plain => plain(response),
+        Mechanism::AmqPlain => amqplain(response),
+        Mechanism::Anonymous => return Ok(Claim::Anonymous),
     };
-    read.ok_or(SaslError::Malformed)
+    read.map(Claim::Password).ok_or(SaslError::Malformed)
 }
 
 /// `\0user\0password`; RabbitMQ takes no authorisation identity before the first NUL.
@@ -60,6 +94,15 @@ fn amqplain(response: &[u8]) -> Option<Credentials> {
 mod tests {
     use super::*;
     use crate::protocol::table::{Table, Value};
+
+    const OFFERED: [Mechanism; 2] = [Mechanism::Plain, Mechanism::AmqPlain];
+
+    fn credentials(mechanism: &str, response: &[u8]) -> Result<Credentials, SaslError> {
+        match claim(&OFFERED, mechanism, response)? {
+            Claim::Password(credentials) => Ok(credentials),
+            Claim::Anonymous => panic!("ANONYMOUS was not offered"),
+        }
+    }
 
     #[test]
     fn plain_takes_exactly_user_and_password() {

@@ -17,6 +17,8 @@ pub(super) struct Outstanding {
     pub(super) queue_slot: u32,
     /// Its consumer; `ConsumerId::NONE` for basic.get.
     pub(super) consumer: ConsumerId,
+    /// When it was delivered, in monotonic milliseconds.
+    pub(super) delivered_ms: u64,
     /// The message.
     pub(super) entry: Entry,
 }
@@ -37,6 +39,11 @@ pub(super) struct Unacked {
 impl Unacked {
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// When the oldest delivery that waits was made.
+    pub(super) fn oldest_ms(&self) -> Option<u64> {
+        self.slots.front()?.held.as_ref().map(|held| held.delivered_ms)
     }
 
     pub(super) fn push(&mut self, outstanding: Outstanding) {
@@ -117,7 +124,13 @@ mod tests {
         let mut unacked = Unacked::default();
         for tag in tags {
             let entry = Entry::new(QueueSeq(tag), Message::new(&envelope, b""));
-            unacked.push(Outstanding { tag, queue_slot: 0, consumer: ConsumerId(1), entry });
+            unacked.push(Outstanding {
+                tag,
+                queue_slot: 0,
+                consumer: ConsumerId(1),
+                delivered_ms: tag,
+                entry,
+            });
         }
         unacked
     }

@@ -3,5 +3,9 @@
 
 mod codec;
 mod codegen;
+mod config;
 mod coverage;
+mod management;
+mod metrics;
 mod spec;
+mod store;

@@ -636,6 +636,17 @@ pub fn basic_unknown_delivery_tag(tag: impl Display) -> Refusal {
     )
 }
 
+/// `basic.ack-timeout`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn basic_ack_timeout(channel: impl Display, timeout_ms: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "delivery acknowledgement on channel {channel} timed out. \
+         Timeout value used: {timeout_ms} ms. \
+         This timeout value can be configured, see consumers doc guide to learn more"
+    );
+    Refusal::new("basic.ack-timeout", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+}
+
 /// `basic.prefetch-size`: closes the connection with NOT_IMPLEMENTED.
 #[must_use]
 pub fn basic_prefetch_size(size: impl Display) -> Refusal {

@@ -183,7 +183,9 @@ impl Channel {
                 core.tally.get_manual_ack += 1;
                 let queue_slot = self.queue_slot(&queue);
                 let consumer = ConsumerId::NONE;
-                self.unacked.push(Outstanding { tag, queue_slot, consumer, entry });
+                let delivered_ms = core.now.mono_ms;
+                let held = Outstanding { tag, queue_slot, consumer, delivered_ms, entry };
+                self.unacked.push(held);
             }
             Acks::Automatic => {
                 core.tally.get_auto_ack += 1;

@@ -42,7 +42,14 @@ impl Channel {
         match consumer.acks {
             Acks::Manual => {
                 core.tally.delivered_manual_ack += 1;
-                self.unacked.push(Outstanding { tag, queue_slot, consumer: id, entry });
+                let delivered_ms = core.now.mono_ms;
+                self.unacked.push(Outstanding {
+                    tag,
+                    queue_slot,
+                    consumer: id,
+                    delivered_ms,
+                    entry,
+                });
             }
             Acks::Automatic => {
                 core.tally.delivered_auto_ack += 1;

@@ -76,6 +76,7 @@ pub(super) struct Channel {
     prefetch: u16,
     limiter: Arc<Limiter>,
     last_queue: Option<String>,
+    has_published: bool,
 }
 
 impl Channel {
@@ -94,6 +95,7 @@ impl Channel {
             prefetch: 0,
             limiter: Arc::default(),
             last_queue: None,
+            has_published: false,
         }
     }
 
@@ -115,6 +117,10 @@ impl Channel {
             _ => {}
         }
         core.flush();
+        core.view_changed |= !matches!(
+            method,
+            Method::BasicGet(_) | Method::BasicNack(_) | Method::BasicReject(_)
+        );
         match method {
             Method::ChannelFlow(flow) if !flow.active => Err(refusal::channel_flow_inactive()),
             Method::ChannelFlow(_) => {
@@ -273,6 +279,11 @@ impl Channel {
     /// must be deleted with their last consumer are deleted.
     pub(super) fn end(mut self, core: &mut Core) {
         core.flush();
+        core.view_changed = true;
+        if self.has_published {
+            let publishers = &core.broker.counters().publishers;
+            publishers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        }
         let mut abandoned = Vec::new();
         for (id, consumer) in self.consumers.drain() {
             if consumer.queue.remove_consumer(id, core.now, &mut core.effects) {
@@ -294,6 +305,11 @@ impl Channel {
             core.broker.delete_gone_queue(&queue, &mut core.effects);
         }
         core.broker.finish(&mut core.effects, core.now);
+    }
+
+    /// When the oldest delivery that waits for its acknowledgement was made.
+    pub(super) fn oldest_unacked_ms(&self) -> Option<u64> {
+        self.unacked.oldest_ms()
     }
 
     /// As operators see it.

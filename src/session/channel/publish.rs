@@ -10,6 +10,7 @@ use super::{Channel, Mode};
 use crate::broker::message::{Envelope, Message};
 use crate::broker::queue::Queue;
 use crate::broker::vhost::Cacheable;
+use crate::broker::views::NodeCounters;
 use crate::broker::{Broker, REPLY_TO};
 use crate::protocol::frame;
 use crate::protocol::method::{Method, basic as methods};
@@ -67,7 +68,11 @@ impl Channel {
         } else {
             route(core, content, generation, None)?
         };
-        core.tally.received += 1;
+        core.tally.receive(size);
+        if !self.has_published {
+            self.has_published = true;
+            NodeCounters::add(&core.broker.counters().publishers, 1);
+        }
         if matches!(self.mode, Mode::Confirm(_)) {
             core.tally.received_confirm += 1;
         }

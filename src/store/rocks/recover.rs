@@ -11,10 +11,11 @@
 //! the mark speaks of is opened for real.
 
 use std::fs::{DirBuilder, File, TryLockError};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rocksdb::DB;
 
@@ -29,6 +30,8 @@ use crate::store::image::{message_bytes, queue_damaged};
 use crate::store::{Lsn, QueueKey, QueueSeq, Recovery, StoreError};
 
 const VERSION_PREFIX: &str = "leveret store ";
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// An opened directory.
 pub(super) struct Opened {
@@ -97,19 +100,14 @@ fn open_version(dir: &Path, db_dir: &Path) -> Result<File, StoreError> {
         Err(_) if db_dir.exists() => return Err(mismatch("none".to_owned())),
         Err(_) => {
             let draft = path.with_extension("new");
-            std::fs::write(&draft, &ours)
+            File::create(&draft)
+                .and_then(|mut file| file.write_all(ours.as_bytes()).and_then(|()| file.sync_all()))
                 .and_then(|()| std::fs::rename(&draft, &path))
                 .and_then(|()| File::open(&path))
                 .map_err(|error| io_error(&path, &error))?
         }
     };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(StoreError::Locked { path: dir.display().to_string() });
-        }
-        Err(TryLockError::Error(error)) => return Err(io_error(&path, &error)),
-    }
+    lock(&file, dir)?;
     let mut found = String::new();
     (&mut file).take(64).read_to_string(&mut found).map_err(|error| io_error(&path, &error))?;
     if found != ours {
@@ -117,6 +115,19 @@ fn open_version(dir: &Path, db_dir: &Path) -> Result<File, StoreError> {
         return Err(mismatch(version.to_owned()));
     }
     Ok(file)
+}
+
+/// Locks the version file. A process that is just ending may still hold it, and so may a child of
+/// ours between its fork and its start: hence a little patience.
+fn lock(file: &File, dir: &Path) -> Result<(), StoreError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(io_error(dir, &error)),
+        }
+    }
+    Err(StoreError::Locked { path: dir.display().to_string() })
 }
 
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {

@@ -26,8 +26,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            write_buffer_bytes: 32 << 20,
-            write_buffers_max: 3,
+            write_buffer_bytes: 16 << 20,
+            write_buffers_max: 4,
             block_cache_bytes: 8 << 20,
             recycled_logs: 4,
             gather_ms_max: 200,
@@ -41,7 +41,8 @@ impl Options {
         let mut options = DbOptions::default();
         options.set_write_buffer_size(self.write_buffer_bytes);
         options.set_max_write_buffer_number(self.write_buffers_max.into());
-        options.set_max_total_wal_size(4 * self.write_buffer_bytes as u64);
+        let logs_max = u64::from(self.write_buffers_max) + 2;
+        options.set_max_total_wal_size(logs_max * self.write_buffer_bytes as u64);
         options.set_recycle_log_file_num(self.recycled_logs.into());
         options.set_wal_recovery_mode(if self.recycled_logs > 0 {
             DBRecoveryMode::PointInTime

@@ -88,10 +88,19 @@ pub(super) fn wait_for(store: &dyn Store, lsn: Lsn) {
 }
 
 /// A queue's unsettled bodies by number, and the first number that was never used.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct QueueState {
     pub(super) bodies: BTreeMap<u64, Vec<u8>>,
     pub(super) tail: u64,
+}
+
+impl std::fmt::Debug for QueueState {
+    /// Numbers and sizes: bodies would bury what a failed comparison has to say.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sizes = self.bodies.iter().map(|(seq, body)| (seq, body.len()));
+        f.debug_map().entries(sizes).finish()?;
+        write!(f, " tail {}", self.tail)
+    }
 }
 
 /// Everything a store keeps, said plainly.

@@ -1,0 +1,66 @@
+//! Configuration as an operator meets it: the command refuses what it does not understand, says
+//! where it stands and what was meant, and does not start.
+#![cfg(feature = "rocksdb")]
+
+use std::process::{Command, Output};
+
+/// EX_CONFIG of `sysexits.h`.
+const EXIT_CONFIG: i32 = 78;
+
+struct Refused {
+    code: Option<i32>,
+    stderr: String,
+}
+
+/// Runs the broker on a configuration that it must refuse.
+fn refused(file: &str, sets: &[&str]) -> Refused {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("leveret.conf"), file).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+    command.current_dir(dir.path()).env_remove("RABBITMQ_DEFAULT_USER");
+    command.args(["server", "--data-dir", "data", "--config", "leveret.conf"]);
+    for set in sets {
+        command.args(["--set", set]);
+    }
+    let Output { status, stderr, .. } = command.output().unwrap();
+    assert!(!dir.path().join("data").exists(), "the data directory was touched");
+    Refused { code: status.code(), stderr: String::from_utf8_lossy(&stderr).into_owned() }
+}
+
+#[test]
+fn a_misspelt_key_is_refused_with_its_line_and_what_was_meant() {
+    let refused = refused("# limits\n\nhearbeat = 30\n", &[]);
+    assert_eq!(refused.code, Some(EXIT_CONFIG));
+    assert!(
+        refused
+            .stderr
+            .contains("leveret.conf:3: unknown key 'hearbeat'; did you mean 'heartbeat'?"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn every_mistake_is_told_at_once() {
+    let refused = refused("frame_max = 1\nlisteners.ssl.1 = 5671\n", &["heartbeat", "vhost_max=5"]);
+    assert_eq!(refused.code, Some(EXIT_CONFIG));
+    for wanted in [
+        "leveret.conf:1: frame_max: expected a number of bytes",
+        "leveret.conf:2: listeners.ssl.1: TLS is not available",
+        "--set #1: expected KEY=VALUE, found 'heartbeat'",
+        "--set #2: vhost_max: this limit is not available",
+    ] {
+        assert!(refused.stderr.contains(wanted), "{wanted}: {}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_leveret"))
+        .args(["server", "--config", "/nowhere/leveret.conf"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(EXIT_CONFIG));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("/nowhere/leveret.conf"), "{stderr}");
+}

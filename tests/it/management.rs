@@ -1,0 +1,258 @@
+//! The management API on a running broker: what clients do over AMQP is what operators see over
+//! HTTP, and what operators do reaches the clients.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use leveret::broker::{Broker, BrokerSettings};
+use leveret::config::Settings;
+use leveret::management::{self, Context, Listener};
+use leveret::metrics::ProcessReader;
+use leveret::protocol::method::{channel, connection, exchange, queue};
+use leveret::protocol::{Method, RawTable, Table, frame};
+use leveret::server::{self, clock::Clock};
+use leveret::session::SessionSettings;
+use leveret::store::memory::MemoryStore;
+use serde_json::{Value as Json, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// One clock for every node of this process.
+static CLOCK: OnceLock<Clock> = OnceLock::new();
+
+/// A broker with its three doors open on free ports.
+pub(crate) struct Node {
+    pub(crate) amqp: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+    _stop: watch::Sender<bool>,
+}
+
+fn broker_settings() -> BrokerSettings {
+    let any = || ".*".to_owned();
+    BrokerSettings {
+        node_name: "rabbit@test".to_owned(),
+        cluster_name: "tests".to_owned(),
+        product: "RabbitMQ".to_owned(),
+        version: "4.2.4".to_owned(),
+        default_user: "guest".to_owned(),
+        default_password: "guest".to_owned(),
+        default_user_tags: vec!["administrator".to_owned()],
+        default_vhost: "/".to_owned(),
+        default_permissions: [any(), any(), any()],
+        loopback_users: vec!["guest".to_owned()],
+        connections_max: 0,
+    }
+}
+
+async fn free_port() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+impl Node {
+    pub(crate) async fn start() -> Self {
+        let clock = *CLOCK.get_or_init(Clock::start);
+        let store = Arc::new(MemoryStore::new());
+        let entropy = Box::new(|bytes: &mut [u8]| bytes.fill(7));
+        let broker = Broker::open(broker_settings(), store, entropy, clock.now()).unwrap();
+        let settings = Settings::default();
+        let (stop, stopped) = watch::channel(false);
+        let (listener, amqp) = free_port().await;
+        let session = Arc::new(SessionSettings::default());
+        tokio::spawn(server::serve_amqp(
+            listener,
+            Arc::clone(&broker),
+            session,
+            clock,
+            stopped.clone(),
+        ));
+        let (http_listener, http) = free_port().await;
+        let (metrics_listener, metrics) = free_port().await;
+        let door = |protocol, address: SocketAddr| Listener {
+            protocol,
+            ip: address.ip().to_string(),
+            port: address.port(),
+        };
+        let context = Arc::new(Context {
+            inspect: broker,
+            process: ProcessReader::new(&Settings {
+                store: leveret::config::settings::Store {
+                    path: PathBuf::from("/"),
+                    ..settings.store.clone()
+                },
+                ..settings.clone()
+            }),
+            listeners: vec![door("amqp", amqp), door("http", http)],
+            now_ms: || CLOCK.get_or_init(Clock::start).now().unix_ms,
+        });
+        let ended = |mut stopped: watch::Receiver<bool>| async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let (for_pages, at_end) = (Arc::clone(&context), ended(stopped.clone()));
+        let (api, pages) = (settings.management, settings.prometheus);
+        tokio::spawn(async move {
+            management::serve(http_listener, context, &api, at_end).await.unwrap();
+        });
+        let at_end = ended(stopped);
+        tokio::spawn(async move {
+            management::serve_metrics(metrics_listener, for_pages, &pages, at_end).await.unwrap();
+        });
+        Self { amqp, http, metrics, _stop: stop }
+    }
+
+    /// Asks the management API as guest.
+    async fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
+        let login = STANDARD.encode("guest:guest");
+        let headers = format!("authorization: Basic {login}\r\n{headers}");
+        http(self.http, method, path, &headers).await
+    }
+
+    async fn json(&self, path: &str) -> Json {
+        let (status, body) = self.ask("GET", path, "").await;
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+}
+
+/// Sends a request and reads the answer: its status and body.
+pub(crate) async fn http(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// An AMQP client, as little as it takes.
+pub(crate) struct Client {
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    /// Logs in as guest and opens channel 1.
+    pub(crate) async fn open(node: &Node) -> Self {
+        let stream = TcpStream::connect(node.amqp).await.unwrap();
+        let mut client = Self { stream, input: Vec::new() };
+        client.stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
+        client.expect(|method| matches!(method, Method::ConnectionStart(_))).await;
+        let start_ok =
+            connection::StartOk { response: b"\0guest\0guest", ..connection::StartOk::default() };
+        client.send(0, &Method::ConnectionStartOk(start_ok)).await;
+        client.expect(|method| matches!(method, Method::ConnectionTune(_))).await;
+        let tune_ok = connection::TuneOk { channel_max: 10, frame_max: 131_072, heartbeat: 0 };
+        client.send(0, &Method::ConnectionTuneOk(tune_ok)).await;
+        client.send(0, &Method::ConnectionOpen(connection::Open { virtual_host: "/" })).await;
+        client.expect(|method| matches!(method, Method::ConnectionOpenOk(_))).await;
+        client.send(1, &Method::ChannelOpen(channel::Open)).await;
+        client.expect(|method| matches!(method, Method::ChannelOpenOk(_))).await;
+        client
+    }
+
+    pub(crate) async fn send(&mut self, channel: u16, method: &Method<'_>) {
+        let mut out = Vec::new();
+        frame::method(&mut out, channel, method);
+        self.stream.write_all(&out).await.unwrap();
+    }
+
+    /// Reads the next method; it must be the expected one. Returns how it prints.
+    pub(crate) async fn expect(&mut self, wanted: fn(&Method<'_>) -> bool) -> String {
+        loop {
+            if let Some((found, used)) = frame::parse(&self.input, 131_072).unwrap() {
+                let method = Method::decode(found.payload).unwrap();
+                assert!(wanted(&method), "{method:?}");
+                let printed = format!("{method:?}");
+                self.input.drain(..used);
+                return printed;
+            }
+            let read = self.stream.read_buf(&mut self.input).await.unwrap();
+            assert!(read > 0, "the broker closed the connection");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_declares_is_what_an_operator_sees() {
+    let node = Node::start().await;
+    let mut client = Client::open(&node).await;
+    let declare = exchange::Declare {
+        exchange: "events",
+        type_: "topic",
+        durable: true,
+        ..exchange::Declare::default()
+    };
+    client.send(1, &Method::ExchangeDeclare(declare)).await;
+    client.expect(|method| matches!(method, Method::ExchangeDeclareOk(_))).await;
+    let mut arguments = Vec::new();
+    Table::new().with("x-queue-type", "quorum").encode(&mut arguments);
+    let declare = queue::Declare {
+        queue: "jobs/1",
+        durable: true,
+        arguments: RawTable::parse(&arguments[4..]).unwrap(),
+        ..queue::Declare::default()
+    };
+    client.send(1, &Method::QueueDeclare(declare)).await;
+    client.expect(|method| matches!(method, Method::QueueDeclareOk(_))).await;
+    let bind = queue::Bind {
+        queue: "jobs/1",
+        exchange: "events",
+        routing_key: "a.#",
+        ..queue::Bind::default()
+    };
+    client.send(1, &Method::QueueBind(bind)).await;
+    client.expect(|method| matches!(method, Method::QueueBindOk(_))).await;
+
+    let queue = node.json("/api/queues/%2F/jobs%2F1").await;
+    assert_eq!((&queue["type"], &queue["messages"]), (&json!("quorum"), &json!(0)));
+    assert_eq!(queue["arguments"], json!({"x-queue-type": "quorum"}));
+    let exchange = node.json("/api/exchanges/%2F/events").await;
+    assert_eq!((&exchange["type"], &exchange["durable"]), (&json!("topic"), &json!(true)));
+    let bindings = node.json("/api/queues/%2F/jobs%2F1/bindings").await;
+    let keys: Vec<&Json> =
+        bindings.as_array().unwrap().iter().map(|binding| &binding["properties_key"]).collect();
+    assert_eq!(keys, ["jobs%2F1", "a.%23"], "the implicit binding first");
+    assert_eq!(node.json("/api/exchanges/%2F/amq.default").await["name"], "");
+    let overview = node.json("/api/overview").await;
+    assert_eq!(overview["object_totals"]["queues"], 1);
+    assert_eq!(overview["object_totals"]["connections"], 1);
+}
+
+#[tokio::test]
+async fn a_client_whose_connection_an_operator_closes_is_told_why() {
+    let node = Node::start().await;
+    let mut client = Client::open(&node).await;
+    let connections = node.json("/api/connections").await;
+    let name = connections[0]["name"].as_str().unwrap();
+    assert_eq!(connections[0]["user"], "guest");
+    let path = format!("/api/connections/{}", name.replace(' ', "%20").replace('>', "%3E"));
+    assert_eq!(node.json(&path).await["protocol"], "AMQP 0-9-1");
+    let (status, _) = node.ask("DELETE", &path, "x-reason: too old\r\n").await;
+    assert_eq!(status, 204);
+    let close = client.expect(|method| matches!(method, Method::ConnectionClose(_))).await;
+    assert!(close.contains("320") && close.contains("CONNECTION_FORCED - too old"), "{close}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused() {
+    let node = Node::start().await;
+    let login = STANDARD.encode("guest:wrong");
+    let headers = format!("authorization: Basic {login}\r\n");
+    let (status, body) = http(node.http, "GET", "/api/overview", &headers).await;
+    assert_eq!(status, 401);
+    let body: Json = serde_json::from_str(&body).unwrap();
+    assert_eq!(body, json!({"error": "not_authorized", "reason": "Not_Authorized"}));
+}
