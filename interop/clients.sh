@@ -3,21 +3,25 @@
 #
 # Invariant: a cache entry's name holds everything it was made of (versions, sources, tool chain).
 # Sourced after lib.sh.
+# shellcheck shell=bash disable=SC2154 # lib.sh sets root
 
 pika_version=1.4.4
 aio_pika_version=10.2.1
 amqplib_version=2.0.0
 java_client_version=5.35.0
 
+# The interpreter's version in short, as in cpython-311: what an environment is made for.
+python_tag() { python3 -c 'import sys; print(sys.implementation.cache_tag)'; }
+
 # A virtual environment with pika and aio-pika.
 python_clients() {
   python3 -c 'import ensurepip' 2>/dev/null || apt install python3-venv
-  once "python-$pika_version-$aio_pika_version-$(python3 -c 'import sys; print(sys.implementation.cache_tag)')" \
-    make_python_clients
+  once "python-$pika_version-$aio_pika_version-$(python_tag)" make_python_clients
 }
 make_python_clients() {
   python3 -m venv .
-  bin/pip install --quiet --disable-pip-version-check "pika==$pika_version" "aio-pika==$aio_pika_version"
+  bin/pip install --quiet --disable-pip-version-check \
+    "pika==$pika_version" "aio-pika==$aio_pika_version"
 }
 
 # A folder with amqplib in node_modules; programs find it through NODE_PATH.
@@ -70,14 +74,18 @@ POM
 java_programs() {
   local jars
   jars="$(java_clients)"
-  once "classes-$(digest "$1"/*.java)-$(basename "$jars")" javac -Xlint:all -Werror -cp "$jars/*" -d . "$1"/*.java
+  once "classes-$(digest "$1"/*.java)-$(basename "$jars")" \
+    javac -Xlint:all -Werror -cp "$jars/*" -d . "$1"/*.java
 }
 
 # c_program SOURCE: the path of the program made from one C source and Debian's librabbitmq.
 c_program() {
+  local at
   [[ -f /usr/include/rabbitmq-c/amqp.h || -f /usr/include/amqp.h ]] || apt install librabbitmq-dev
   need_command cc build-essential
-  echo "$(once "c-$(digest "$1")" cc -std=c11 -D_DEFAULT_SOURCE -O1 -Wall -Wextra -Werror "$1" -o program -lrabbitmq)/program"
+  at="$(once "c-$(digest "$1")" \
+    cc -std=c11 -D_DEFAULT_SOURCE -O1 -Wall -Wextra -Werror "$1" -o program -lrabbitmq)"
+  echo "$at/program"
 }
 
 # The path of the lapin program, a member of the checkout's Cargo workspace.

@@ -4,6 +4,7 @@
 # Invariants: nothing is written into the checkout but build output under target/; whatever
 # start_broker started, stop_broker ends, by its own process id; brokers listen on loopback only.
 # Sourced, not run. The sourcing script sets -euo pipefail and calls from any directory.
+# shellcheck shell=bash disable=SC2034 # what it sets is for the sourcing script
 
 interop="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 root="$(dirname "$interop")"
@@ -106,7 +107,8 @@ start_broker() {
   disown "$pid"
   echo "$pid" >"$dir/pid"
   echo "$port" >"$dir/port"
-  until tail -c "+$from" "$dir/log" | grep "$ready" >/dev/null && (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+  until tail -c "+$from" "$dir/log" | grep "$ready" >/dev/null &&
+    (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
     if ! alive "$pid" || ((SECONDS > deadline)); then
       tail -20 "$dir/log" >&2
       kill -KILL "-$pid" 2>/dev/null || true
@@ -156,7 +158,7 @@ broker_verbs() {
     *)
       cat >&2 <<USAGE
 usage: ${0##*/} install                  fetch or build what is missing
-       ${0##*/} start DIR [PORT]         start on 127.0.0.1:PORT (5672), data in DIR; wait till ready
+       ${0##*/} start DIR [PORT]         start on 127.0.0.1:PORT (5672), data in DIR, till ready
        ${0##*/} stop DIR | kill DIR      SIGTERM and wait | SIGKILL
        ${0##*/} restart DIR term|kill    stop so, then start with the same data
        ${0##*/} ctl DIR ARG...           the broker's command line tool

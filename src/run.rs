@@ -8,7 +8,9 @@ use leveret::broker::inspect::Inspect;
 use leveret::broker::queue::QueueKind;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
-use leveret::config::settings::{AuthMechanism, ListenAddress, Log, LogLevel, QueueType, TcpOptions};
+use leveret::config::settings::{
+    AuthMechanism, ListenAddress, Log, LogLevel, QueueType, TcpOptions,
+};
 use leveret::management::{self, Context, Listener};
 use leveret::metrics::ProcessReader;
 use leveret::server::{self, clock::Clock};
@@ -19,9 +21,9 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::format::{DefaultFields, Format};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
-use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
@@ -279,8 +281,7 @@ async fn store_failure(broker: &Arc<Broker>) -> StoreError {
 fn listen(address: ListenAddress, options: &TcpOptions) -> Result<TcpListener, RunError> {
     let shown = address.to_string();
     let on = |address: SocketAddr| {
-        let socket =
-            if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
         socket.set_nodelay(options.nodelay)?;
         socket.set_keepalive(options.keepalive)?;

@@ -70,12 +70,14 @@ async def scenario_connect(connection, channel, name):
     require(version >= [3, 10], f"version {version}")
     require(properties["capabilities"]["publisher_confirms"] is True, "no publisher confirms")
     await refused(
-        (AuthenticationError, ProbableAuthenticationError), "Login was refused",
+        (AuthenticationError, ProbableAuthenticationError),
+        "Login was refused",
         aio_pika.connect(URL.replace("guest:guest", "guest:wrong")),
     )
     # The library does not pass the broker's 530 on, only that it closed instead of opening.
     await refused(
-        InvalidFrameError, "Expected one of ['Connection.OpenOk'], got <Connection.Close",
+        InvalidFrameError,
+        "Expected one of ['Connection.OpenOk'], got <Connection.Close",
         aio_pika.connect(URL.rstrip("/") + "/no-such-vhost"),
     )
 
@@ -96,13 +98,15 @@ async def scenario_declare(connection, channel, name):
     # Its last binding gone, the auto-delete exchange is gone too.
     other = await connection.channel()
     await refused(
-        ChannelNotFoundEntity, f"no exchange '{name}.inner' in vhost '/'",
+        ChannelNotFoundEntity,
+        f"no exchange '{name}.inner' in vhost '/'",
         other.declare_exchange(f"{name}.inner", ExchangeType.DIRECT, passive=True),
     )
     other = await connection.channel()
     await refused(
         ChannelPreconditionFailed,
-        f"inequivalent arg 'x-message-ttl' for queue '{name}' in vhost '/': received '1' but current is '60000'",
+        f"inequivalent arg 'x-message-ttl' for queue '{name}' in vhost '/': "
+        "received '1' but current is '60000'",
         other.declare_queue(name, durable=True, arguments={"x-message-ttl": 1}),
     )
     await queue.delete()
@@ -115,7 +119,10 @@ async def scenario_confirm(connection, channel, name):
     queue = await channel.declare_queue(name, durable=True)
     # Publishing returns when the broker has acknowledged; many are under way at a time.
     await asyncio.gather(
-        *(channel.default_exchange.publish(persistent(str(number).encode()), name) for number in range(count))
+        *(
+            channel.default_exchange.publish(persistent(str(number).encode()), name)
+            for number in range(count)
+        )
     )
     deliveries, tag = await consume(queue, no_ack=True)
     bodies = [int((await take(deliveries)).body) for _ in range(count)]
@@ -129,12 +136,26 @@ async def scenario_properties(connection, channel, name):
     sent = Message(
         b"body",
         headers={
-            "text": "grün", "int": -7, "long": 2**40, "bool": True, "void": None, "double": 2.5,
+            "text": "grün",
+            "int": -7,
+            "long": 2**40,
+            "bool": True,
+            "void": None,
+            "double": 2.5,
             "table": {"inner": ["a", 1, {"deep": False}]},
         },
-        content_type="application/json", content_encoding="utf-8", delivery_mode=DeliveryMode.PERSISTENT,
-        priority=3, correlation_id="c-1", reply_to="somewhere", expiration=60, message_id="m-1",
-        timestamp=datetime(2023, 11, 14, tzinfo=timezone.utc), type="kind", user_id="guest", app_id="interop",
+        content_type="application/json",
+        content_encoding="utf-8",
+        delivery_mode=DeliveryMode.PERSISTENT,
+        priority=3,
+        correlation_id="c-1",
+        reply_to="somewhere",
+        expiration=60,
+        message_id="m-1",
+        timestamp=datetime(2023, 11, 14, tzinfo=timezone.utc),
+        type="kind",
+        user_id="guest",
+        app_id="interop",
     )
     queue = await channel.declare_queue(name, exclusive=True)
     await channel.default_exchange.publish(sent, name)
@@ -142,8 +163,18 @@ async def scenario_properties(connection, channel, name):
     equal("body", got.body, b"body")
     equal("headers", dict(got.headers), dict(sent.headers))
     for key in (
-        "content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to",
-        "expiration", "message_id", "timestamp", "type", "user_id", "app_id",
+        "content_type",
+        "content_encoding",
+        "delivery_mode",
+        "priority",
+        "correlation_id",
+        "reply_to",
+        "expiration",
+        "message_id",
+        "timestamp",
+        "type",
+        "user_id",
+        "app_id",
     ):
         equal(key, getattr(got, key), getattr(sent, key))
 
@@ -225,8 +256,14 @@ async def scenario_mandatory(connection, channel, name):
     except PublishError as error:
         returned = error.message
         equal("body", returned.body, b"returned")
-        equal("return", (returned.delivery.reply_code, returned.delivery.reply_text), (312, "NO_ROUTE"))
-        equal("from", (returned.delivery.exchange, returned.delivery.routing_key), (name, "nowhere"))
+        equal(
+            "return",
+            (returned.delivery.reply_code, returned.delivery.reply_text),
+            (312, "NO_ROUTE"),
+        )
+        equal(
+            "from", (returned.delivery.exchange, returned.delivery.routing_key), (name, "nowhere")
+        )
     await exchange.delete()
 
 
@@ -238,10 +275,14 @@ async def scenario_rpc(connection, channel, name):
     reply_queue = await channel.get_queue("amq.rabbitmq.reply-to", ensure=False)
     replies, _ = await consume(reply_queue, no_ack=True)
     for number in range(5):
-        call = Message(f"call {number}".encode(), reply_to="amq.rabbitmq.reply-to", correlation_id=str(number))
+        call = Message(
+            f"call {number}".encode(), reply_to="amq.rabbitmq.reply-to", correlation_id=str(number)
+        )
         await channel.default_exchange.publish(call, name)
         request = await take(requests)
-        require(request.reply_to.startswith("amq.rabbitmq.reply-to."), f"reply-to {request.reply_to}")
+        require(
+            request.reply_to.startswith("amq.rabbitmq.reply-to."), f"reply-to {request.reply_to}"
+        )
         answer = Message(request.body.upper(), correlation_id=request.correlation_id)
         await server.default_exchange.publish(answer, request.reply_to, mandatory=False)
         await request.ack()
@@ -270,19 +311,28 @@ async def scenario_exclusive(connection, channel, name):
     require(made.startswith("amq.gen-"), f"the server named it {made}")
     await owned.declare_queue(name, exclusive=True)
     await refused(
-        ChannelLockedResource, f"cannot obtain exclusive access to locked queue '{name}' in vhost '/'",
+        ChannelLockedResource,
+        f"cannot obtain exclusive access to locked queue '{name}' in vhost '/'",
         channel.declare_queue(name, exclusive=True),
     )
     await owner.close()
     for gone in (name, made):
         fresh = await connection.channel()
-        await refused(ChannelNotFoundEntity, f"no queue '{gone}' in vhost '/'", fresh.declare_queue(gone, passive=True))
+        await refused(
+            ChannelNotFoundEntity,
+            f"no queue '{gone}' in vhost '/'",
+            fresh.declare_queue(gone, passive=True),
+        )
 
 
 async def scenario_channel_error(connection, channel, name):
     """An error ends its channel only: others and new ones go on."""
     other = await connection.channel()
-    await refused(ChannelNotFoundEntity, f"no queue '{name}' in vhost '/'", channel.declare_queue(name, passive=True))
+    await refused(
+        ChannelNotFoundEntity,
+        f"no queue '{name}' in vhost '/'",
+        channel.declare_queue(name, passive=True),
+    )
     require(not connection.is_closed and not other.is_closed, "more than the channel was closed")
     await other.declare_queue(name, exclusive=True)
     fresh = await connection.channel()
@@ -298,7 +348,11 @@ async def scenario_dead_letter(connection, channel, name):
     queue = await channel.declare_queue(
         name,
         exclusive=True,
-        arguments={"x-dead-letter-exchange": name, "x-dead-letter-routing-key": "late", "x-max-length": 1},
+        arguments={
+            "x-dead-letter-exchange": name,
+            "x-dead-letter-routing-key": "late",
+            "x-max-length": 1,
+        },
     )
     await channel.default_exchange.publish(Message(b"pushed out"), name)
     await channel.default_exchange.publish(Message(b"rejected"), name)
@@ -307,7 +361,11 @@ async def scenario_dead_letter(connection, channel, name):
     await message.reject(requeue=False)
     await channel.default_exchange.publish(Message(b"expired", expiration=0.02), name)
     deliveries, _ = await consume(dead, no_ack=True)
-    for body, reason in ((b"pushed out", "maxlen"), (b"rejected", "rejected"), (b"expired", "expired")):
+    for body, reason in (
+        (b"pushed out", "maxlen"),
+        (b"rejected", "rejected"),
+        (b"expired", "expired"),
+    ):
         message = await take(deliveries)
         (death,) = message.headers["x-death"]
         equal("death", (message.body, death["reason"]), (body, reason))
@@ -325,7 +383,11 @@ async def scenario_cancel(connection, channel, name):
     equal("delivered", (await take(deliveries)).body, b"delivered")
     await queue.cancel(tag)
     # Its last consumer gone, the auto-delete queue is gone too.
-    await refused(ChannelNotFoundEntity, f"no queue '{name}' in vhost '/'", channel.declare_queue(name, passive=True))
+    await refused(
+        ChannelNotFoundEntity,
+        f"no queue '{name}' in vhost '/'",
+        channel.declare_queue(name, passive=True),
+    )
 
 
 async def scenario_quorum(connection, channel, name):
@@ -337,7 +399,11 @@ async def scenario_quorum(connection, channel, name):
     equal("count", first.headers.get("x-delivery-count"), None)
     await first.reject(requeue=True)
     second = await take(deliveries)
-    equal("second", (second.body, second.redelivered, second.headers["x-delivery-count"]), (b"twice", True, 1))
+    equal(
+        "second",
+        (second.body, second.redelivered, second.headers["x-delivery-count"]),
+        (b"twice", True, 1),
+    )
     await second.ack()
     await queue.cancel(tag)
     await queue.delete(if_unused=False, if_empty=False)  # quorum queues know no conditions
@@ -363,7 +429,10 @@ async def restart(how):
     channel = await plain.channel()
     queue = await channel.declare_queue(name, durable=True)
     await asyncio.gather(
-        *(channel.default_exchange.publish(persistent(str(number).encode()), name) for number in range(total))
+        *(
+            channel.default_exchange.publish(persistent(str(number).encode()), name)
+            for number in range(total)
+        )
     )
     for number in range(acknowledged + held):
         message = await queue.get()

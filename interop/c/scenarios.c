@@ -34,8 +34,8 @@ __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *for
   longjmp(failed, 1);
 }
 
-#define require(condition, ...) \
-  do {                          \
+#define require(condition, ...)          \
+  do {                                   \
     if (!(condition)) fail(__VA_ARGS__); \
   } while (0)
 
@@ -172,8 +172,10 @@ static long ready(connection_t connection, const char *name) {
 
 static void publish_bytes(connection_t connection, const char *exchange, const char *key,
                           amqp_bytes_t body, bool mandatory, amqp_basic_properties_t *properties) {
-  equal("publish", amqp_basic_publish(connection, 1, bytes(exchange), bytes(key), mandatory, 0,
-                                      properties, body), AMQP_STATUS_OK);
+  equal("publish",
+        amqp_basic_publish(connection, 1, bytes(exchange), bytes(key), mandatory, 0, properties,
+                           body),
+        AMQP_STATUS_OK);
 }
 
 static void publish(connection_t connection, const char *exchange, const char *key,
@@ -189,11 +191,11 @@ static void *await_method(connection_t connection, amqp_method_number_t method) 
   int status = amqp_simple_wait_frame_noblock(connection, &frame, &limit);
   require(status == AMQP_STATUS_OK, "waiting for %s: %s", amqp_method_name(method),
           amqp_error_string2(status));
-  require(frame.frame_type == AMQP_FRAME_METHOD && frame.payload.method.id == method,
-          "%s instead of %s",
-          frame.frame_type == AMQP_FRAME_METHOD ? amqp_method_name(frame.payload.method.id)
-                                                : "content",
-          amqp_method_name(method));
+  require(
+      frame.frame_type == AMQP_FRAME_METHOD && frame.payload.method.id == method,
+      "%s instead of %s",
+      frame.frame_type == AMQP_FRAME_METHOD ? amqp_method_name(frame.payload.method.id) : "content",
+      amqp_method_name(method));
   return frame.payload.method.decoded;
 }
 
@@ -285,11 +287,10 @@ static void scenario_connect(connection_t connection, const char *name) {
   amqp_table_t *properties = amqp_get_server_properties(connection);
   same("product", find(properties, "product")->value.bytes, "RabbitMQ");
   const amqp_table_t *capabilities = &find(properties, "capabilities")->value.table;
-  const char *wanted[] = {"publisher_confirms",    "exchange_exchange_bindings",
-                          "basic.nack",            "consumer_cancel_notify",
-                          "connection.blocked",    "consumer_priorities",
-                          "per_consumer_qos",      "authentication_failure_close",
-                          "direct_reply_to"};
+  const char *wanted[] = {
+      "publisher_confirms",     "exchange_exchange_bindings",   "basic.nack",
+      "consumer_cancel_notify", "connection.blocked",           "consumer_priorities",
+      "per_consumer_qos",       "authentication_failure_close", "direct_reply_to"};
   for (size_t index = 0; index < sizeof wanted / sizeof *wanted; index++)
     equal(wanted[index], find(capabilities, wanted[index])->value.boolean, 1);
   equal("channel max", amqp_get_channel_max(connection), 2047);
@@ -350,22 +351,30 @@ static void scenario_confirm(connection_t connection, const char *name) {
 
 /* Every property and several kinds of header value arrive as they were sent. */
 static void scenario_properties(connection_t connection, const char *name) {
-  amqp_table_entry_t headers[] = {
-      int_entry("int", -32), text_entry("text", "gr\xc3\xbcn"),
-      {bytes("u8"), {AMQP_FIELD_KIND_U8, {.u8 = 8}}},
-      {bytes("void"), {AMQP_FIELD_KIND_VOID, {.i64 = 0}}}};
+  amqp_table_entry_t headers[] = {int_entry("int", -32),
+                                  text_entry("text", "gr\xc3\xbcn"),
+                                  {bytes("u8"), {AMQP_FIELD_KIND_U8, {.u8 = 8}}},
+                                  {bytes("void"), {AMQP_FIELD_KIND_VOID, {.i64 = 0}}}};
   amqp_basic_properties_t sent = {
       ._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_CONTENT_ENCODING_FLAG |
-                AMQP_BASIC_HEADERS_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG |
-                AMQP_BASIC_PRIORITY_FLAG | AMQP_BASIC_CORRELATION_ID_FLAG |
-                AMQP_BASIC_REPLY_TO_FLAG | AMQP_BASIC_EXPIRATION_FLAG |
-                AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_TIMESTAMP_FLAG | AMQP_BASIC_TYPE_FLAG |
-                AMQP_BASIC_USER_ID_FLAG | AMQP_BASIC_APP_ID_FLAG | AMQP_BASIC_CLUSTER_ID_FLAG,
-      .content_type = bytes("application/json"), .content_encoding = bytes("utf-8"),
-      .headers = table(4, headers), .delivery_mode = 2, .priority = 3,
-      .correlation_id = bytes("c-1"), .reply_to = bytes("somewhere"),
-      .expiration = bytes("60000"), .message_id = bytes("m-1"), .timestamp = 1700000000,
-      .type = bytes("kind"), .user_id = bytes("guest"), .app_id = bytes("interop"),
+                AMQP_BASIC_HEADERS_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_PRIORITY_FLAG |
+                AMQP_BASIC_CORRELATION_ID_FLAG | AMQP_BASIC_REPLY_TO_FLAG |
+                AMQP_BASIC_EXPIRATION_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG |
+                AMQP_BASIC_TIMESTAMP_FLAG | AMQP_BASIC_TYPE_FLAG | AMQP_BASIC_USER_ID_FLAG |
+                AMQP_BASIC_APP_ID_FLAG | AMQP_BASIC_CLUSTER_ID_FLAG,
+      .content_type = bytes("application/json"),
+      .content_encoding = bytes("utf-8"),
+      .headers = table(4, headers),
+      .delivery_mode = 2,
+      .priority = 3,
+      .correlation_id = bytes("c-1"),
+      .reply_to = bytes("somewhere"),
+      .expiration = bytes("60000"),
+      .message_id = bytes("m-1"),
+      .timestamp = 1700000000,
+      .type = bytes("kind"),
+      .user_id = bytes("guest"),
+      .app_id = bytes("interop"),
       .cluster_id = bytes("old")};
   declare_queue(connection, name, EXCLUSIVE, amqp_empty_table);
   publish_bytes(connection, "", name, bytes("body"), false, &sent);
@@ -480,7 +489,8 @@ static void scenario_rpc(connection_t connection, const char *name) {
   consume(connection, "amq.rabbitmq.reply-to", "", true);
   amqp_basic_properties_t call = {
       ._flags = AMQP_BASIC_REPLY_TO_FLAG | AMQP_BASIC_CORRELATION_ID_FLAG,
-      .reply_to = bytes("amq.rabbitmq.reply-to"), .correlation_id = bytes("7")};
+      .reply_to = bytes("amq.rabbitmq.reply-to"),
+      .correlation_id = bytes("7")};
   publish_bytes(connection, "", name, bytes("ping"), false, &call);
   amqp_envelope_t request = next_delivery(server);
   same("request", request.message.body, "ping");
@@ -519,8 +529,8 @@ static void scenario_exclusive(connection_t connection, const char *name) {
   snprintf(made, sizeof made, "%.*s", (int)queue.len, (char *)queue.bytes);
   require(strncmp(made, "amq.gen-", 8) == 0, "the server named it %s", made);
   declare_queue(owner, name, EXCLUSIVE, amqp_empty_table);
-  snprintf(text, sizeof text, "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '%s'",
-           name);
+  snprintf(text, sizeof text,
+           "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '%s'", name);
   try_declare(connection, 1, name, EXCLUSIVE, amqp_empty_table);
   refused(405, text, amqp_get_rpc_reply(connection));
   disconnect(owner);
@@ -661,13 +671,20 @@ static const struct {
   const char *name;
   void (*play)(connection_t connection, const char *name);
 } scenarios[] = {
-    {"connect", scenario_connect},       {"declare", scenario_declare},
-    {"confirm", scenario_confirm},       {"properties", scenario_properties},
-    {"sizes", scenario_sizes},           {"prefetch", scenario_prefetch},
-    {"requeue", scenario_requeue},       {"mandatory", scenario_mandatory},
-    {"rpc", scenario_rpc},               {"get", scenario_get},
-    {"exclusive", scenario_exclusive},   {"channel-error", scenario_channel_error},
-    {"dead-letter", scenario_dead_letter}, {"cancel", scenario_cancel},
+    {"connect", scenario_connect},
+    {"declare", scenario_declare},
+    {"confirm", scenario_confirm},
+    {"properties", scenario_properties},
+    {"sizes", scenario_sizes},
+    {"prefetch", scenario_prefetch},
+    {"requeue", scenario_requeue},
+    {"mandatory", scenario_mandatory},
+    {"rpc", scenario_rpc},
+    {"get", scenario_get},
+    {"exclusive", scenario_exclusive},
+    {"channel-error", scenario_channel_error},
+    {"dead-letter", scenario_dead_letter},
+    {"cancel", scenario_cancel},
     {"quorum", scenario_quorum},
 };
 

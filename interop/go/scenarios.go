@@ -46,8 +46,9 @@ func publishConfirmed(channel *amqp.Channel, queue string, count int) {
 	check(channel.Confirm(false))
 	pending := make([]*amqp.DeferredConfirmation, count)
 	for number := range pending {
-		pending[number] = must(channel.PublishWithDeferredConfirmWithContext(background, "", queue, false, false,
-			amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(fmt.Sprint(number))}))
+		message := amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(fmt.Sprint(number))}
+		pending[number] = must(channel.PublishWithDeferredConfirmWithContext(
+			background, "", queue, false, false, message))
 	}
 	deadline, cancel := context.WithTimeout(background, wait)
 	defer cancel()
@@ -77,9 +78,10 @@ func connectScenario(connection *amqp.Connection, _ *amqp.Channel, _ string) {
 	check(err)
 	require(major > 3 || major == 3 && minor >= 10, "version %d.%d", major, minor)
 	capabilities, _ := connection.Properties["capabilities"].(amqp.Table)
-	for _, capability := range strings.Fields("publisher_confirms exchange_exchange_bindings basic.nack " +
-		"consumer_cancel_notify connection.blocked consumer_priorities authentication_failure_close " +
-		"per_consumer_qos direct_reply_to") {
+	for _, capability := range strings.Fields(
+		"publisher_confirms exchange_exchange_bindings basic.nack consumer_cancel_notify " +
+			"connection.blocked consumer_priorities authentication_failure_close " +
+			"per_consumer_qos direct_reply_to") {
 		equal(capability, capabilities[capability], true)
 	}
 	equal("channel max", connection.Config.ChannelMax, uint16(2047))
@@ -120,9 +122,10 @@ func declare(connection *amqp.Connection, channel *amqp.Channel, name string) {
 		channel.ExchangeDeclarePassive(name+".up", "fanout", false, true, false, false, nil))
 
 	channel = must(connection.Channel())
-	_, err = channel.QueueDeclare(name, true, false, false, false, amqp.Table{"x-max-length": int32(6)})
-	refused(406, "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue '"+name+"' in vhost '/': "+
-		"received '6' but current is '5'", err)
+	arguments["x-max-length"] = int32(6)
+	_, err = channel.QueueDeclare(name, true, false, false, false, arguments)
+	refused(406, "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue '"+name+
+		"' in vhost '/': received '6' but current is '5'", err)
 	channel = must(connection.Channel())
 	check(channel.QueueUnbind(name, "a.*.c", name, nil))
 	must(channel.QueueDelete(name, false, false, false))
@@ -145,14 +148,16 @@ func confirm(_ *amqp.Connection, channel *amqp.Channel, name string) {
 func properties(_ *amqp.Connection, channel *amqp.Channel, name string) {
 	sent := amqp.Publishing{
 		Headers: amqp.Table{
-			"bool": true, "int8": int8(-8), "int16": int16(-16), "int32": int32(-32), "int64": int64(-64),
-			"uint8": byte(8), "float32": float32(1.5), "float64": 2.5, "text": "grün", "bytes": []byte{0, 255},
-			"time": time.Unix(1700000000, 0), "decimal": amqp.Decimal{Scale: 2, Value: 314}, "void": nil,
+			"bool": true, "void": nil, "text": "grün", "bytes": []byte{0, 255},
+			"int8": int8(-8), "int16": int16(-16), "int32": int32(-32), "int64": int64(-64),
+			"uint8": byte(8), "float32": float32(1.5), "float64": 2.5,
+			"time": time.Unix(1700000000, 0), "decimal": amqp.Decimal{Scale: 2, Value: 314},
 			"table": amqp.Table{"list": []any{"a", int32(1), amqp.Table{"deep": false}}},
 		},
-		ContentType: "application/json", ContentEncoding: "utf-8", DeliveryMode: amqp.Persistent, Priority: 3,
-		CorrelationId: "c-1", ReplyTo: "somewhere", Expiration: "60000", MessageId: "m-1",
-		Timestamp: time.Unix(1700000000, 0), Type: "kind", UserId: "guest", AppId: "interop", Body: []byte("body"),
+		ContentType: "application/json", ContentEncoding: "utf-8", DeliveryMode: amqp.Persistent,
+		Priority: 3, CorrelationId: "c-1", ReplyTo: "somewhere", Expiration: "60000",
+		MessageId: "m-1", Timestamp: time.Unix(1700000000, 0), Type: "kind", UserId: "guest",
+		AppId: "interop", Body: []byte("body"),
 	}
 	exclusiveQueue(channel, name, nil)
 	publish(channel, "", name, sent)
@@ -160,8 +165,9 @@ func properties(_ *amqp.Connection, channel *amqp.Channel, name string) {
 	received := amqp.Publishing{
 		Headers: got.Headers, ContentType: got.ContentType, ContentEncoding: got.ContentEncoding,
 		DeliveryMode: got.DeliveryMode, Priority: got.Priority, CorrelationId: got.CorrelationId,
-		ReplyTo: got.ReplyTo, Expiration: got.Expiration, MessageId: got.MessageId, Timestamp: got.Timestamp,
-		Type: got.Type, UserId: got.UserId, AppId: got.AppId, Body: got.Body,
+		ReplyTo: got.ReplyTo, Expiration: got.Expiration, MessageId: got.MessageId,
+		Timestamp: got.Timestamp, Type: got.Type, UserId: got.UserId, AppId: got.AppId,
+		Body: got.Body,
 	}
 	for key, value := range sent.Headers {
 		equal("header "+key, received.Headers[key], value)
@@ -252,8 +258,9 @@ func mandatory(_ *amqp.Connection, channel *amqp.Channel, name string) {
 	returns := channel.NotifyReturn(make(chan amqp.Return, 1))
 	check(channel.ExchangeDeclare(name, "direct", false, false, false, false, nil))
 	send := func(mandatory bool, body string) {
-		confirmation := must(channel.PublishWithDeferredConfirmWithContext(background, name, "nowhere", mandatory, false,
-			amqp.Publishing{MessageId: "m", Body: []byte(body)}))
+		message := amqp.Publishing{MessageId: "m", Body: []byte(body)}
+		confirmation := must(channel.PublishWithDeferredConfirmWithContext(
+			background, name, "nowhere", mandatory, false, message))
 		deadline, cancel := context.WithTimeout(background, wait)
 		defer cancel()
 		require(must(confirmation.WaitContext(deadline)), "%s was not acknowledged", body)
@@ -282,13 +289,15 @@ func rpc(connection *amqp.Connection, channel *amqp.Channel, name string) {
 		call.ReplyTo, call.CorrelationId = "amq.rabbitmq.reply-to", fmt.Sprint(number)
 		publish(channel, "", name, call)
 		request := receive(requests, "a request")
-		require(strings.HasPrefix(request.ReplyTo, "amq.rabbitmq.reply-to."), "reply-to %s", request.ReplyTo)
+		rewritten := strings.HasPrefix(request.ReplyTo, "amq.rabbitmq.reply-to.")
+		require(rewritten, "reply-to %s", request.ReplyTo)
 		answer := text(strings.ToUpper(string(request.Body)))
 		answer.CorrelationId = request.CorrelationId
 		publish(server, "", request.ReplyTo, answer)
 		check(request.Ack(false))
 		reply := receive(replies, "a reply")
-		equal("reply", reply.CorrelationId+" "+string(reply.Body), fmt.Sprintf("%d CALL %d", number, number))
+		equal("id", reply.CorrelationId, fmt.Sprint(number))
+		equal("reply", string(reply.Body), fmt.Sprintf("CALL %d", number))
 	}
 }
 
@@ -322,7 +331,8 @@ func exclusive(connection *amqp.Connection, channel *amqp.Channel, name string) 
 	require(strings.HasPrefix(made, "amq.gen-"), "the server named it %s", made)
 	exclusiveQueue(owned, name, nil)
 	_, err := channel.Consume(name, "", true, false, false, false, nil)
-	refused(405, "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '"+name+"' in vhost '/'", err)
+	refused(405, "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '"+name+
+		"' in vhost '/'", err)
 	check(owner.Close())
 	for _, gone := range []string{name, made} {
 		_, err = must(connection.Channel()).QueueDeclarePassive(gone, false, false, true, false, nil)
@@ -335,7 +345,8 @@ func channelError(connection *amqp.Connection, channel *amqp.Channel, name strin
 	other := must(connection.Channel())
 	_, err := channel.QueueDeclarePassive(name, false, false, false, false, nil)
 	refused(404, "NOT_FOUND - no queue '"+name+"' in vhost '/'", err)
-	require(channel.IsClosed() && !connection.IsClosed() && !other.IsClosed(), "more than the channel was closed")
+	require(channel.IsClosed(), "the channel is open")
+	require(!connection.IsClosed() && !other.IsClosed(), "more than the channel was closed")
 	exclusiveQueue(other, name, nil)
 	fresh := must(connection.Channel())
 	must(fresh.QueueDeclarePassive(name, false, false, true, false, nil))

@@ -69,15 +69,12 @@ public final class Scenarios {
       scenarios.put("quorum", Scenarios::quorum);
       for (Map.Entry<String, Scenario> scenario : scenarios.entrySet()) {
         String name = scenario.getKey();
-        passed &=
-            run(
-                name,
-                () -> {
-                  try (Connection connection = factory().newConnection()) {
-                    scenario.getValue().play(connection, connection.createChannel(), PREFIX + "." + name);
-                  }
-                  return null;
-                });
+        passed &= run(name, () -> {
+          try (Connection connection = factory().newConnection()) {
+            scenario.getValue().play(connection, connection.createChannel(), PREFIX + "." + name);
+          }
+          return null;
+        });
       }
     }
     // The client's threads are daemons or ended; a stuck one must not hold the runner up.
@@ -137,11 +134,13 @@ public final class Scenarios {
     }
   }
 
-  private static void publish(Channel channel, String exchange, String key, String body) throws IOException {
+  private static void publish(Channel channel, String exchange, String key, String body)
+      throws IOException {
     channel.basicPublish(exchange, key, null, body.getBytes());
   }
 
-  private static GetResponse getOne(Channel channel, String queue, boolean autoAck) throws IOException {
+  private static GetResponse getOne(Channel channel, String queue, boolean autoAck)
+      throws IOException {
     GetResponse response = channel.basicGet(queue, autoAck);
     require(response != null, "nothing in " + queue);
     return response;
@@ -152,10 +151,11 @@ public final class Scenarios {
   }
 
   /** Starts a consumer whose deliveries arrive in the returned queue. */
-  private static BlockingQueue<Delivery> consume(Channel channel, String queue, boolean autoAck, String tag)
-      throws IOException {
+  private static BlockingQueue<Delivery> consume(
+      Channel channel, String queue, boolean autoAck, String tag) throws IOException {
     BlockingQueue<Delivery> deliveries = new LinkedBlockingQueue<>();
-    channel.basicConsume(queue, autoAck, tag, (consumer, delivery) -> deliveries.add(delivery), consumer -> {});
+    channel.basicConsume(
+        queue, autoAck, tag, (consumer, delivery) -> deliveries.add(delivery), consumer -> {});
     return deliveries;
   }
 
@@ -166,16 +166,19 @@ public final class Scenarios {
   }
 
   /** Server properties are RabbitMQ's; wrong credentials and vhosts are refused as it does. */
-  private static void connect(Connection connection, Channel channel, String name) throws Exception {
+  private static void connect(Connection connection, Channel channel, String name)
+      throws Exception {
     Map<String, Object> properties = connection.getServerProperties();
     equal("product", String.valueOf(properties.get("product")), "RabbitMQ");
     String[] version = String.valueOf(properties.get("version")).split("\\.");
     int major = Integer.parseInt(version[0]);
-    require(major > 3 || major == 3 && Integer.parseInt(version[1]) >= 10, "version " + Arrays.toString(version));
+    require(major > 3 || major == 3 && Integer.parseInt(version[1]) >= 10,
+        "version " + Arrays.toString(version));
     Map<?, ?> capabilities = (Map<?, ?>) properties.get("capabilities");
     for (String capability :
-        ("publisher_confirms exchange_exchange_bindings basic.nack consumer_cancel_notify connection.blocked "
-                + "consumer_priorities authentication_failure_close per_consumer_qos direct_reply_to")
+        ("publisher_confirms exchange_exchange_bindings basic.nack consumer_cancel_notify "
+            + "connection.blocked consumer_priorities authentication_failure_close "
+            + "per_consumer_qos direct_reply_to")
             .split(" ")) {
       equal(capability, capabilities.get(capability), true);
     }
@@ -188,8 +191,8 @@ public final class Scenarios {
       wrong.newConnection();
       throw new AssertionError("a wrong password was let in");
     } catch (AuthenticationFailureException refusal) {
-      require(
-          refusal.getMessage().startsWith("ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN"),
+      require(refusal.getMessage().startsWith(
+                  "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN"),
           refusal.getMessage());
     }
     ConnectionFactory lost = factory();
@@ -198,23 +201,26 @@ public final class Scenarios {
   }
 
   /** Exchanges, queues and bindings; the same again is fine, a different one is 406. */
-  private static void declare(Connection connection, Channel channel, String name) throws Exception {
+  private static void declare(Connection connection, Channel channel, String name)
+      throws Exception {
     Map<String, Object> arguments = Map.of("x-max-length", 5, "x-match", "kept");
     channel.exchangeDeclare(name, "headers", true);
     channel.exchangeDeclare(name, "headers", true);
     channel.queueDeclare(name, true, false, false, arguments);
     channel.queueDeclare(name, true, false, false, Map.of("x-max-length", 5L));
     channel.queueBind(name, name, "", Map.of("x-match", "all", "kind", "report", "pages", 3));
-    Map<String, Object> headers = new HashMap<>(Map.of("kind", "report", "pages", 3L, "more", true));
-    channel.basicPublish(name, "", new AMQP.BasicProperties.Builder().headers(headers).build(), "routed".getBytes());
+    Map<String, Object> headers =
+        new HashMap<>(Map.of("kind", "report", "pages", 3L, "more", true));
+    channel.basicPublish(
+        name, "", new AMQP.BasicProperties.Builder().headers(headers).build(), "routed".getBytes());
     headers.put("pages", 4);
-    channel.basicPublish(name, "", new AMQP.BasicProperties.Builder().headers(headers).build(), "not".getBytes());
+    channel.basicPublish(
+        name, "", new AMQP.BasicProperties.Builder().headers(headers).build(), "not".getBytes());
     equal("routed", text(getOne(channel, name, true)), "routed");
     equal("a second message", channel.basicGet(name, true), null);
     equal("messages", channel.messageCount(name), 0L);
     equal("consumers", channel.consumerCount(name), 0L);
-    refused(
-        406,
+    refused(406,
         "PRECONDITION_FAILED - inequivalent arg 'durable' for queue '" + name + "' in vhost '/': "
             + "received 'false' but current is 'true'",
         () -> channel.queueDeclare(name, false, false, false, arguments));
@@ -225,7 +231,8 @@ public final class Scenarios {
   }
 
   /** Each persistent message to a durable queue is confirmed, and all are there in order. */
-  private static void confirm(Connection connection, Channel channel, String name) throws Exception {
+  private static void confirm(Connection connection, Channel channel, String name)
+      throws Exception {
     int count = 1000;
     channel.queueDeclare(name, true, false, false, null);
     publishConfirmed(channel, name, count);
@@ -248,7 +255,8 @@ public final class Scenarios {
   }
 
   /** Every property and every kind of header value arrives as it was sent. */
-  private static void properties(Connection connection, Channel channel, String name) throws Exception {
+  private static void properties(Connection connection, Channel channel, String name)
+      throws Exception {
     Map<String, Object> headers = new HashMap<>();
     headers.put("text", "grün");
     headers.put("byte", (byte) -8);
@@ -262,23 +270,22 @@ public final class Scenarios {
     headers.put("date", new Date(1_700_000_000_000L));
     headers.put("decimal", new java.math.BigDecimal("3.14"));
     headers.put("table", Map.of("list", List.of(1, Map.of("deep", false))));
-    AMQP.BasicProperties sent =
-        new AMQP.BasicProperties.Builder()
-            .contentType("application/json")
-            .contentEncoding("utf-8")
-            .headers(headers)
-            .deliveryMode(2)
-            .priority(3)
-            .correlationId("c-1")
-            .replyTo("somewhere")
-            .expiration("60000")
-            .messageId("m-1")
-            .timestamp(new Date(1_700_000_000_000L))
-            .type("kind")
-            .userId("guest")
-            .appId("interop")
-            .clusterId("old")
-            .build();
+    AMQP.BasicProperties sent = new AMQP.BasicProperties.Builder()
+                                    .contentType("application/json")
+                                    .contentEncoding("utf-8")
+                                    .headers(headers)
+                                    .deliveryMode(2)
+                                    .priority(3)
+                                    .correlationId("c-1")
+                                    .replyTo("somewhere")
+                                    .expiration("60000")
+                                    .messageId("m-1")
+                                    .timestamp(new Date(1_700_000_000_000L))
+                                    .type("kind")
+                                    .userId("guest")
+                                    .appId("interop")
+                                    .clusterId("old")
+                                    .build();
     channel.queueDeclare(name, false, true, false, null);
     channel.basicPublish("", name, sent, "body".getBytes());
     GetResponse got = getOne(channel, name, true);
@@ -307,12 +314,14 @@ public final class Scenarios {
     BlockingQueue<Delivery> deliveries = consume(channel, name, true, "");
     for (byte[] body : bodies) {
       byte[] received = take(deliveries, "a delivery").getBody();
-      require(Arrays.equals(received, body), received.length + " bytes are not the " + body.length + " sent");
+      require(Arrays.equals(received, body),
+          received.length + " bytes are not the " + body.length + " sent");
     }
   }
 
   /** No more than the prefetch count is out at a time; an acknowledgement brings the next. */
-  private static void prefetch(Connection connection, Channel channel, String name) throws Exception {
+  private static void prefetch(Connection connection, Channel channel, String name)
+      throws Exception {
     channel.queueDeclare(name, false, true, false, null);
     for (int number = 0; number < 10; number++) {
       publish(channel, "", name, String.valueOf(number));
@@ -335,7 +344,8 @@ public final class Scenarios {
   }
 
   /** nack and reject with requeue bring a message back, marked; without, it is gone. */
-  private static void requeue(Connection connection, Channel channel, String name) throws Exception {
+  private static void requeue(Connection connection, Channel channel, String name)
+      throws Exception {
     channel.queueDeclare(name, false, true, false, null);
     publish(channel, "", name, "again");
     publish(channel, "", name, "next");
@@ -352,7 +362,8 @@ public final class Scenarios {
     equal("anything left", fresh.basicGet(name, true), null);
   }
 
-  private static long expect(Channel channel, String queue, String body, boolean redelivered) throws IOException {
+  private static long expect(Channel channel, String queue, String body, boolean redelivered)
+      throws IOException {
     GetResponse got = getOne(channel, queue, false);
     equal("body", text(got), body);
     equal("redelivered", got.getEnvelope().isRedeliver(), redelivered);
@@ -360,15 +371,16 @@ public final class Scenarios {
   }
 
   /** A mandatory message without a queue comes back, before its confirm; a plain one is dropped. */
-  private static void mandatory(Connection connection, Channel channel, String name) throws Exception {
+  private static void mandatory(Connection connection, Channel channel, String name)
+      throws Exception {
     List<String> events = java.util.Collections.synchronizedList(new ArrayList<>());
     BlockingQueue<Return> returns = new LinkedBlockingQueue<>();
-    channel.addReturnListener(
-        back -> {
-          events.add("return");
-          returns.add(back);
-        });
-    channel.addConfirmListener((tag, multiple) -> events.add("ack " + tag), (tag, multiple) -> events.add("nack"));
+    channel.addReturnListener(back -> {
+      events.add("return");
+      returns.add(back);
+    });
+    channel.addConfirmListener(
+        (tag, multiple) -> events.add("ack " + tag), (tag, multiple) -> events.add("nack"));
     channel.confirmSelect();
     channel.exchangeDeclare(name, "direct");
     publish(channel, name, "nowhere", "dropped");
@@ -380,7 +392,8 @@ public final class Scenarios {
     equal("code", back.getReplyCode(), 312);
     equal("text", back.getReplyText(), "NO_ROUTE");
     equal("from", back.getExchange() + "/" + back.getRoutingKey(), name + "/nowhere");
-    equal("content", back.getProperties().getMessageId() + "/" + new String(back.getBody()), "m/returned");
+    equal("content", back.getProperties().getMessageId() + "/" + new String(back.getBody()),
+        "m/returned");
     equal("events", events, List.of("ack 1", "return", "ack 2"));
     channel.exchangeDelete(name);
   }
@@ -392,23 +405,22 @@ public final class Scenarios {
     BlockingQueue<Delivery> requests = consume(server, name, false, "");
     BlockingQueue<Delivery> replies = consume(channel, "amq.rabbitmq.reply-to", true, "");
     for (int number = 0; number < 5; number++) {
-      AMQP.BasicProperties call =
-          new AMQP.BasicProperties.Builder()
-              .replyTo("amq.rabbitmq.reply-to")
-              .correlationId(String.valueOf(number))
-              .build();
+      AMQP.BasicProperties call = new AMQP.BasicProperties.Builder()
+                                      .replyTo("amq.rabbitmq.reply-to")
+                                      .correlationId(String.valueOf(number))
+                                      .build();
       channel.basicPublish("", name, call, ("call " + number).getBytes());
       Delivery request = take(requests, "a request");
       String replyTo = request.getProperties().getReplyTo();
       require(replyTo.startsWith("amq.rabbitmq.reply-to."), "reply-to " + replyTo);
-      AMQP.BasicProperties answer =
-          new AMQP.BasicProperties.Builder().correlationId(request.getProperties().getCorrelationId()).build();
-      server.basicPublish("", replyTo, answer, new String(request.getBody()).toUpperCase().getBytes());
+      AMQP.BasicProperties answer = new AMQP.BasicProperties.Builder()
+                                        .correlationId(request.getProperties().getCorrelationId())
+                                        .build();
+      server.basicPublish(
+          "", replyTo, answer, new String(request.getBody()).toUpperCase().getBytes());
       server.basicAck(request.getEnvelope().getDeliveryTag(), false);
       Delivery reply = take(replies, "a reply");
-      equal(
-          "reply",
-          reply.getProperties().getCorrelationId() + " " + new String(reply.getBody()),
+      equal("reply", reply.getProperties().getCorrelationId() + " " + new String(reply.getBody()),
           number + " CALL " + number);
     }
   }
@@ -430,28 +442,33 @@ public final class Scenarios {
   }
 
   /** Exclusive queues are locked to others and end with their connection; "" asks for a name. */
-  private static void exclusive(Connection connection, Channel channel, String name) throws Exception {
+  private static void exclusive(Connection connection, Channel channel, String name)
+      throws Exception {
     Connection owner = factory().newConnection();
     Channel owned = owner.createChannel();
     String made = owned.queueDeclare().getQueue();
     require(made.startsWith("amq.gen-"), "the server named it " + made);
     owned.queueDeclare(name, false, true, false, null);
-    refused(
-        405,
-        "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '" + name + "' in vhost '/'",
+    refused(405,
+        "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '" + name
+            + "' in vhost '/'",
         () -> channel.queueDeclarePassive(name));
     owner.close();
     for (String gone : List.of(name, made)) {
       Channel fresh = connection.createChannel();
-      refused(404, "NOT_FOUND - no queue '" + gone + "' in vhost '/'", () -> fresh.queueDeclarePassive(gone));
+      refused(404, "NOT_FOUND - no queue '" + gone + "' in vhost '/'",
+          () -> fresh.queueDeclarePassive(gone));
     }
   }
 
   /** An error ends its channel only: others and new ones go on. */
-  private static void channelError(Connection connection, Channel channel, String name) throws Exception {
+  private static void channelError(Connection connection, Channel channel, String name)
+      throws Exception {
     Channel other = connection.createChannel();
-    refused(404, "NOT_FOUND - no queue '" + name + "' in vhost '/'", () -> channel.queueDeclarePassive(name));
-    require(!channel.isOpen() && connection.isOpen() && other.isOpen(), "more than the channel was closed");
+    refused(404, "NOT_FOUND - no queue '" + name + "' in vhost '/'",
+        () -> channel.queueDeclarePassive(name));
+    require(!channel.isOpen() && connection.isOpen() && other.isOpen(),
+        "more than the channel was closed");
     other.queueDeclare(name, false, true, false, null);
     Channel fresh = connection.createChannel(channel.getChannelNumber());
     equal("messages", fresh.queueDeclarePassive(name).getMessageCount(), 0);
@@ -463,12 +480,13 @@ public final class Scenarios {
   }
 
   /** Expired, rejected and overflowing messages reach the dead letter exchange with x-death. */
-  private static void deadLetter(Connection connection, Channel channel, String name) throws Exception {
+  private static void deadLetter(Connection connection, Channel channel, String name)
+      throws Exception {
     channel.exchangeDeclare(name, "fanout");
     channel.queueDeclare(name + ".dead", false, true, false, null);
     channel.queueBind(name + ".dead", name, "");
-    Map<String, Object> arguments =
-        Map.of("x-dead-letter-exchange", name, "x-dead-letter-routing-key", "late", "x-max-length", 1);
+    Map<String, Object> arguments = Map.of(
+        "x-dead-letter-exchange", name, "x-dead-letter-routing-key", "late", "x-max-length", 1);
     channel.queueDeclare(name, false, true, false, arguments);
     publish(channel, "", name, "pushed out");
     publish(channel, "", name, "rejected");
@@ -540,17 +558,15 @@ public final class Scenarios {
     CountDownLatch recovered = new CountDownLatch(1);
     BlockingQueue<ShutdownSignalException> ends = new LinkedBlockingQueue<>();
     connection.addShutdownListener(ends::add);
-    ((Recoverable) connection)
-        .addRecoveryListener(
-            new RecoveryListener() {
-              @Override
-              public void handleRecovery(Recoverable recoverable) {
-                recovered.countDown();
-              }
+    ((Recoverable) connection).addRecoveryListener(new RecoveryListener() {
+      @Override
+      public void handleRecovery(Recoverable recoverable) {
+        recovered.countDown();
+      }
 
-              @Override
-              public void handleRecoveryStarted(Recoverable recoverable) {}
-            });
+      @Override
+      public void handleRecoveryStarted(Recoverable recoverable) {}
+    });
     Channel topology = connection.createChannel();
     String temporary = topology.queueDeclare().getQueue();
     topology.queueBind(temporary, "amq.topic", PREFIX + ".#");
@@ -573,11 +589,13 @@ public final class Scenarios {
     if (how.equals("term")) {
       refused(320, "CONNECTION_FORCED - broker forced connection closure", end);
     } else {
-      require(!(end.getReason() instanceof AMQP.Connection.Close), "a killed broker said " + end.getReason());
+      require(!(end.getReason() instanceof AMQP.Connection.Close),
+          "a killed broker said " + end.getReason());
     }
     require(recovered.await(WAIT_MS, TimeUnit.MILLISECONDS), "the client did not recover");
     channel.basicPublish("amq.topic", PREFIX + ".after", null, NO_BODY);
-    equal("key", take(deliveries, "a delivery after recovery").getEnvelope().getRoutingKey(), PREFIX + ".after");
+    equal("key", take(deliveries, "a delivery after recovery").getEnvelope().getRoutingKey(),
+        PREFIX + ".after");
 
     long left = channel.messageCount(queue);
     // A kill may lose the acknowledgements, but no message that was not acknowledged.

@@ -105,7 +105,10 @@ const scenarios = {
     const lost = new URL(url);
     lost.pathname = '/no-such-vhost';
     // The library does not pass the broker's 530 on, only that it closed instead of opening.
-    await assert.rejects(amqp.connect(lost.href), /Expected ConnectionOpenOk; got <ConnectionClose/);
+    await assert.rejects(
+      amqp.connect(lost.href),
+      /Expected ConnectionOpenOk; got <ConnectionClose/,
+    );
   },
 
   // Exchanges, queues and bindings; the same again is fine, a different one is 406.
@@ -118,14 +121,23 @@ const scenarios = {
     channel.publish(name, 'out', Buffer.from('not routed'));
     assert.equal(body(await getOne(channel, name, { noAck: true })), 'routed');
     assert.equal(await channel.get(name), false);
-    assert.deepEqual(await channel.checkQueue(name), { queue: name, messageCount: 0, consumerCount: 0 });
+    assert.deepEqual(await channel.checkQueue(name), {
+      queue: name,
+      messageCount: 0,
+      consumerCount: 0,
+    });
     await refused(
       406,
-      `inequivalent arg 'auto_delete' for queue '${name}' in vhost '/': received 'true' but current is 'false'`,
+      `inequivalent arg 'auto_delete' for queue '${name}' in vhost '/': ` +
+          `received 'true' but current is 'false'`,
       channel.assertQueue(name, { durable: true, maxLength: 5, autoDelete: true }),
     );
     const next = await channelOf(connection);
-    await refused(404, `no exchange '${name}.none' in vhost '/'`, next.bindQueue(name, `${name}.none`, ''));
+    await refused(
+      404,
+      `no exchange '${name}.none' in vhost '/'`,
+      next.bindQueue(name, `${name}.none`, ''),
+    );
     const last = await channelOf(connection);
     await last.unbindQueue(name, name, 'in');
     await last.deleteQueue(name);
@@ -193,14 +205,18 @@ const scenarios = {
     const deliveries = await consume(channel, name, { noAck: true });
     for (const content of bodies) {
       const received = (await deliveries.next()).content;
-      assert.ok(received.equals(content), `${received.length} bytes are not the ${content.length} sent`);
+      assert.ok(
+        received.equals(content),
+        `${received.length} bytes are not the ${content.length} sent`,
+      );
     }
   },
 
   // No more than the prefetch count is out at a time; an acknowledgement brings the next.
   prefetch: async (_connection, channel, name) => {
     await channel.assertQueue(name, { exclusive: true });
-    for (let number = 0; number < 10; number++) channel.sendToQueue(name, Buffer.from(String(number)));
+    for (let number = 0; number < 10; number++)
+      channel.sendToQueue(name, Buffer.from(String(number)));
     await channel.prefetch(3);
     const deliveries = await consume(channel, name);
     const received = [];
@@ -255,7 +271,9 @@ const scenarios = {
     channel.publish(name, 'nowhere', Buffer.from('dropped'), {}, () => events.push('first ack'));
     await channel.waitForConfirms();
     const options = { mandatory: true, messageId: 'm' };
-    channel.publish(name, 'nowhere', Buffer.from('returned'), options, () => events.push('second ack'));
+    channel.publish(name, 'nowhere', Buffer.from('returned'), options, () =>
+      events.push('second ack'),
+    );
     await channel.waitForConfirms();
     assert.equal(events.length, 3);
     const [, returned] = events;
@@ -276,13 +294,19 @@ const scenarios = {
       const options = { replyTo: 'amq.rabbitmq.reply-to', correlationId: String(number) };
       channel.sendToQueue(name, Buffer.from(`call ${number}`), options);
       const request = await requests.next();
-      assert.ok(request.properties.replyTo.startsWith('amq.rabbitmq.reply-to.'), request.properties.replyTo);
+      assert.ok(
+        request.properties.replyTo.startsWith('amq.rabbitmq.reply-to.'),
+        request.properties.replyTo,
+      );
       server.sendToQueue(request.properties.replyTo, Buffer.from(body(request).toUpperCase()), {
         correlationId: request.properties.correlationId,
       });
       server.ack(request);
       const reply = await replies.next();
-      assert.deepEqual([reply.properties.correlationId, body(reply)], [String(number), `CALL ${number}`]);
+      assert.deepEqual(
+        [reply.properties.correlationId, body(reply)],
+        [String(number), `CALL ${number}`],
+      );
     }
   },
 
@@ -290,7 +314,8 @@ const scenarios = {
   get: async (_connection, channel, name) => {
     await channel.assertQueue(name, { exclusive: true });
     assert.equal(await channel.get(name), false);
-    for (let number = 0; number < 3; number++) channel.sendToQueue(name, Buffer.from(String(number)));
+    for (let number = 0; number < 3; number++)
+      channel.sendToQueue(name, Buffer.from(String(number)));
     for (let number = 0; number < 3; number++) {
       const got = await getOne(channel, name);
       assert.deepEqual([body(got), got.fields.messageCount], [String(number), 2 - number]);
@@ -306,7 +331,11 @@ const scenarios = {
     const { queue: made } = await owned.assertQueue('', { exclusive: true });
     assert.ok(made.startsWith('amq.gen-'), made);
     await owned.assertQueue(name, { exclusive: true });
-    await refused(405, `cannot obtain exclusive access to locked queue '${name}'`, channel.checkQueue(name));
+    await refused(
+      405,
+      `cannot obtain exclusive access to locked queue '${name}'`,
+      channel.checkQueue(name),
+    );
     await owner.close();
     for (const gone of [name, made]) {
       const fresh = await channelOf(connection);
@@ -383,7 +412,8 @@ const scenarios = {
     busy.on('error', (error) => failures.push(error));
     const channel = await channelOf(busy);
     await channel.assertQueue(name, { exclusive: true });
-    for (let number = 0; number < 5000; number++) channel.sendToQueue(name, Buffer.from(String(number)));
+    for (let number = 0; number < 5000; number++)
+      channel.sendToQueue(name, Buffer.from(String(number)));
     let timer;
     const late = new Promise((_resolve, reject) => {
       timer = setTimeout(() => reject(new Error('the close was not answered')), waitMs);

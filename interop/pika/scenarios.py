@@ -59,10 +59,12 @@ def closed_with(code, text, exception, action):
 
 
 def collect(channel, queue, count, **options):
-    """The next `count` deliveries of a queue as (method, properties, body), not yet acknowledged."""
+    """The next `count` deliveries of a queue as (method, properties, body)."""
     deliveries = []
     # Ends with one delivery fewer if nothing comes for WAIT_SECONDS, which the caller notices.
-    for method, properties, body in channel.consume(queue, inactivity_timeout=WAIT_SECONDS, **options):
+    for method, properties, body in channel.consume(
+        queue, inactivity_timeout=WAIT_SECONDS, **options
+    ):
         if method is None:
             break
         deliveries.append((method, properties, body))
@@ -101,7 +103,10 @@ def scenario_connect(connection, channel, name):
         pika.BlockingConnection(parameters(virtual_host="no-such-vhost"))
         raise AssertionError("an unknown vhost was let in")
     except (ProbableAccessDeniedError, ConnectionClosedByBroker) as error:
-        require("NOT_ALLOWED - " in str(error) and "no-such-vhost" in str(error), f"refused with {error}")
+        require(
+            "NOT_ALLOWED - " in str(error) and "no-such-vhost" in str(error),
+            f"refused with {error}",
+        )
 
 
 def scenario_declare(connection, channel, name):
@@ -209,7 +214,10 @@ def scenario_prefetch(connection, channel, name):
         channel.basic_publish("", name, str(number).encode())
     received = []
     channel.basic_qos(prefetch_count=3)
-    channel.basic_consume(name, lambda _channel, method, _properties, body: received.append((method.delivery_tag, body)))
+    channel.basic_consume(
+        name,
+        lambda _channel, method, _properties, body: received.append((method.delivery_tag, body)),
+    )
 
     def wait_for(count):
         deadline = time.monotonic() + WAIT_SECONDS
@@ -260,7 +268,9 @@ def scenario_mandatory(connection, channel, name):
     channel.exchange_declare(name, "direct", auto_delete=False)
     channel.basic_publish(name, "nowhere", b"dropped")
     try:
-        channel.basic_publish(name, "nowhere", b"returned", pika.BasicProperties(message_id="m"), mandatory=True)
+        channel.basic_publish(
+            name, "nowhere", b"returned", pika.BasicProperties(message_id="m"), mandatory=True
+        )
         raise AssertionError("nothing was returned")
     except UnroutableError as error:
         (returned,) = error.messages
@@ -280,7 +290,10 @@ def scenario_rpc(connection, channel, name):
     server = connection.channel()
 
     def serve(server_channel, method, properties, body):
-        require(properties.reply_to.startswith("amq.rabbitmq.reply-to."), f"reply-to {properties.reply_to}")
+        require(
+            properties.reply_to.startswith("amq.rabbitmq.reply-to."),
+            f"reply-to {properties.reply_to}",
+        )
         answer = pika.BasicProperties(correlation_id=properties.correlation_id)
         server_channel.basic_publish("", properties.reply_to, body.upper(), answer)
         server_channel.basic_ack(method.delivery_tag)
@@ -289,7 +302,9 @@ def scenario_rpc(connection, channel, name):
     answers = {}
     channel.basic_consume(
         "amq.rabbitmq.reply-to",
-        lambda _channel, _method, properties, body: answers.update({properties.correlation_id: body}),
+        lambda _channel, _method, properties, body: answers.update(
+            {properties.correlation_id: body}
+        ),
         auto_ack=True,
     )
     for number in range(5):
@@ -309,7 +324,11 @@ def scenario_get(connection, channel, name):
         channel.basic_publish("", name, str(number).encode())
     for number in range(3):
         method, _, body = channel.basic_get(name)
-        equal("get", (body, method.message_count, method.redelivered), (str(number).encode(), 2 - number, False))
+        equal(
+            "get",
+            (body, method.message_count, method.redelivered),
+            (str(number).encode(), 2 - number, False),
+        )
         channel.basic_ack(method.delivery_tag)
     equal("empty", channel.basic_get(name), (None, None, None))
 
@@ -329,7 +348,12 @@ def scenario_exclusive(connection, channel, name):
     owner.close()
     channel = connection.channel()
     for gone in (name, made):
-        closed_with(404, "NOT_FOUND", ChannelClosedByBroker, lambda: channel.queue_declare(gone, passive=True))
+        closed_with(
+            404,
+            "NOT_FOUND",
+            ChannelClosedByBroker,
+            lambda: channel.queue_declare(gone, passive=True),
+        )
         channel = connection.channel()
 
 
@@ -342,12 +366,17 @@ def scenario_channel_error(connection, channel, name):
         ChannelClosedByBroker,
         lambda: channel.queue_declare(name, passive=True),
     )
-    require(channel.is_closed and connection.is_open and other.is_open, "more than the channel was closed")
+    require(
+        channel.is_closed and connection.is_open and other.is_open,
+        "more than the channel was closed",
+    )
     other.queue_declare(name, exclusive=True)
     fresh = connection.channel(channel.channel_number)
     equal("messages", fresh.queue_declare(name, passive=True).method.message_count, 0)
     closed_with(
-        406, "PRECONDITION_FAILED - unknown delivery tag 99", ChannelClosedByBroker,
+        406,
+        "PRECONDITION_FAILED - unknown delivery tag 99",
+        ChannelClosedByBroker,
         lambda: (fresh.basic_ack(99), fresh.queue_declare(name, passive=True)),
     )
     require(other.is_open, "the other channel was closed")
@@ -361,7 +390,11 @@ def scenario_dead_letter(connection, channel, name):
     channel.queue_declare(
         name,
         exclusive=True,
-        arguments={"x-dead-letter-exchange": name, "x-dead-letter-routing-key": "late", "x-max-length": 1},
+        arguments={
+            "x-dead-letter-exchange": name,
+            "x-dead-letter-routing-key": "late",
+            "x-max-length": 1,
+        },
     )
     channel.basic_publish("", name, b"pushed out")
     channel.basic_publish("", name, b"rejected")
@@ -377,7 +410,11 @@ def scenario_dead_letter(connection, channel, name):
         equal("first death", properties.headers["x-first-death-reason"], death["reason"])
         equal("expiration", properties.expiration, None)
         seen.append((body, death["reason"]))
-    equal("deaths", seen, [(b"pushed out", "maxlen"), (b"rejected", "rejected"), (b"expired", "expired")])
+    equal(
+        "deaths",
+        seen,
+        [(b"pushed out", "maxlen"), (b"rejected", "rejected"), (b"expired", "expired")],
+    )
     channel.cancel()
     channel.exchange_delete(name)
 
@@ -418,7 +455,7 @@ def scenario_quorum(connection, channel, name):
 
 
 def restart(how):
-    """Confirmed messages survive a broker killed or stopped, in order, for a client that reconnects."""
+    """Confirmed messages survive a broker killed or stopped, in order, for one who reconnects."""
     total, acknowledged, held = 200, 20, 10
     queues = {f"{PREFIX}.classic": {}, f"{PREFIX}.quorum": {"x-queue-type": "quorum"}}
     connection = connect()
@@ -474,7 +511,9 @@ def run_all():
             if connection.is_open:
                 connection.close()
             print(f"ok {title}", flush=True)
-        except Exception as error:  # any failure at all is this scenario's, and the next one goes on
+        except (
+            Exception
+        ) as error:  # any failure at all is this scenario's, and the next one goes on
             failures += 1
             print(f"FAIL {title}: {type(error).__name__}: {error}", flush=True)
             traceback.print_exc()

@@ -5,6 +5,7 @@
 # stands in NAME.skip with a reason; a listed test that does not exist makes the run fail, so that
 # the list cannot rot.
 # Sourced, not run.
+# shellcheck shell=bash disable=SC2154 # interop/lib.sh sets interop
 
 source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 suite="${0##*/}"

@@ -226,7 +226,8 @@ impl Broker {
         ops: &mut Vec<Op>,
     ) {
         for binding in change.of_destination(destination) {
-            let source = vhost.exchanges_by_id.get(&binding.source).map(|it| Arc::clone(it.value()));
+            let source =
+                vhost.exchanges_by_id.get(&binding.source).map(|it| Arc::clone(it.value()));
             let Some(source) = source else { continue };
             self.remove_binding(vhost, change, &source, &binding, ops);
         }
@@ -246,8 +247,7 @@ impl Broker {
         }
         ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
         let arguments = super::vhost::decode_arguments(&binding.arguments);
-        let mut matcher =
-            source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut matcher = source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         matcher.unbind(&binding.key, &arguments, binding.destination);
         drop(matcher);
         if source.spec.auto_delete && !change.has_source(source.id) {
@@ -410,9 +410,7 @@ impl Broker {
             name: name.as_str().into(),
             durable,
             auto_delete: asked.auto_delete,
-            owner: asked
-                .exclusive
-                .then(|| (asker.connection, Arc::clone(&asker.connection_name))),
+            owner: asked.exclusive.then(|| (asker.connection, Arc::clone(&asker.connection_name))),
             arguments: asked.arguments,
             args,
         };

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::PoisonError;
 
+use super::Broker;
 use super::inspect::{Inspect, MessageSizes, NodeView, PermissionView, UserView};
 use super::outbox::Item;
 use super::users::User;
 use super::vhost::Vhost;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
-use super::Broker;
 use crate::protocol::refusal;
 use crate::store::StoreCounters;
 

@@ -10,8 +10,8 @@ pub mod dead_letter;
 mod declare;
 pub mod definitions;
 pub mod exchange;
-mod inspection;
 pub mod inspect;
+mod inspection;
 pub mod message;
 pub mod outbox;
 pub mod queue;
@@ -27,12 +27,10 @@ use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
 
-pub use declare::{
-    Asker, BindingRequest, DestinationRef, ExchangeDeclaration, QueueDeclaration,
-};
-pub use reply_to::REPLY_TO;
+pub use declare::{Asker, BindingRequest, DestinationRef, ExchangeDeclaration, QueueDeclaration};
 use outbox::{ConnectionId, ConsumerId, Outbox};
 use queue::{Effects, Queue};
+pub use reply_to::REPLY_TO;
 use reply_to::ReplyTargets;
 use timers::Timers;
 use users::Users;

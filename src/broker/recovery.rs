@@ -29,7 +29,8 @@ const PREDECLARED: &[(&str, Kind, bool)] = &[
 
 /// Recovers `broker` from its store.
 pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> {
-    let mut visitor = Visitor { broker, now, orphans: 0, failure: None, any: false, last_queue: None };
+    let mut visitor =
+        Visitor { broker, now, orphans: 0, failure: None, any: false, last_queue: None };
     broker.store.recover(&mut visitor)?;
     if let Some(failure) = visitor.failure {
         return Err(StoreError::Damaged { path: "definitions".into(), reason: failure.0 });
@@ -55,11 +56,7 @@ fn create_first(broker: &Broker) {
         permission.put(&settings.default_user, &settings.default_vhost),
     ];
     add_vhost(broker, &settings.default_vhost);
-    broker.users.permit(
-        settings.default_user.clone(),
-        settings.default_vhost.clone(),
-        permission,
-    );
+    broker.users.permit(settings.default_user.clone(), settings.default_vhost.clone(), permission);
     broker.users.insert(user);
     broker.store.submit(Batch { ops, awaited: true });
 }
@@ -133,9 +130,7 @@ impl Visitor<'_> {
     }
 
     fn vhost(&self, name: &str) -> Result<Arc<Vhost>, DefinitionError> {
-        self.broker
-            .vhost(name)
-            .ok_or_else(|| DefinitionError(format!("vhost '{name}' is missing")))
+        self.broker.vhost(name).ok_or_else(|| DefinitionError(format!("vhost '{name}' is missing")))
     }
 
     fn definition(&mut self, key: &[u8], value: &[u8]) -> Result<(), DefinitionError> {
@@ -228,8 +223,7 @@ impl Visitor<'_> {
         };
         vhost.change().insert(&Arc::new(binding));
         let arguments = decode_arguments(&key.arguments);
-        let mut matcher =
-            source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut matcher = source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         matcher
             .bind(&key.routing_key, &arguments, destination)
             .map_err(|error| DefinitionError(format!("binding refused: {error:?}")))

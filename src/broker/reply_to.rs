@@ -48,8 +48,7 @@ impl Broker {
 
     /// Hands a reply over. False when nobody waits for it.
     pub fn reply(&self, key: &[u8], message: Message, wakes: &mut Wakes) -> bool {
-        let target =
-            self.reply_targets.0.get(key).map(|target| (Arc::clone(&target.0), target.1));
+        let target = self.reply_targets.0.get(key).map(|target| (Arc::clone(&target.0), target.1));
         let Some((outbox, channel)) = target else { return false };
         if outbox.push(Item::Reply { channel, message }) {
             wakes.add(&outbox);

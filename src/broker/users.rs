@@ -74,7 +74,8 @@ impl User {
     }
 
     fn password_matches(&self, password: &[u8]) -> bool {
-        let (salt, expected) = self.password_hash.split_at(SALT_BYTES.min(self.password_hash.len()));
+        let (salt, expected) =
+            self.password_hash.split_at(SALT_BYTES.min(self.password_hash.len()));
         let given = salted_hash(salt, password);
         // Every byte is compared, whatever the first difference.
         given.len() == expected.len()

@@ -448,10 +448,7 @@ pub struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self {
-            path: PathBuf::from("/var/lib/leveret"),
-            backlog_bytes_max: 64 * 1024 * 1024,
-        }
+        Self { path: PathBuf::from("/var/lib/leveret"), backlog_bytes_max: 64 * 1024 * 1024 }
     }
 }
 

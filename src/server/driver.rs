@@ -158,7 +158,7 @@ async fn turns(
         }
         // After a while of uninterrupted work, others get their turn.
         budget += 1;
-        if budget % 32 == 0 {
+        if budget.is_multiple_of(32) {
             tokio::task::yield_now().await;
         }
         if connection.wants_input() && !input.pending().is_empty() {

@@ -376,10 +376,8 @@ impl Connection {
             }
             FrameError::BadEnd { kind, octet, .. } => {
                 refusal::frame_bad_end(kind, payload(), octet)
-            },
-            FrameError::UnknownKind { kind, .. } => {
-                refusal::frame_unknown_type(kind, payload())
             }
+            FrameError::UnknownKind { kind, .. } => refusal::frame_unknown_type(kind, payload()),
         };
         match self.phase {
             Phase::Running(_) => self.refuse(refusal, 0, 0),
@@ -535,8 +533,7 @@ impl Connection {
                 self.refuse(refusal, class_id, method_id);
             }
             End::ClosedByClient => {
-                if let Phase::Running(running) =
-                    std::mem::replace(&mut self.phase, Phase::Finished)
+                if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Finished)
                 {
                     self.out = running.end(&self.broker);
                 }
@@ -680,9 +677,7 @@ impl Running {
                 self.core.send(0, &Method::ConnectionUpdateSecretOk(Default::default()));
                 Ok(())
             }
-            _ => {
-                Err(End::refused(refusal::connection_unexpected_method("running"), method.id()))
-            }
+            _ => Err(End::refused(refusal::connection_unexpected_method("running"), method.id())),
         }
     }
 
@@ -854,12 +849,11 @@ impl Running {
 
     /// Asks the store to wake us for the next position that something waits for.
     fn await_store(&mut self, waker: &Arc<dyn Wake>) -> Result<(), End> {
-        let confirms = self.confirms_due.iter().filter_map(|number| {
-            match self.channels.get(number) {
+        let confirms =
+            self.confirms_due.iter().filter_map(|number| match self.channels.get(number) {
                 Some(ChannelState::Open(channel)) => channel.waits_for(),
                 _ => None,
-            }
-        });
+            });
         let Some(next) = confirms.chain(self.core.holds_until()).min() else { return Ok(()) };
         let store = self.core.broker.store();
         if self.awaited.is_some_and(|lsn| lsn <= store.durable()) {

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::SessionSettings;
 use super::output::Output;
 use super::routes::Routes;
-use super::SessionSettings;
 use crate::broker::inspect::MessageSizes;
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConnectionId, Item, Outbox};

@@ -170,12 +170,7 @@ pub(super) fn on_tune_ok(
         return Err(HandshakeEnd::Silent("frame_max above the offered one"));
     }
     let frame_max = tune_ok.frame_max;
-    Ok(Tuned {
-        login,
-        channel_max: tune_ok.channel_max,
-        frame_max,
-        heartbeat_s: tune_ok.heartbeat,
-    })
+    Ok(Tuned { login, channel_max: tune_ok.channel_max, frame_max, heartbeat_s: tune_ok.heartbeat })
 }
 
 /// Handles connection.open: may this user enter this vhost?

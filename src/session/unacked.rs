@@ -74,7 +74,8 @@ impl Unacked {
             self.slots.get(at)?.held.as_ref()?;
             at + 1
         };
-        let taken: Vec<Outstanding> = self.slots.drain(..end).filter_map(|slot| slot.held).collect();
+        let taken: Vec<Outstanding> =
+            self.slots.drain(..end).filter_map(|slot| slot.held).collect();
         self.len -= taken.len();
         self.trim();
         Some(taken.into_iter())

@@ -18,14 +18,13 @@ import (
 )
 
 var programs = map[string]func(channel *amqp.Channel, arguments []string){
-	"send": send, "receive": receive, "new_task": newTask, "worker": worker,
-	"emit_log":            func(channel *amqp.Channel, words []string) { emit(channel, "logs", "fanout", "", words) },
-	"receive_logs":        func(channel *amqp.Channel, _ []string) { subscribe(channel, "logs", "fanout", []string{""}) },
-	"emit_log_direct":     func(channel *amqp.Channel, rest []string) { emit(channel, "direct_logs", "direct", rest[0], rest[1:]) },
-	"receive_logs_direct": func(channel *amqp.Channel, keys []string) { subscribe(channel, "direct_logs", "direct", keys) },
-	"emit_log_topic":      func(channel *amqp.Channel, rest []string) { emit(channel, "topic_logs", "topic", rest[0], rest[1:]) },
-	"receive_logs_topic":  func(channel *amqp.Channel, keys []string) { subscribe(channel, "topic_logs", "topic", keys) },
-	"rpc_server":          rpcServer, "rpc_client": rpcClient, "publisher_confirms": publisherConfirms,
+	"send": send, "receive": receive,
+	"new_task": newTask, "worker": worker,
+	"emit_log": emitLog, "receive_logs": receiveLogs,
+	"emit_log_direct": emitLogDirect, "receive_logs_direct": receiveLogsDirect,
+	"emit_log_topic": emitLogTopic, "receive_logs_topic": receiveLogsTopic,
+	"rpc_server": rpcServer, "rpc_client": rpcClient,
+	"publisher_confirms": publisherConfirms,
 }
 
 func main() {
@@ -66,7 +65,7 @@ func publish(channel *amqp.Channel, exchange, key string, message amqp.Publishin
 
 func send(channel *amqp.Channel, _ []string) {
 	quorumQueue(channel, "hello")
-	publish(channel, "", "hello", amqp.Publishing{ContentType: "text/plain", Body: []byte("Hello World!")})
+	publish(channel, "", "hello", amqp.Publishing{Body: []byte("Hello World!")})
 	fmt.Println("sent Hello World!")
 }
 
@@ -84,7 +83,8 @@ func receive(channel *amqp.Channel, _ []string) {
 func newTask(channel *amqp.Channel, words []string) {
 	task := strings.Join(words, " ")
 	quorumQueue(channel, "task_queue")
-	publish(channel, "", "task_queue", amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(task)})
+	message := amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(task)}
+	publish(channel, "", "task_queue", message)
 	fmt.Println("sent", task)
 }
 
@@ -124,6 +124,30 @@ func subscribe(channel *amqp.Channel, exchange, kind string, keys []string) {
 	}
 }
 
+func emitLog(channel *amqp.Channel, words []string) {
+	emit(channel, "logs", "fanout", "", words)
+}
+
+func receiveLogs(channel *amqp.Channel, _ []string) {
+	subscribe(channel, "logs", "fanout", []string{""})
+}
+
+func emitLogDirect(channel *amqp.Channel, arguments []string) {
+	emit(channel, "direct_logs", "direct", arguments[0], arguments[1:])
+}
+
+func receiveLogsDirect(channel *amqp.Channel, severities []string) {
+	subscribe(channel, "direct_logs", "direct", severities)
+}
+
+func emitLogTopic(channel *amqp.Channel, arguments []string) {
+	emit(channel, "topic_logs", "topic", arguments[0], arguments[1:])
+}
+
+func receiveLogsTopic(channel *amqp.Channel, keys []string) {
+	subscribe(channel, "topic_logs", "topic", keys)
+}
+
 // 6. RPC: a reply queue of the client's own, answers told apart by correlation id.
 
 func fibonacci(number int) int {
@@ -152,7 +176,8 @@ func rpcClient(channel *amqp.Channel, arguments []string) {
 	queue := temporaryQueue(channel)
 	replies := must(channel.Consume(queue, "", true, false, false, false, nil))
 	id := strconv.FormatUint(rand.Uint64(), 36)
-	publish(channel, "", "rpc_queue", amqp.Publishing{CorrelationId: id, ReplyTo: queue, Body: []byte(arguments[0])})
+	request := amqp.Publishing{CorrelationId: id, ReplyTo: queue, Body: []byte(arguments[0])}
+	publish(channel, "", "rpc_queue", request)
 	for reply := range replies {
 		if reply.CorrelationId == id {
 			fmt.Printf("got %s\n", reply.Body)
@@ -178,5 +203,6 @@ func publisherConfirms(channel *amqp.Channel, _ []string) {
 			log.Fatal("a message was refused")
 		}
 	}
-	fmt.Println("confirmed", must(channel.QueueDeclarePassive(queue, false, false, true, false, nil)).Messages)
+	state := must(channel.QueueDeclarePassive(queue, false, false, true, false, nil))
+	fmt.Println("confirmed", state.Messages)
 }

@@ -54,8 +54,10 @@ public final class Tutorials {
       case "send" -> send(channel);
       case "new_task" -> newTask(channel, String.join(" ", rest));
       case "emit_log" -> emit(channel, "logs", "fanout", "", rest);
-      case "emit_log_direct" -> emit(channel, "direct_logs", "direct", rest.get(0), rest.subList(1, rest.size()));
-      case "emit_log_topic" -> emit(channel, "topic_logs", "topic", rest.get(0), rest.subList(1, rest.size()));
+      case "emit_log_direct" ->
+          emit(channel, "direct_logs", "direct", rest.get(0), rest.subList(1, rest.size()));
+      case "emit_log_topic" ->
+          emit(channel, "topic_logs", "topic", rest.get(0), rest.subList(1, rest.size()));
       case "rpc_client" -> rpcClient(channel, rest.get(0));
       case "publisher_confirms" -> publisherConfirms(channel);
       default -> throw new IllegalArgumentException("no program " + program);
@@ -84,7 +86,8 @@ public final class Tutorials {
 
   private static void newTask(Channel channel, String task) throws IOException {
     channel.queueDeclare("task_queue", true, false, false, QUORUM);
-    channel.basicPublish("", "task_queue", MessageProperties.PERSISTENT_TEXT_PLAIN, task.getBytes());
+    channel.basicPublish(
+        "", "task_queue", MessageProperties.PERSISTENT_TEXT_PLAIN, task.getBytes());
     say("sent " + task);
   }
 
@@ -110,7 +113,8 @@ public final class Tutorials {
 
   // 3 to 5. Publish/subscribe, routing and topics: exchanges and temporary queues.
 
-  private static void emit(Channel channel, String exchange, String kind, String key, List<String> words)
+  private static void emit(
+      Channel channel, String exchange, String kind, String key, List<String> words)
       throws IOException {
     String message = String.join(" ", words);
     channel.exchangeDeclare(exchange, kind);
@@ -127,7 +131,10 @@ public final class Tutorials {
     }
     DeliverCallback print =
         (tag, delivery) ->
-            say("received [" + delivery.getEnvelope().getRoutingKey() + "] " + new String(delivery.getBody()));
+            say(
+                String.format(
+                    "received [%s] %s",
+                    delivery.getEnvelope().getRoutingKey(), new String(delivery.getBody())));
     channel.basicConsume(queue, true, print, tag -> {});
   }
 
@@ -144,7 +151,8 @@ public final class Tutorials {
         (tag, delivery) -> {
           String number = new String(delivery.getBody());
           BasicProperties request = delivery.getProperties();
-          BasicProperties reply = new BasicProperties.Builder().correlationId(request.getCorrelationId()).build();
+          BasicProperties reply =
+              new BasicProperties.Builder().correlationId(request.getCorrelationId()).build();
           String result = String.valueOf(fibonacci(Integer.parseInt(number)));
           channel.basicPublish("", request.getReplyTo(), reply, result.getBytes());
           channel.basicAck(delivery.getEnvelope().getDeliveryTag(), false);
@@ -164,7 +172,8 @@ public final class Tutorials {
           }
         };
     channel.basicConsume(queue, true, keep, tag -> {});
-    BasicProperties request = new BasicProperties.Builder().correlationId(id).replyTo(queue).build();
+    BasicProperties request =
+        new BasicProperties.Builder().correlationId(id).replyTo(queue).build();
     channel.basicPublish("", "rpc_queue", request, number.getBytes());
     say("got " + replies.take());
   }

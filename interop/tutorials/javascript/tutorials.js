@@ -21,7 +21,8 @@ async function subscribe(channel, exchange, kind, keys) {
   await channel.assertExchange(exchange, kind, { durable: false });
   const { queue } = await channel.assertQueue('', { exclusive: true });
   for (const key of keys) await channel.bindQueue(queue, exchange, key);
-  const print = ({ fields, content }) => say('received', `[${fields.routingKey}]`, content.toString());
+  const print = ({ fields, content }) =>
+    say('received', `[${fields.routingKey}]`, content.toString());
   await channel.consume(queue, print, { noAck: true });
 }
 
@@ -45,7 +46,8 @@ const once = {
 
   // 3 to 5. Publish/subscribe, routing and topics: exchanges and temporary queues.
   emit_log: (channel, ...words) => emit(channel, 'logs', 'fanout', '', words),
-  emit_log_direct: (channel, severity, ...words) => emit(channel, 'direct_logs', 'direct', severity, words),
+  emit_log_direct: (channel, severity, ...words) =>
+    emit(channel, 'direct_logs', 'direct', severity, words),
   emit_log_topic: (channel, key, ...words) => emit(channel, 'topic_logs', 'topic', key, words),
 
   // 6. RPC: a reply queue of the client's own, answers told apart by correlation id.
@@ -81,7 +83,9 @@ const once = {
 const forever = {
   receive: async (channel) => {
     await channel.assertQueue('hello', quorum);
-    await channel.consume('hello', ({ content }) => say('received', content.toString()), { noAck: true });
+    await channel.consume('hello', ({ content }) => say('received', content.toString()), {
+      noAck: true,
+    });
   },
 
   worker: async (channel) => {
@@ -98,7 +102,8 @@ const forever = {
   },
 
   receive_logs: (channel) => subscribe(channel, 'logs', 'fanout', ['']),
-  receive_logs_direct: (channel, ...severities) => subscribe(channel, 'direct_logs', 'direct', severities),
+  receive_logs_direct: (channel, ...severities) =>
+    subscribe(channel, 'direct_logs', 'direct', severities),
   receive_logs_topic: (channel, ...keys) => subscribe(channel, 'topic_logs', 'topic', keys),
 
   rpc_server: async (channel) => {

@@ -35,7 +35,9 @@ def send(channel):
 def receive(channel):
     channel.queue_declare("hello", durable=True, arguments=QUORUM)
     channel.basic_consume(
-        "hello", lambda _channel, _method, _properties, body: say("received", body.decode()), auto_ack=True
+        "hello",
+        lambda _channel, _method, _properties, body: say("received", body.decode()),
+        auto_ack=True,
     )
     say("waiting")
     channel.start_consuming()
@@ -84,7 +86,9 @@ def subscribe(channel, exchange, kind, keys):
         channel.queue_bind(queue, exchange, key)
     channel.basic_consume(
         queue,
-        lambda _channel, method, _properties, body: say("received", f"[{method.routing_key}]", body.decode()),
+        lambda _channel, method, _properties, body: say(
+            "received", f"[{method.routing_key}]", body.decode()
+        ),
         auto_ack=True,
     )
     say("waiting")
@@ -162,8 +166,19 @@ def publisher_confirms(channel):
 
 
 PROGRAMS = (
-    send, receive, new_task, worker, emit_log, receive_logs, emit_log_direct, receive_logs_direct,
-    emit_log_topic, receive_logs_topic, rpc_server, rpc_client, publisher_confirms,
+    send,
+    receive,
+    new_task,
+    worker,
+    emit_log,
+    receive_logs,
+    emit_log_direct,
+    receive_logs_direct,
+    emit_log_topic,
+    receive_logs_topic,
+    rpc_server,
+    rpc_client,
+    publisher_confirms,
 )
 
 if __name__ == "__main__":

@@ -291,26 +291,26 @@ fn parse_delivery_limit(table: &Table, kind: QueueKind) -> Result<Option<u32>, A
 
 fn text<'t>(table: &'t Table, name: &'static str) -> Result<Option<&'t [u8]>, ArgumentError> {
     let Some(value) = table.get(name) else { return Ok(None) };
-    value.as_long_str().map(Some).ok_or_else(|| {
-        invalid(name, format!("{{unacceptable_type,{}}}", value.type_name()))
-    })
+    value
+        .as_long_str()
+        .map(Some)
+        .ok_or_else(|| invalid(name, format!("{{unacceptable_type,{}}}", value.type_name())))
 }
 
 fn flag(table: &Table, name: &'static str) -> Result<bool, ArgumentError> {
     match table.get(name) {
         None => Ok(false),
         Some(Value::Bool(set)) => Ok(*set),
-        Some(other) => {
-            Err(invalid(name, format!("{{unacceptable_type,{}}}", other.type_name())))
-        }
+        Some(other) => Err(invalid(name, format!("{{unacceptable_type,{}}}", other.type_name()))),
     }
 }
 
 fn integer(table: &Table, name: &'static str) -> Result<Option<i64>, ArgumentError> {
     let Some(value) = table.get(name) else { return Ok(None) };
-    value.as_integer().map(Some).ok_or_else(|| {
-        invalid(name, format!("\"expected integer, got {}\"", value.type_name()))
-    })
+    value
+        .as_integer()
+        .map(Some)
+        .ok_or_else(|| invalid(name, format!("\"expected integer, got {}\"", value.type_name())))
 }
 
 fn non_negative(table: &Table, name: &'static str) -> Result<Option<u64>, ArgumentError> {

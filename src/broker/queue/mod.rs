@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use args::{Overflow, QueueArgs, QueueKind};
 pub use consumers::{Acks, ConsumerSpec, Limiter};
-pub use state::{Purged, Settled};
 use state::State;
+pub use state::{Purged, Settled};
 
 use crate::broker::Now;
 use crate::broker::message::Message;
@@ -231,12 +231,7 @@ impl Queue {
 
     /// Messages are done with: acknowledged, or written out to a consumer that does not
     /// acknowledge. Frees their consumers' credit and assigns more.
-    pub fn settle(
-        self: &Arc<Self>,
-        settled: &[Settled],
-        now: Now,
-        effects: &mut Effects,
-    ) -> Lsn {
+    pub fn settle(self: &Arc<Self>, settled: &[Settled], now: Now, effects: &mut Effects) -> Lsn {
         let mut state = self.lock();
         let mut batch = Batch::default();
         state.settle(&self.spec, settled, &mut batch.ops);

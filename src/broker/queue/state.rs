@@ -160,9 +160,9 @@ impl State {
         let args = &spec.args;
         args.may_reject()
             && (args.length_max.is_some_and(|max| self.ready.len() as u64 >= max)
-                || args.length_bytes_max.is_some_and(|max| {
-                    self.ready.bytes() + message.body_len() as u64 > max
-                }))
+                || args
+                    .length_bytes_max
+                    .is_some_and(|max| self.ready.bytes() + message.body_len() as u64 > max))
     }
 
     /// Dead-letters a message that was refused on arrival: it never had a place here.

@@ -492,7 +492,12 @@ pub fn queue_invalid_arg_type(
     let explanation = format_args!(
         "invalid type '{type_}' for arg '{arg}' in queue '{queue}' in vhost '{vhost}'"
     );
-    Refusal::new("queue.invalid-arg-type", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+    Refusal::new(
+        "queue.invalid-arg-type",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
 }
 
 /// `queue.invalid-arg-for-type`: closes the channel with PRECONDITION_FAILED.
@@ -735,8 +740,7 @@ pub fn reply_to_no_consumer() -> Refusal {
 /// `reply-to.binding-refused`: closes the channel with ACCESS_REFUSED.
 #[must_use]
 pub fn reply_to_binding_refused() -> Refusal {
-    let explanation =
-        format_args!("cannot bind or unbind to a volatile (direct reply-to) queue");
+    let explanation = format_args!("cannot bind or unbind to a volatile (direct reply-to) queue");
     Refusal::new("reply-to.binding-refused", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
 }
 
@@ -768,7 +772,12 @@ pub fn tx_on_confirm_channel() -> Refusal {
 #[must_use]
 pub fn tx_partial_completion() -> Refusal {
     let explanation = format_args!("partial tx completion");
-    Refusal::new("tx.partial-completion", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+    Refusal::new(
+        "tx.partial-completion",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
 }
 
 /// `tx.not-selected`: closes the channel with PRECONDITION_FAILED.

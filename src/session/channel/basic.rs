@@ -5,9 +5,7 @@ use std::sync::Arc;
 use super::{Channel, Consumer, Mode, ReplyConsumer};
 use crate::broker::REPLY_TO;
 use crate::broker::outbox::ConsumerId;
-use crate::broker::queue::{
-    Acks, Attempt, ConsumeRefusal, ConsumerSpec, Entry, Queue, Settled,
-};
+use crate::broker::queue::{Acks, Attempt, ConsumeRefusal, ConsumerSpec, Entry, Queue, Settled};
 use crate::protocol::frame;
 use crate::protocol::method::{Method, basic as methods};
 use crate::protocol::refusal::{self, Refusal};
@@ -229,11 +227,7 @@ impl Channel {
         }
     }
 
-    pub(super) fn on_nack(
-        &mut self,
-        core: &mut Core,
-        nack: &methods::Nack,
-    ) -> Result<(), Refusal> {
+    pub(super) fn on_nack(&mut self, core: &mut Core, nack: &methods::Nack) -> Result<(), Refusal> {
         let taken = self.take(nack.delivery_tag, nack.multiple)?;
         self.refuse(core, taken, nack.requeue);
         Ok(())
@@ -325,9 +319,7 @@ impl Channel {
 const STREAM_ARGUMENTS: [&str; 3] =
     ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
 
-fn split_by_slot(
-    sorted: Vec<(u32, ConsumerId, Entry)>,
-) -> Vec<(u32, Vec<(ConsumerId, Entry)>)> {
+fn split_by_slot(sorted: Vec<(u32, ConsumerId, Entry)>) -> Vec<(u32, Vec<(ConsumerId, Entry)>)> {
     let mut groups: Vec<(u32, Vec<(ConsumerId, Entry)>)> = Vec::new();
     for (slot, consumer, entry) in sorted {
         match groups.last_mut() {

@@ -117,10 +117,8 @@ impl Channel {
             _ => {}
         }
         core.flush();
-        core.view_changed |= !matches!(
-            method,
-            Method::BasicGet(_) | Method::BasicNack(_) | Method::BasicReject(_)
-        );
+        core.view_changed |=
+            !matches!(method, Method::BasicGet(_) | Method::BasicNack(_) | Method::BasicReject(_));
         match method {
             Method::ChannelFlow(flow) if !flow.active => Err(refusal::channel_flow_inactive()),
             Method::ChannelFlow(_) => {
@@ -297,8 +295,7 @@ impl Channel {
         if let Mode::Transaction(transaction) = &mut self.mode {
             self.unacked.restore(transaction.take_settled());
         }
-        let held: Vec<Outstanding> =
-            self.unacked.take_up_to(0).into_iter().flatten().collect();
+        let held: Vec<Outstanding> = self.unacked.take_up_to(0).into_iter().flatten().collect();
         let held = held.into_iter().map(|held| (held.queue_slot, held.consumer, held.entry));
         self.give_back(core, held, Attempt::Delivered);
         for queue in abandoned {

@@ -96,13 +96,7 @@ impl Channel {
     }
 
     /// Gathers a message for its queues, returns it, or drops it, and numbers its confirm.
-    fn hand_over(
-        &mut self,
-        core: &mut Core,
-        message: Message,
-        targets: &Targets,
-        mandatory: bool,
-    ) {
+    fn hand_over(&mut self, core: &mut Core, message: Message, targets: &Targets, mandatory: bool) {
         if let Mode::Confirm(ledger) = &mut self.mode {
             ledger.publish();
             core.gathered.await_publishes();

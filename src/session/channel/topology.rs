@@ -1,10 +1,10 @@
 //! Classes exchange and queue: the broker decides, this file asks and answers.
 
 use super::Channel;
+use crate::broker::queue::DeleteCondition;
 use crate::broker::{
     BindingRequest, Broker, DestinationRef, ExchangeDeclaration, QueueDeclaration, REPLY_TO,
 };
-use crate::broker::queue::DeleteCondition;
 use crate::protocol::method::{Method, exchange as exchange_methods, queue as queue_methods};
 use crate::protocol::refusal::{self, Refusal};
 use crate::session::core::Core;

@@ -111,8 +111,7 @@ impl Channel {
             }
         }
         core.tally.acknowledged += acked.len() as u64;
-        let from_consumers =
-            acked.iter().filter(|held| held.consumer != ConsumerId::NONE).count();
+        let from_consumers = acked.iter().filter(|held| held.consumer != ConsumerId::NONE).count();
         self.limiter.release(u32::try_from(from_consumers).unwrap_or(u32::MAX));
         self.refuse_now(core, requeued, true);
         self.refuse_now(core, rejected, false);
@@ -125,11 +124,7 @@ impl Channel {
 
     /// The queues of each publish. Remembered routes may have been forgotten since: the topology at
     /// the time of the commit decides, as in RabbitMQ.
-    fn resolve(
-        &self,
-        core: &mut Core,
-        publishes: Vec<(Message, Targets, bool)>,
-    ) -> Vec<Publish> {
+    fn resolve(&self, core: &mut Core, publishes: Vec<(Message, Targets, bool)>) -> Vec<Publish> {
         let mut resolved = Vec::with_capacity(publishes.len());
         for (message, targets, mandatory) in publishes {
             let queues = match targets {
@@ -150,12 +145,7 @@ impl Channel {
 
     /// Applies publishes and acks to their queues as one change and one batch. True when a queue
     /// refused a publish.
-    fn apply(
-        &self,
-        core: &mut Core,
-        publishes: &[Publish],
-        acked: &[Outstanding],
-    ) -> (Lsn, bool) {
+    fn apply(&self, core: &mut Core, publishes: &[Publish], acked: &[Outstanding]) -> (Lsn, bool) {
         let mut partial = false;
         let mut queues: BTreeMap<QueueKey, Arc<Queue>> = BTreeMap::new();
         for queue in publishes.iter().filter_map(|publish| publish.queues.as_ref()).flatten() {
