@@ -622,6 +622,7 @@ impl Running {
         }
         let result = match self.channels.get_mut(&frame.channel) {
             Some(ChannelState::Open(channel)) => match &method {
+                _ if channel.expects_content() => Err(channel.unexpected_method()),
                 Method::ChannelOpen(_) => Err(refusal::channel_already_open()),
                 Method::ChannelClose(_) => {
                     self.close_channel(frame.channel);

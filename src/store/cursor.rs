@@ -3,13 +3,14 @@
 //! Owns the cursor: `head` (every number below it is settled), `tail` (every number from it on is
 //! still unused), and the spans of settled numbers between them. A consumer that acknowledges in
 //! order only moves `head`; out of order, neighbouring spans merge as they meet. Numbers that were
-//! never stored (transient messages take numbers too) count as settled: such gaps are spans as well.
+//! never stored (transient messages take numbers too) count as settled: such gaps are spans as
+//! well.
 //!
 //! A span remembers whether records of settled messages may still lie on disk inside it. Only those
 //! spans are written into the cursor's record, for a reader after a restart must be told to skip
-//! them; a gap shows by itself when the messages are read ([`Cursor::rebuild`]). So a record stays short
-//! however many gaps there are, and [`Cursor::spill`] keeps the number of written spans below a
-//! limit by naming ranges to delete for good.
+//! them; a gap shows by itself when the messages are read ([`Cursor::rebuild`]). So a record stays
+//! short however many gaps there are, and [`Cursor::spill`] keeps the number of written spans below
+//! a limit by naming ranges to delete for good.
 //!
 //! Invariants: `head <= tail`; spans lie strictly inside `head..tail`, never touch one another and
 //! never start at `head`; `ready` is exactly the count of numbers in no span; an empty queue has

@@ -1,8 +1,8 @@
 //! What a sequence of batches amounts to, held in memory: the reference meaning of every operation.
 //!
 //! [`MemoryStore`](super::memory::MemoryStore) keeps one of these, the
-//! [`FaultyStore`](super::faulty::FaultyStore) two, and the tests compare what RocksDB recovers with
-//! a third. Invariant: a queue's messages are exactly the unsettled numbers of its cursor.
+//! [`FaultyStore`](super::faulty::FaultyStore) two, and the tests compare what RocksDB recovers
+//! with a third. Invariant: a queue's messages are exactly the unsettled numbers of its cursor.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -1,7 +1,7 @@
 //! A store without a disk: every batch is durable the moment it is submitted.
 //!
-//! For tests and for running where nothing has to survive. What it keeps lives as long as the value:
-//! [`MemoryStore::restarted`] hands it to a successor, as a disk would.
+//! For tests and for running where nothing has to survive. What it keeps lives as long as the
+//! value: [`MemoryStore::restarted`] hands it to a successor, as a disk would.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

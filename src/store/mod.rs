@@ -13,8 +13,8 @@
 //!   it holds that queue's lock, so the operations of one queue are in the order of its states: the
 //!   sequence numbers of its `Enqueue`s increase, and a `Settle` follows its `Enqueue`.
 //! - **Self-contained.** A batch holds everything needed to apply it: ids, sequence numbers and
-//!   times were chosen by the proposer, and applying it consults no clock and no randomness. A batch
-//!   can therefore be replicated and applied elsewhere with the same result.
+//!   times were chosen by the proposer, and applying it consults no clock and no randomness. A
+//!   batch can therefore be replicated and applied elsewhere with the same result.
 //! - **Failure.** After one failed write or sync `durable()` never moves again and
 //!   [`failure`](Store::failure) says why: the broker stops confirming and the process ends.
 //!   A sync is never retried (the kernel may have marked the lost page clean).
@@ -67,7 +67,8 @@ pub struct QueueSeq(pub u64);
 /// One change. Applying the same operations in the same order gives the same state anywhere.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Keep a message in a queue. `seq` is above every earlier `seq` of that queue.
+    /// Keep a message in a queue. `seq` is above every earlier `seq` of that queue; one that is not
+    /// stops the store, for it would mean that two messages were given the same place.
     Enqueue {
         /// The queue.
         queue: QueueKey,
@@ -243,7 +244,8 @@ pub trait Store: Send + Sync {
     /// Why the store stopped, once it has.
     fn failure(&self) -> Option<StoreError>;
 
-    /// Reads up to `messages_max` unsettled messages of a queue from `from` on, ascending.
+    /// Reads up to `messages_max` unsettled messages of a queue from `from` on, ascending. It sees
+    /// everything submitted before, written or not. It may wait for the disk, never for a sync.
     ///
     /// # Errors
     /// When the disk or a record cannot be read.
@@ -254,7 +256,8 @@ pub trait Store: Send + Sync {
         messages_max: usize,
     ) -> Result<Vec<(QueueSeq, Message)>, StoreError>;
 
-    /// Replays what is kept into `visitor`. Called once, before the first `submit`.
+    /// Replays what is kept into `visitor`, which must not call the store. Called once, before the
+    /// first `submit`.
     ///
     /// # Errors
     /// When something on disk cannot be read or is not what was written.

@@ -53,8 +53,13 @@ impl Channel {
         self.content = Some(content);
     }
 
+    /// Whether a header or a body is due, and a method is not.
+    pub(in crate::session) fn expects_content(&self) -> bool {
+        self.content.is_some()
+    }
+
     /// A method arrived where a header or a body was due.
-    pub(super) fn unexpected_method(&self) -> Refusal {
+    pub(in crate::session) fn unexpected_method(&self) -> Refusal {
         match &self.content {
             Some(Content { body_size: None, .. }) => refusal::content_header_expected(CLASS_BASIC),
             _ => refusal::content_body_expected(),

@@ -99,15 +99,12 @@ impl Channel {
         }
     }
 
-    /// Handles a method other than channel.open and channel.close.
+    /// Handles a method other than channel.open and channel.close, where no content is due.
     pub(super) fn on_method(
         &mut self,
         core: &mut Core,
         method: &Method<'_>,
     ) -> Result<(), Refusal> {
-        if self.content.is_some() {
-            return Err(self.unexpected_method());
-        }
         match method {
             Method::BasicPublish(publish) => {
                 self.begin_content(publish);

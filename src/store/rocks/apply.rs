@@ -1,14 +1,14 @@
 //! From a group of batches to one write: cursors moved, records put, what is dead removed.
 //!
 //! Owns the queues' cursors in memory. They move when a group is encoded, before it is written; a
-//! write that then fails ends the store, so nobody acts upon the difference. Everything that a group
-//! does lies in one RocksDB batch with the number of its last batch: all of it is found after a
-//! crash, or none.
+//! write that then fails ends the store, so nobody acts upon the difference. Everything that a
+//! group does lies in one RocksDB batch with the number of its last batch: all of it is found after
+//! a crash, or none.
 //!
-//! Dead records go by the range: one range deletion per queue once [`DEAD_MESSAGES_MAX`] messages or
-//! [`DEAD_BYTES_MAX`] bytes are settled, or the queue has run empty. A deletion per message would
-//! make every read of the queue's start wade through them, and range deletions by the thousand slow
-//! every read, so those of queues that run empty are rationed by the bytes written.
+//! Dead records go by the range: one range deletion per queue once [`DEAD_MESSAGES_MAX`] messages
+//! or [`DEAD_BYTES_MAX`] bytes are settled, or the queue has run empty. A deletion per message
+//! would make every read of the queue's start wade through them, and range deletions by the
+//! thousand slow every read, so those of queues that run empty are rationed by the bytes written.
 
 use std::ops::Range;
 

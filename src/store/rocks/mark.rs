@@ -3,8 +3,8 @@
 //! Whatever way a log is read back, one that was cut at a record's end looks whole. So after every
 //! sync of the log the last durable `Lsn` is written into this file of 16 bytes (number, zeroes, a
 //! CRC-32 of both), in place. A store whose log ends before the mark has lost what it promised, and
-//! is refused. Written after the log's sync, the mark is never ahead of what is on disk; it is exact
-//! after the process was killed, and at most a second behind after a power failure.
+//! is refused. Written after the log's sync, the mark is never ahead of what is on disk; it is
+//! exact after the process was killed, and at most a second behind after a power failure.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -2,14 +2,14 @@
 //!
 //! A batch that is submitted waits in a short list. The committer takes all that waits, encodes it
 //! as one write with the cursors of the queues it touches, syncs the log if anyone waits for it and
-//! moves the watermark ([`commit`], [`apply`]). Which messages are settled is a cursor per queue and
-//! not a deletion per message (`store::cursor`); what is dead goes by the range ([`reclaim`]).
+//! moves the watermark (`commit`, `apply`). Which messages are settled is a cursor per queue and
+//! not a deletion per message (`store::cursor`); what is dead goes by the range (`reclaim`).
 //!
 //! # What lies where
 //!
 //! In memory: cursors (a few dozen bytes per queue as long as settles come about in order), the
-//! batches not yet written, RocksDB's write buffers and a small block cache ([`tuning`]). On disk:
-//! see [`schema`] for the keys and [`recover`] for the directory.
+//! batches not yet written, RocksDB's write buffers and a small block cache (`tuning`). On disk:
+//! see `schema` for the keys and `recover` for the directory.
 //!
 //! # Threads and locks
 //!

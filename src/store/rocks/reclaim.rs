@@ -1,13 +1,14 @@
 //! Gives disk space back: a thread that drops table files which hold only dead records.
 //!
-//! A range deletion hides records; their bytes stay until tables are merged. After much of one queue
-//! was deleted, files that lie wholly inside its dead range are dropped at once. Where files hold
-//! several queues that finds none, so when the tables are more than twice as large as what lives in
-//! them they are merged: each such merge frees at least as much as it writes.
+//! A range deletion hides records; their bytes stay until tables are merged. After much of one
+//! queue was deleted, files that lie wholly inside its dead range are dropped at once. Where files
+//! hold several queues that finds none, so when the tables are more than twice as large as what
+//! lives in them they are merged: each such merge frees at least as much as it writes.
 //!
 //! It works only on what is durable: a file dropped before the cursor's move is synced could be
 //! missed after a power failure. Dropping a file may bring older dead records below it back to
-//! light; readers start at the cursor, and ids and numbers are never used twice, so nobody sees them.
+//! light; readers start at the cursor, and ids and numbers are never used twice, so nobody sees
+//! them.
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;

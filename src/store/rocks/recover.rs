@@ -6,9 +6,9 @@
 //! | `mark` | how far the watermark had come, see `mark` |
 //! | `db/` | RocksDB's files |
 //!
-//! They are made in this order, so a start that was interrupted goes on. A directory that is refused
-//! is not changed: the log is read without writing first, and only a database that holds everything
-//! the mark speaks of is opened for real.
+//! They are made in this order, so a start that was interrupted goes on. A directory that is
+//! refused is not changed: the log is read without writing first, and only a database that holds
+//! everything the mark speaks of is opened for real.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};

@@ -1,4 +1,32 @@
 //! How RocksDB is set up, and what the settings cost and bring.
+//!
+//! # Recycled logs
+//!
+//! A log file that is used again has its blocks already, so `fdatasync` need not write the file's
+//! metadata. `benches/store.rs only=paired` lets two stores, a plain file that grows and one that
+//! is overwritten take turns of 50 ms, so that a busy disk hits all alike. Batches a second, each
+//! synced (two runs of 24 s, ext4 on a virtual disk, two processors at a load of 7):
+//!
+//! | batch | new logs | recycled logs | gain | median wait in µs |
+//! | --- | --- | --- | --- | --- |
+//! | 1 of 100 B | 552; 516 | 701; 740 | 27; 43 % | 408 to 231; 879 to 185 |
+//! | 1 of 1 KiB | 537; 965 | 592; 1,029 | 10; 7 % | 828 to 675; 370 to 346 |
+//! | 10 of 1 KiB | 487; 1,672 | 553; 2,260 | 14; 35 % | 991 to 738; 152 to 115 |
+//! | 100 of 1 KiB | 292; 633 | 340; 679 | 16; 7 % | 2,709 to 2,334; 654 to 534 |
+//!
+//! The plain files show the same: overwriting is 25 to 60 % faster than growing at 1 KiB.
+//! The gain sets in once a log has been filled: smaller write buffers recycle sooner. The price is
+//! the recovery mode. RocksDB recycles only with `PointInTime`, which ends silently at the first
+//! record that it cannot read, for it cannot tell damage from the remains of an earlier use. The
+//! mark file (see `mark`) turns that silence into a refusal wherever something durable is missing.
+//!
+//! # Write buffers
+//!
+//! Processor time for a message that is published and settled, and memory in use at the end
+//! (100 B 2,000 behind; 1 KiB 100,000 behind; two runs each): 16 MiB: 0.78 to 0.93 and 4.0 µs, 54
+//! to 67 MiB; 32 MiB: 0.89 to 0.93 and 4.0 µs, 95 to 151 MiB; 64 MiB: 1.08 to 1.39 and 3.6 to
+//! 3.8 µs, 216 to 411 MiB. Larger buffers buy next to nothing here, as settled messages go by the
+//! range at 10,000 or 4 MiB anyway.
 
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options as DbOptions,

@@ -1,6 +1,6 @@
 //! A process that dies: this test binary runs itself as a child that commits a known workload and
-//! journals on its standard output what was durable; then the child is killed, or its disk fills up,
-//! and what a successor finds is compared with the workload.
+//! journals on its standard output what was durable; then the child is killed, or its disk fills
+//! up, and what a successor finds is compared with the workload.
 //!
 //! `LEVERET_CRASH_CYCLES` sets the number of kills (20).
 

@@ -1,0 +1,487 @@
+//! From the protocol header to open-ok, and what keeps or ends a connection afterwards.
+
+use std::sync::Arc;
+
+use leveret::broker::inspect::Inspect;
+use leveret::broker::users::User;
+use leveret::covers;
+use leveret::protocol::method::{Method, connection};
+use leveret::protocol::refusal;
+use leveret::protocol::table::{Table, Value};
+use leveret::store::memory::MemoryStore;
+use leveret::store::{Batch, Store};
+
+use crate::support::client::{PROTOCOL_HEADER, close_connection, open_vhost, text};
+use crate::support::world::Setup;
+use crate::support::*;
+
+const LOGIN_REFUSED: &str = "ACCESS_REFUSED - Login was refused using authentication mechanism \
+                             PLAIN. For details see the broker logfile.";
+
+// ---- the protocol header -------------------------------------------------------------------------
+
+#[test]
+fn start_says_what_client_libraries_branch_on() {
+    let world = World::new();
+    let properties = world.stranger().say_hello();
+    assert_eq!(properties.get("product").and_then(Value::as_str), Some("RabbitMQ"));
+    assert_eq!(properties.get("version").and_then(Value::as_str), Some("4.2.0"));
+    assert_eq!(properties.get("cluster_name").and_then(Value::as_str), Some("rabbit@test"));
+    let capabilities = properties.get("capabilities").and_then(Value::as_table).unwrap();
+    for capability in [
+        "publisher_confirms",
+        "exchange_exchange_bindings",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "connection.blocked",
+        "consumer_priorities",
+        "authentication_failure_close",
+        "per_consumer_qos",
+        "direct_reply_to",
+    ] {
+        assert_eq!(capabilities.get(capability), Some(&Value::Bool(true)), "{capability}");
+    }
+}
+
+#[test]
+fn start_offers_plain_and_amqplain_in_english() {
+    let world = World::new();
+    let stranger = world.stranger();
+    stranger.send_bytes(PROTOCOL_HEADER);
+    let start = stranger.take(0);
+    let Method::ConnectionStart(start) = start.method() else { panic!("{start:?}") };
+    assert_eq!((start.version_major, start.version_minor), (0, 9));
+    let mechanisms = String::from_utf8(start.mechanisms.to_vec()).unwrap();
+    let offered: Vec<&str> = mechanisms.split(' ').collect();
+    assert!(offered.contains(&"PLAIN") && offered.contains(&"AMQPLAIN"), "{mechanisms}");
+    assert_eq!(start.locales, b"en_US");
+}
+
+#[test]
+fn a_peer_that_speaks_something_else_is_told_what_is_spoken_and_closed() {
+    let world = World::new();
+    let amqp_0_9_1: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
+    let amqp_1_0_sasl: [u8; 8] = *b"AMQP\x03\x01\x00\x00";
+    let cases: [(&[u8], [u8; 8]); 6] = [
+        (b"AMQP\x00\x00\x09\x02", amqp_0_9_1),
+        (b"AMQP\x01\x01\x08\x00", amqp_1_0_sasl),
+        (b"AMQP\x00\x01\x00\x00", amqp_1_0_sasl),
+        (b"GET / HTTP/1.1\r\nHost: broker\r\n\r\n", amqp_1_0_sasl),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", amqp_1_0_sasl),
+        (b"\0\0\0\0\0\0\0\0", amqp_1_0_sasl),
+    ];
+    for (header, answer) in cases {
+        let stranger = world.stranger();
+        stranger.send_bytes(&header[..7]);
+        assert_eq!(stranger.raw_bytes(), b"", "nothing is decided before eight bytes");
+        stranger.send_bytes(&header[7..]);
+        assert_eq!(stranger.raw_bytes(), answer, "{header:?}");
+        stranger.expect_gone();
+    }
+}
+
+#[test]
+fn the_older_spelling_of_0_9_1_is_taken() {
+    let world = World::new();
+    let stranger = world.stranger();
+    stranger.send_bytes(b"AMQP\x01\x01\x00\x09");
+    assert!(matches!(stranger.take(0).method(), Method::ConnectionStart(_)));
+}
+
+#[test]
+fn everything_may_arrive_byte_by_byte() {
+    let world = World::new();
+    let client = world.client();
+    let mut bytes = Vec::new();
+    queue("q").write(1, &mut bytes);
+    publish("", "q", "in pieces").with(props().persistent()).write(1, &mut bytes);
+    get("q").no_ack().write(1, &mut bytes);
+    bytes.iter().for_each(|byte| client.send_bytes(&[*byte]));
+    assert!(matches!(client.take(1).method(), Method::QueueDeclareOk(_)));
+    assert_eq!(client.message(1).text(), "in pieces");
+}
+
+// ---- logging in ----------------------------------------------------------------------------------
+
+#[test]
+fn a_client_logs_in_with_plain() {
+    let world = World::new();
+    let client = world.client();
+    assert_eq!(world.connection_count(), 1);
+    client.close();
+    assert_eq!(world.connection_count(), 0);
+}
+
+#[test]
+fn a_client_logs_in_with_amqplain() {
+    let world = World::new();
+    let mut response = Vec::new();
+    Table::new()
+        .with("LOGIN", text("guest"))
+        .with("PASSWORD", text("guest"))
+        .encode_body(&mut response);
+    world.client_as(&Login { mechanism: "AMQPLAIN".into(), response, ..Login::default() });
+}
+
+#[test]
+fn a_refused_login_is_told_to_clients_that_understand() {
+    covers!("connection.login-refused");
+    let world = World::new();
+    for (user, password) in [("guest", "Guest"), ("guest", ""), ("nobody", "guest")] {
+        let stranger = world.stranger();
+        stranger.say_hello();
+        let login = Login { user: user.into(), password: password.into(), ..Login::default() };
+        stranger.start_ok(&login);
+        stranger.expect_connection_close(403, LOGIN_REFUSED);
+    }
+}
+
+#[test]
+fn a_refused_login_names_the_mechanism() {
+    let world = World::new();
+    let stranger = world.stranger();
+    stranger.say_hello();
+    let mut response = Vec::new();
+    Table::new()
+        .with("LOGIN", text("guest"))
+        .with("PASSWORD", text("wrong"))
+        .encode_body(&mut response);
+    let login = Login { mechanism: "AMQPLAIN".into(), response, ..Login::default() };
+    stranger.start_ok(&login);
+    stranger.expect_connection_close(403, &LOGIN_REFUSED.replace("PLAIN", "AMQPLAIN"));
+}
+
+#[test]
+fn a_refused_login_ends_in_silence_for_clients_that_do_not_understand() {
+    let world = World::new();
+    let stranger = world.stranger();
+    stranger.say_hello();
+    let login = Login { password: "wrong".into(), capabilities: vec![], ..Login::default() };
+    stranger.start_ok(&login);
+    ends_in_silence(&world, &stranger);
+}
+
+#[test]
+fn a_mechanism_that_was_not_offered_or_a_malformed_response_ends_in_silence() {
+    let world = World::new();
+    let cases: [(&str, &[u8]); 5] = [
+        ("CRAM-MD5", b"\0guest\0guest"),
+        ("plain", b"\0guest\0guest"),
+        ("PLAIN", b"guest\0guest"),
+        ("PLAIN", b"admin\0guest\0guest"),
+        ("AMQPLAIN", b"nonsense"),
+    ];
+    for (mechanism, response) in cases {
+        let stranger = world.stranger();
+        stranger.say_hello();
+        let mechanism = mechanism.into();
+        let login = Login { mechanism, response: response.to_vec(), ..Login::default() };
+        stranger.start_ok(&login);
+        ends_in_silence(&world, &stranger);
+    }
+}
+
+#[test]
+fn the_first_user_comes_from_a_loopback_address_only() {
+    let world = World::new();
+    let stranger = world.stranger_from("192.0.2.7");
+    stranger.say_hello();
+    stranger.start_ok(&Login::default());
+    stranger.expect_connection_close(403, LOGIN_REFUSED);
+}
+
+// ---- tuning --------------------------------------------------------------------------------------
+
+#[test]
+fn tune_offers_the_limits() {
+    let world = World::new();
+    let stranger = world.stranger();
+    stranger.say_hello();
+    stranger.start_ok(&Login::default());
+    let offered = connection::Tune { channel_max: 2047, frame_max: 131_072, heartbeat: 60 };
+    stranger.expect(0, Method::ConnectionTune(offered));
+}
+
+#[test]
+fn limits_outside_the_offered_ones_end_in_silence() {
+    let world = World::new();
+    for (channel_max, frame_max) in
+        [(2048, 131_072), (2047, 131_073), (2047, 8191), (2047, 1), (0, 131_072), (2047, 0)]
+    {
+        let stranger = world.stranger();
+        stranger.say_hello();
+        let login = Login { channel_max, frame_max, ..Login::default() };
+        stranger.start_ok(&login);
+        stranger.tune_ok(&login);
+        stranger.send(0, open_vhost("/"));
+        ends_in_silence(&world, &stranger);
+    }
+}
+
+#[test]
+fn bodies_are_cut_to_the_frame_size_that_the_client_chose() {
+    let world = World::new();
+    let login = Login { frame_max: 8192, ..Login::default() };
+    let client = world.client_as(&login);
+    client.declare(1, queue("q"));
+    let body: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
+    world.client().send(1, publish("", "q", &body));
+    client.send(1, get("q").no_ack());
+    let bytes = client.raw_bytes();
+    let mut sizes = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let size = u32::from_be_bytes([bytes[at + 3], bytes[at + 4], bytes[at + 5], bytes[at + 6]]);
+        sizes.push(size as usize + 8);
+        at += size as usize + 8;
+    }
+    assert!(sizes.iter().all(|size| *size <= 8192), "{sizes:?}");
+    assert_eq!(sizes.iter().filter(|size| **size == 8192).count(), 100_000 / 8184, "{sizes:?}");
+}
+
+// ---- opening -------------------------------------------------------------------------------------
+
+#[test]
+fn a_vhost_that_does_not_exist_is_refused() {
+    covers!("connection.vhost-not-found");
+    let world = World::new();
+    let stranger = tuned(&world, &Login::default());
+    stranger.send(0, open_vhost("nowhere"));
+    let text = "NOT_ALLOWED - vhost nowhere not found";
+    assert_eq!(stranger.expect_connection_close(530, text), (10, 40));
+}
+
+#[test]
+fn a_vhost_that_the_user_may_not_enter_is_refused() {
+    covers!("connection.vhost-refused");
+    // A node that was started once, and given a second user without permissions.
+    let store = MemoryStore::new();
+    let first = Arc::new(store);
+    drop(World::over(Arc::clone(&first) as Arc<dyn Store>, Setup::default(), 0));
+    let store = Arc::new(first.restarted());
+    let user = User::new("app", b"secret", [1, 2, 3, 4], Vec::new());
+    store.submit(Batch { ops: vec![user.put()], awaited: true });
+    let world = World::over(store, Setup::default(), 0);
+    let login = Login { user: "app".into(), password: "secret".into(), ..Login::default() };
+    let stranger = tuned(&world, &login);
+    stranger.send(0, open_vhost("/"));
+    let text = "NOT_ALLOWED - access to vhost '/' refused for user 'app'";
+    assert_eq!(stranger.expect_connection_close(530, text), (10, 40));
+}
+
+#[test]
+fn methods_out_of_order_end_in_silence() {
+    let world = World::new();
+    let early_open = world.stranger();
+    early_open.say_hello();
+    early_open.send(0, open_vhost("/"));
+    ends_in_silence(&world, &early_open);
+
+    let early_tune = world.stranger();
+    early_tune.say_hello();
+    let tune_ok = connection::TuneOk { channel_max: 2047, frame_max: 131_072, heartbeat: 0 };
+    early_tune.send(0, Method::ConnectionTuneOk(tune_ok));
+    ends_in_silence(&world, &early_tune);
+}
+
+#[test]
+fn a_channel_before_open_ok_ends_in_silence() {
+    let world = World::new();
+    let stranger = tuned(&world, &Login::default());
+    stranger.send(1, Method::ChannelOpen(Default::default()));
+    ends_in_silence(&world, &stranger);
+}
+
+#[test]
+fn a_client_may_close_during_the_handshake() {
+    let world = World::new();
+    let stranger = tuned(&world, &Login::default());
+    stranger.send(0, close_connection());
+    stranger.expect(0, Method::ConnectionCloseOk(Default::default()));
+    stranger.expect_gone();
+}
+
+#[test]
+fn heartbeats_during_the_handshake_are_ignored() {
+    let world = World::new();
+    let stranger = world.stranger();
+    stranger.say_hello();
+    stranger.send_frame(8, 0, b"");
+    stranger.start_ok(&Login::default());
+    stranger.tune_ok(&Login::default());
+    stranger.send_frame(8, 0, b"");
+    stranger.send(0, open_vhost("/"));
+    stranger.expect(0, Method::ConnectionOpenOk(Default::default()));
+}
+
+#[test]
+fn a_handshake_that_takes_longer_than_ten_seconds_is_cut_off() {
+    let world = World::new();
+    let silent = world.stranger();
+    let greeted = world.stranger();
+    greeted.say_hello();
+    let logged_in = tuned(&world, &Login::default());
+    let open = world.client();
+    world.advance(9_999);
+    for stranger in [&silent, &greeted, &logged_in] {
+        assert!(!stranger.is_gone());
+    }
+    world.advance(1);
+    for stranger in [&silent, &greeted, &logged_in] {
+        stranger.expect_gone();
+    }
+    assert!(!open.is_gone());
+}
+
+// ---- heartbeats ----------------------------------------------------------------------------------
+
+#[test]
+fn a_quiet_server_sends_a_heartbeat_every_half_interval() {
+    let world = World::new();
+    let client = world.client_as(&Login { heartbeat_s: 10, ..Login::default() });
+    for beat in 1..=4 {
+        world.advance(4_999);
+        client.send_frame(8, 0, b"");
+        assert_eq!(client.heartbeats(), beat - 1);
+        world.advance(1);
+        assert_eq!(client.heartbeats(), beat);
+    }
+}
+
+#[test]
+fn a_server_that_writes_needs_no_heartbeat() {
+    let world = World::new();
+    let client = world.client_as(&Login { heartbeat_s: 10, ..Login::default() });
+    for _ in 0..8 {
+        world.advance(4_000);
+        client.declare(1, queue("q"));
+    }
+    assert_eq!(client.heartbeats(), 0);
+}
+
+#[test]
+fn a_client_that_says_nothing_for_two_intervals_is_dropped_without_a_word() {
+    let world = World::new();
+    let client = world.client_as(&Login { heartbeat_s: 10, ..Login::default() });
+    client.declare(1, queue("mine").exclusive());
+    world.advance(19_999);
+    assert!(!client.is_gone());
+    world.advance(10_001);
+    client.expect_gone();
+    assert_eq!(world.connection_count(), 0);
+}
+
+#[test]
+fn any_byte_from_the_client_counts_as_a_sign_of_life() {
+    let world = World::new();
+    let client = world.client_as(&Login { heartbeat_s: 10, ..Login::default() });
+    let mut bytes = Vec::new();
+    queue("q").write(1, &mut bytes);
+    for byte in &bytes[..6] {
+        world.advance(9_000);
+        client.send_bytes(&[*byte]);
+    }
+    client.send_bytes(&bytes[6..]);
+    assert!(matches!(client.take(1).method(), Method::QueueDeclareOk(_)));
+}
+
+#[test]
+fn without_an_interval_nothing_is_sent_and_nobody_dropped() {
+    let world = World::new();
+    let client = world.client();
+    world.advance(24 * 60 * 60 * 1_000);
+    assert_eq!(client.heartbeats(), 0);
+    client.declare(1, queue("q"));
+}
+
+// ---- the open connection -------------------------------------------------------------------------
+
+#[test]
+fn a_new_secret_is_taken() {
+    let world = World::new();
+    let client = world.client();
+    let update = connection::UpdateSecret { new_secret: b"token", reason: "expired" };
+    client.send(0, Method::ConnectionUpdateSecret(update));
+    client.expect(0, Method::ConnectionUpdateSecretOk(Default::default()));
+    client.declare(1, queue("q"));
+}
+
+#[test]
+fn a_handshake_method_on_an_open_connection_is_refused() {
+    covers!("connection.unexpected-method");
+    let world = World::new();
+    let client = world.client();
+    client.send(0, open_vhost("/"));
+    let text = "CHANNEL_ERROR - unexpected method in connection state running";
+    assert_eq!(client.expect_connection_close(504, text), (10, 40));
+}
+
+#[test]
+fn a_stopping_node_tells_its_clients() {
+    covers!("connection.forced");
+    let world = World::new();
+    let client = world.client();
+    world.broker().close_connections(&refusal::connection_forced("shutdown"));
+    world.pump();
+    let text = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
+    assert_eq!(client.expect_connection_close(320, text), (0, 0));
+    let late = tuned(&world, &Login::default());
+    late.send(0, open_vhost("/"));
+    late.expect_connection_close(320, text);
+}
+
+#[test]
+fn an_operator_closes_a_connection_with_words_of_their_own() {
+    covers!("connection.closed-by-operator");
+    let world = World::new();
+    let (client, other) = (world.client(), world.client());
+    let name = world.broker().connections().iter().map(|view| view.name.clone()).min().unwrap();
+    assert_eq!(name, "127.0.0.1:50000 -> 127.0.0.1:5672");
+    assert!(world.broker().close_connection(&name, "Closed via management plugin"));
+    world.pump();
+    client.expect_connection_close(320, "CONNECTION_FORCED - Closed via management plugin");
+    other.declare(1, queue("still-there"));
+}
+
+#[test]
+fn a_client_that_does_not_answer_a_close_is_dropped_after_half_a_minute() {
+    let world = World::new();
+    let client = world.client();
+    client.send(0, open_vhost("/"));
+    assert!(matches!(client.take(0).method(), Method::ConnectionClose(_)));
+    client.send(1, queue("ignored"));
+    client.send(1, publish("", "ignored", "x"));
+    client.expect_nothing();
+    world.advance(29_999);
+    assert!(!client.is_gone());
+    world.advance(1);
+    client.expect_gone();
+    let other = world.client();
+    other.refused(
+        1,
+        queue("ignored").passive(),
+        404,
+        "NOT_FOUND - no queue 'ignored' in vhost '/'",
+    );
+}
+
+/// A stranger up to tune-ok.
+fn tuned(world: &World, login: &Login) -> Client {
+    let stranger = world.stranger();
+    stranger.say_hello();
+    stranger.start_ok(login);
+    stranger.tune_ok(login);
+    stranger
+}
+
+/// The server says nothing more, ignores everything, and drops the transport after three seconds.
+#[track_caller]
+fn ends_in_silence(world: &World, client: &Client) {
+    client.expect_nothing();
+    client.send_frame(8, 0, b"");
+    client.send(0, open_vhost("/"));
+    client.expect_nothing();
+    assert!(!client.is_gone(), "the pause is RabbitMQ's brake on guessing");
+    world.advance(3_000);
+    client.expect_gone();
+}

@@ -1,0 +1,25 @@
+//! A broker and its clients in one thread: what the transcript tests are written in.
+//!
+//! Connections are driven as the edge drives them (bytes in, bytes out, wake-ups, deadlines), without
+//! sockets and with a clock that moves only when a test says so. A test reads as a transcript: what
+//! a client sends, and what it then sees.
+//!
+//! | module | what it owns |
+//! | --- | --- |
+//! | [`world`] | the broker, its store, the clock, and the turns of every connection |
+//! | [`client`] | one client: its handshake, what it sends, what it expects |
+//! | [`requests`] | what clients send, with short names |
+//! | [`properties`] | message properties, written and read |
+//! | [`received`] | what clients see |
+
+pub(crate) mod client;
+pub(crate) mod properties;
+pub(crate) mod received;
+pub(crate) mod requests;
+pub(crate) mod world;
+
+pub(crate) use client::{Client, Login};
+pub(crate) use properties::{Props, props};
+pub(crate) use received::{Content, Received};
+pub(crate) use requests::*;
+pub(crate) use world::World;

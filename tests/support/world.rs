@@ -1,0 +1,325 @@
+//! The broker of a test, its store and its clock, and the turns of every connection.
+//!
+//! Invariants: time moves only in [`World::advance`] and then from one deadline to the next, so that
+//! nothing fires late; after every input all connections turn until none has anything left to do,
+//! so what a client has not received by then it will not receive.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use leveret::broker::outbox::Wake;
+use leveret::broker::{Broker, BrokerSettings, Now};
+use leveret::session::{Connection, PeerAddress, SessionSettings};
+use leveret::store::Store;
+use leveret::store::faulty::{Faults, FaultyStore};
+use leveret::store::memory::MemoryStore;
+
+use super::client::{Client, Login};
+
+/// When worlds begin, in seconds of Unix time: 18 November 2026.
+pub(crate) const EPOCH_S: u64 = 1_795_000_000;
+
+/// What a test can set before its broker starts.
+pub(crate) struct Setup {
+    /// The node.
+    pub(crate) broker: BrokerSettings,
+    /// Its connections.
+    pub(crate) session: SessionSettings,
+}
+
+impl Default for Setup {
+    /// RabbitMQ 4.2's defaults.
+    fn default() -> Self {
+        let broker = BrokerSettings {
+            node_name: "rabbit@test".into(),
+            cluster_name: "rabbit@test".into(),
+            product: "RabbitMQ".into(),
+            version: "4.2.0".into(),
+            default_user: "guest".into(),
+            default_password: "guest".into(),
+            default_user_tags: vec!["administrator".into()],
+            default_vhost: "/".into(),
+            default_permissions: [".*".into(), ".*".into(), ".*".into()],
+            loopback_users: vec!["guest".into()],
+            connections_max: 0,
+        };
+        let session = SessionSettings { frame_min: 8192, ..SessionSettings::default() };
+        Self { broker, session }
+    }
+}
+
+/// A broker with clients.
+pub(crate) struct World {
+    pub(super) state: Rc<RefCell<State>>,
+}
+
+/// What the world and its clients share.
+pub(super) struct State {
+    broker: Arc<Broker>,
+    session: Arc<SessionSettings>,
+    now: Now,
+    links: Vec<Link>,
+}
+
+/// One connection and its transport.
+pub(super) struct Link {
+    connection: Connection,
+    woken: Arc<Waker>,
+    /// Sent by the client, not yet taken by the connection.
+    to_server: Vec<u8>,
+    /// Written by the connection, not yet looked at by the client.
+    pub(super) to_client: Vec<u8>,
+    /// Whether the client reads.
+    reads: bool,
+    /// Whether the server has dropped the transport.
+    pub(super) closed: bool,
+}
+
+#[derive(Default)]
+struct Waker(AtomicBool);
+
+impl Wake for Waker {
+    fn wake(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl World {
+    /// A fresh node that keeps everything in memory.
+    pub(crate) fn new() -> Self {
+        Self::with(Setup::default())
+    }
+
+    /// A fresh node with settings of its own.
+    pub(crate) fn with(setup: Setup) -> Self {
+        Self::over(Arc::new(MemoryStore::new()), setup, 0)
+    }
+
+    /// A fresh node whose disk syncs when the test says so, or fails.
+    pub(crate) fn on_disk(faults: Faults) -> (Self, Arc<FaultyStore>) {
+        let store = Arc::new(FaultyStore::new(faults));
+        let world = Self::over(Arc::clone(&store) as Arc<dyn Store>, Setup::default(), 0);
+        store.sync();
+        (world, store)
+    }
+
+    /// A node started on a store, `elapsed_ms` after the beginning.
+    pub(crate) fn over(store: Arc<dyn Store>, setup: Setup, elapsed_ms: u64) -> Self {
+        let now = Now { mono_ms: 1_000 + elapsed_ms, unix_ms: EPOCH_S * 1_000 + elapsed_ms };
+        let random = AtomicU64::new(elapsed_ms);
+        let entropy = Box::new(move |bytes: &mut [u8]| {
+            for byte in bytes {
+                let n = random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+                *byte = (n >> 32) as u8 ^ (n >> 56) as u8;
+            }
+        });
+        let broker = Broker::open(setup.broker, store, entropy, now).unwrap();
+        let session = Arc::new(setup.session);
+        let state = State { broker, session, now, links: Vec::new() };
+        Self { state: Rc::new(RefCell::new(state)) }
+    }
+
+    /// The node itself, for what no client can see or do.
+    pub(crate) fn broker(&self) -> Arc<Broker> {
+        Arc::clone(&self.state.borrow().broker)
+    }
+
+    /// A client that has logged in as guest and has channel 1 open.
+    pub(crate) fn client(&self) -> Client {
+        self.client_as(&Login::default())
+    }
+
+    /// A client that has logged in this way and has channel 1 open.
+    pub(crate) fn client_as(&self, login: &Login) -> Client {
+        let client = self.stranger();
+        client.log_in(login);
+        client.open(1);
+        client
+    }
+
+    /// A transport from the loopback address that nothing was sent over yet.
+    pub(crate) fn stranger(&self) -> Client {
+        self.stranger_from("127.0.0.1")
+    }
+
+    /// A transport from somewhere that nothing was sent over yet.
+    pub(crate) fn stranger_from(&self, address: &str) -> Client {
+        let link = self.state.borrow_mut().connect(address);
+        Client::new(Rc::clone(&self.state), link)
+    }
+
+    /// Lets everything happen that is under way.
+    pub(crate) fn pump(&self) {
+        self.state.borrow_mut().pump();
+    }
+
+    /// Moves the clock, stopping at every deadline on the way.
+    pub(crate) fn advance(&self, ms: u64) {
+        let mut state = self.state.borrow_mut();
+        let target = state.now.mono_ms + ms;
+        while let Some(due) = state.next_deadline().filter(|due| *due <= target) {
+            state.set_time(due);
+        }
+        state.set_time(target);
+    }
+
+    /// Seconds of Unix time.
+    pub(crate) fn unix_s(&self) -> u64 {
+        self.state.borrow().now.unix_ms / 1_000
+    }
+
+    /// Connections that are open, as the node counts them.
+    pub(crate) fn connection_count(&self) -> usize {
+        self.state.borrow().broker.connection_count()
+    }
+}
+
+impl State {
+    fn connect(&mut self, address: &str) -> usize {
+        let woken = Arc::new(Waker::default());
+        let port = u16::try_from(50_000 + self.links.len()).unwrap();
+        let peer = PeerAddress {
+            peer: (address.into(), port),
+            host: ("127.0.0.1".into(), 5672),
+            is_loopback: address.starts_with("127."),
+        };
+        let connection = Connection::new(
+            Arc::clone(&self.broker),
+            Arc::clone(&self.session),
+            peer,
+            Arc::clone(&woken) as Arc<dyn Wake>,
+            self.now,
+        );
+        self.links.push(Link {
+            connection,
+            woken,
+            to_server: Vec::new(),
+            to_client: Vec::new(),
+            reads: true,
+            closed: false,
+        });
+        self.links.len() - 1
+    }
+
+    pub(super) fn link(&mut self, link: usize) -> &mut Link {
+        &mut self.links[link]
+    }
+
+    /// A client sends bytes.
+    pub(super) fn send(&mut self, link: usize, bytes: &[u8]) {
+        self.links[link].to_server.extend_from_slice(bytes);
+        self.pump();
+    }
+
+    /// A client goes away without a word.
+    pub(super) fn lose(&mut self, link: usize) {
+        let link = &mut self.links[link];
+        link.connection.abort("connection reset by peer");
+        link.closed = true;
+        self.pump();
+    }
+
+    /// A client stops or starts taking what is written to it.
+    pub(super) fn set_reading(&mut self, link: usize, reads: bool) {
+        self.links[link].reads = reads;
+        self.pump();
+    }
+
+    pub(super) fn pump(&mut self) {
+        let mut turns = 0;
+        loop {
+            let now = self.now;
+            let turned = self.links.iter_mut().filter(|link| !link.closed);
+            let worked = turned.map(|link| link.turn(now)).filter(|worked| *worked).count();
+            let is_due = self.broker.timers().next().is_some_and(|at_ms| at_ms <= now.unix_ms);
+            if is_due {
+                self.broker.handle_deadlines(now);
+            } else if worked == 0 {
+                return;
+            }
+            turns += 1;
+            assert!(turns < 100_000, "the connections never come to rest");
+        }
+    }
+
+    /// The next moment at which something is to be done, on the monotonic clock.
+    fn next_deadline(&self) -> Option<u64> {
+        let mono_to_unix = self.now.unix_ms - self.now.mono_ms;
+        let broker = self.broker.timers().next().map(|at_ms| at_ms - mono_to_unix);
+        let links = self.links.iter().filter(|link| !link.closed);
+        links.filter_map(|link| link.connection.next_timeout_ms()).chain(broker).min()
+    }
+
+    fn set_time(&mut self, mono_ms: u64) {
+        let step = mono_ms.saturating_sub(self.now.mono_ms);
+        self.now.mono_ms += step;
+        self.now.unix_ms += step;
+        let now = self.now;
+        for link in self.links.iter_mut().filter(|link| !link.closed) {
+            if link.connection.next_timeout_ms().is_some_and(|due| due <= now.mono_ms) {
+                link.connection.handle_timeout(now);
+                let after = link.connection.next_timeout_ms();
+                assert!(after.is_none_or(|due| due > now.mono_ms), "a deadline is handled once");
+            }
+        }
+        self.pump();
+    }
+}
+
+impl Link {
+    /// One turn, as the edge takes it; false when there was nothing to do.
+    fn turn(&mut self, now: Now) -> bool {
+        let mut worked = self.write(now);
+        if self.connection.is_finished() {
+            self.closed = true;
+            return true;
+        }
+        if self.connection.has_more_output() && self.connection.output().is_empty() {
+            self.connection.handle_events(now);
+            worked = true;
+        }
+        if self.woken.0.swap(false, Ordering::SeqCst) {
+            self.connection.handle_events(now);
+            worked = true;
+        }
+        if self.connection.wants_input() && !self.to_server.is_empty() {
+            let used = self.connection.handle_input(&self.to_server, now);
+            self.to_server.drain(..used);
+            worked |= used > 0;
+        }
+        worked | self.write(now)
+    }
+
+    fn write(&mut self, now: Now) -> bool {
+        if !self.reads || self.connection.output().is_empty() {
+            return false;
+        }
+        while !self.connection.output().is_empty() {
+            let mut slices = Vec::new();
+            self.connection.output().slices(&mut slices);
+            let before = self.to_client.len();
+            slices.iter().for_each(|slice| self.to_client.extend_from_slice(slice));
+            let written = self.to_client.len() - before;
+            assert!(written > 0, "output that is not empty has something to write");
+            self.connection.handle_written(written, now);
+        }
+        true
+    }
+
+    /// Whether the connection takes input.
+    pub(super) fn wants_input(&self) -> bool {
+        self.connection.wants_input()
+    }
+
+    /// Why the server ended the connection, as the log would say.
+    pub(super) fn ended_because(&self) -> Option<&str> {
+        self.connection.ended_because()
+    }
+
+    /// Bytes that the connection has left with the transport.
+    pub(super) fn waiting_input(&self) -> usize {
+        self.to_server.len()
+    }
+}
