@@ -34,9 +34,16 @@ make_node_clients() {
   npm install --silent --ignore-scripts "amqplib@$amqplib_version"
 }
 
+need_go() {
+  need_command go golang-go
+  local version
+  version="$(go env GOVERSION)"
+  need_version go 1.20 "${version#go}"
+}
+
 # go_programs FOLDER: a folder with the binaries of the Go module there, one per main package.
 go_programs() {
-  need_command go golang-go
+  need_go
   # shellcheck disable=SC2046 # the sources' names hold no spaces
   once "go-$(digest $(find "$1" -name 'go.*' -o -name '*.go' | sort))" make_go_programs "$1"
 }

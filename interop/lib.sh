@@ -36,6 +36,11 @@ need_command() {
   command -v "$1" >/dev/null || die "no $1 after installing $2"
 }
 
+# need_version WHAT LEAST HAVE: Debian 12's own package can be older than a client needs.
+need_version() {
+  printf '%s\n%s\n' "$2" "$3" | sort -VC || die "$1 $2 or later is needed, this is $3"
+}
+
 # once NAME FUNCTION [ARG]...: runs FUNCTION in a fresh directory and keeps the directory under
 # the cache as NAME. A half-made directory is never kept; two callers make it once. Prints it.
 once() {
@@ -72,11 +77,11 @@ digest() { cat "$@" | sha256sum | cut -c1-12; }
 # tests insist on, and nothing outside can be reached by mistake. Where the machine forbids
 # namespaces the script runs as it is, and the ports have to be free. INTEROP_NETWORK says which.
 in_own_network() {
-  local how=(unshare --net)
-  (($(id -u) == 0)) || how+=(--map-root-user)
+  local enter=(unshare --net)
+  (($(id -u) == 0)) || enter+=(--map-root-user)
   if [[ "${INTEROP_NETWORK:-}" != host ]] && command -v ip >/dev/null &&
-    "${how[@]}" ip link set lo up 2>/dev/null; then
-    INTEROP_NETWORK=own exec "${how[@]}" bash -c 'ip link set lo up && exec "$@"' - "$@"
+    "${enter[@]}" ip link set lo up 2>/dev/null; then
+    INTEROP_NETWORK=own exec "${enter[@]}" bash -c 'ip link set lo up && exec "$@"' - "$@"
   fi
   INTEROP_NETWORK=host exec "$@"
 }
@@ -137,6 +142,7 @@ stop_broker() {
     fi
     sleep 0.05
   done
+  kill -KILL "-$pid" 2>/dev/null || true # helpers that it left in its process group
   rm -f "$dir/pid"
   ((late == 0)) || { say "the broker in $dir ignored SIG$signal for 30 seconds"; return 1; }
 }

@@ -86,6 +86,29 @@ pub struct BrokerSettings {
     pub default_queue_kind: queue::QueueKind,
 }
 
+impl Default for BrokerSettings {
+    /// RabbitMQ's defaults: user guest, from loopback only, in vhost "/".
+    fn default() -> Self {
+        let everything = || ".*".to_owned();
+        Self {
+            node_name: "rabbit@localhost".to_owned(),
+            cluster_name: "rabbit@localhost".to_owned(),
+            product: "RabbitMQ".to_owned(),
+            version: "4.2.4".to_owned(),
+            product_name: "Leveret".to_owned(),
+            product_version: env!("CARGO_PKG_VERSION").to_owned(),
+            default_user: "guest".to_owned(),
+            default_password: "guest".to_owned(),
+            default_user_tags: vec!["administrator".to_owned()],
+            default_vhost: "/".to_owned(),
+            default_permissions: [everything(), everything(), everything()],
+            loopback_users: vec!["guest".to_owned()],
+            connections_max: 0,
+            default_queue_kind: queue::QueueKind::Classic,
+        }
+    }
+}
+
 /// A connection as the rest of the node sees it.
 #[derive(Debug)]
 pub struct ConnectionHandle {

@@ -318,7 +318,7 @@ fn interpolate(text: &str, environment: &BTreeMap<String, String>) -> Result<Str
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::{Amount, ListenAddress, LogLevel, QueueType, SyncLevel};
+    use super::super::settings::{Amount, ListenAddress, LogLevel, QueueType};
     use super::*;
 
     fn load(text: &str) -> Settings {
@@ -355,7 +355,7 @@ mod tests {
              vm_memory_high_watermark.absolute = 2GiB\ndisk_free_limit.relative = 1.5\n\
              management.tcp.ip = 10.0.0.1\nprometheus.tcp.listener = none\n\
              default_queue_type = quorum\nlog.console.level = warning\n\
-             leveret.store.sync = os\nmax_message_size = 134217728\n",
+             max_message_size = 134217728\n",
         );
         assert_eq!(settings.listeners.tcp.len(), 2);
         assert_eq!(settings.listeners.tcp["2"].to_string(), "[::1]:5673");
@@ -370,7 +370,6 @@ mod tests {
         assert_eq!(settings.prometheus.listener, None);
         assert_eq!(settings.queues.default_type, QueueType::Quorum);
         assert_eq!(settings.log.console_level, LogLevel::Warning);
-        assert_eq!(settings.store.sync, SyncLevel::Os);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+#[cfg(feature = "rocksdb")]
 pub(crate) use record::{CursorError, Listed};
 
 /// A number that was used before: the proposer broke the order of the queue's operations.
@@ -254,6 +255,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::record::CursorError;
     use super::*;
 
     /// A cursor said plainly: what is unsettled, and which records lie on disk.

@@ -33,19 +33,10 @@ pub(crate) struct Node {
 }
 
 fn broker_settings() -> BrokerSettings {
-    let any = || ".*".to_owned();
     BrokerSettings {
         node_name: "rabbit@test".to_owned(),
         cluster_name: "tests".to_owned(),
-        product: "RabbitMQ".to_owned(),
-        version: "4.2.4".to_owned(),
-        default_user: "guest".to_owned(),
-        default_password: "guest".to_owned(),
-        default_user_tags: vec!["administrator".to_owned()],
-        default_vhost: "/".to_owned(),
-        default_permissions: [any(), any(), any()],
-        loopback_users: vec!["guest".to_owned()],
-        connections_max: 0,
+        ..BrokerSettings::default()
     }
 }
 

@@ -262,8 +262,8 @@ fn a_read_starts_and_stops_where_it_is_told<P: Place>() {
     assert_eq!(numbers(0, 3), [0, 2, 4]);
     assert_eq!(numbers(17, 3), [18, 80, 82]);
     assert_eq!(numbers(96, 9), [96, 98]);
-    assert_eq!(numbers(99, 9), []);
-    assert_eq!(numbers(0, 0), []);
+    assert_eq!(numbers(99, 9), [0u64; 0]);
+    assert_eq!(numbers(0, 0), [0u64; 0]);
     assert_eq!(place.read(9, 0, 9), []);
 }
 

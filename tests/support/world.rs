@@ -35,15 +35,7 @@ impl Default for Setup {
         let broker = BrokerSettings {
             node_name: "rabbit@test".into(),
             cluster_name: "rabbit@test".into(),
-            product: "RabbitMQ".into(),
-            version: "4.2.0".into(),
-            default_user: "guest".into(),
-            default_password: "guest".into(),
-            default_user_tags: vec!["administrator".into()],
-            default_vhost: "/".into(),
-            default_permissions: [".*".into(), ".*".into(), ".*".into()],
-            loopback_users: vec!["guest".into()],
-            connections_max: 0,
+            ..BrokerSettings::default()
         };
         let session = SessionSettings { frame_min: 8192, ..SessionSettings::default() };
         Self { broker, session }

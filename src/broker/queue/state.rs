@@ -420,6 +420,9 @@ impl State {
 
     /// The next moment at which something expires, if it is earlier than the one already noted.
     pub(super) fn next_deadline(&mut self, spec: &QueueSpec) -> Option<u64> {
+        if self.gone {
+            return None;
+        }
         let message = self.ready.heads().map(|entry| entry.expires_ms).min();
         let own = spec
             .args

@@ -490,7 +490,8 @@ pub fn queue_invalid_arg_type(
     vhost: impl Display,
 ) -> Refusal {
     let explanation = format_args!(
-        "invalid type '{type_}' for arg '{arg}' in queue '{queue}' in vhost '{vhost}'"
+        "invalid type '{type_}' for arg '{arg}' in queue '{queue}' in vhost \
+         '{vhost}'"
     );
     Refusal::new(
         "queue.invalid-arg-type",
@@ -645,9 +646,9 @@ pub fn basic_unknown_delivery_tag(tag: impl Display) -> Refusal {
 #[must_use]
 pub fn basic_ack_timeout(channel: impl Display, timeout_ms: impl Display) -> Refusal {
     let explanation = format_args!(
-        "delivery acknowledgement on channel {channel} timed out. \
-         Timeout value used: {timeout_ms} ms. \
-         This timeout value can be configured, see consumers doc guide to learn more"
+        "delivery acknowledgement on channel {channel} timed out. Timeout value \
+         used: {timeout_ms} ms. This timeout value can be configured, see \
+         consumers doc guide to learn more"
     );
     Refusal::new("basic.ack-timeout", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
 }
