@@ -388,7 +388,10 @@ impl Broker {
             if let Some(Value::LongStr(kind)) = asked.arguments.get("x-queue-type")
                 && kind != b"classic"
             {
-                return Err(refusal::queue_server_named_type(String::from_utf8_lossy(kind)));
+                let kind = QueueArgs::parse(&asked.arguments)
+                    .map_err(|error| argument_refusal(&name, vhost, error))?
+                    .kind;
+                return Err(refusal::queue_server_named_type(kind.module()));
             }
             name = self.generate_name("amq.gen-");
         } else if name.starts_with(RESERVED) {

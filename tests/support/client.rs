@@ -134,7 +134,8 @@ impl Client {
     pub(crate) fn close(&self) {
         self.send(0, close_connection());
         self.expect(0, Method::ConnectionCloseOk(Default::default()));
-        self.expect_gone();
+        // The server leaves hanging up to the client, as RabbitMQ does.
+        self.vanish();
     }
 
     // ---- sending -----------------------------------------------------------------------------

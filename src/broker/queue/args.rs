@@ -201,13 +201,18 @@ pub fn inequivalent(
         QueueKind::Quorum => QUORUM_ONLY,
     };
     for argument in COMMON.iter().chain(own).copied() {
-        let (new, old) = (received.get(argument), current.get(argument));
+        // A type that is not named is the classic one, and RabbitMQ shows it as if it were named.
+        let classic = Value::LongStr(b"classic".to_vec());
+        let or_default = |table: &Table| match table.get(argument) {
+            None if argument == "x-queue-type" => Some(classic.clone()),
+            value => value.cloned(),
+        };
+        let (new, old) = (or_default(received), or_default(current));
+        let (new, old) = (new.as_ref(), old.as_ref());
         let same = match (new, old) {
             (None, None) => true,
             (Some(new), Some(old)) => same_value(new, old),
-            (Some(only), None) | (None, Some(only)) => {
-                argument == "x-queue-type" && only.as_str() == Some("classic")
-            }
+            _ => false,
         };
         if !same {
             let (received, current) = printed(new, old);

@@ -201,11 +201,11 @@ impl Queue {
     ) -> Lsn {
         let mut state = self.lock();
         let mut batch = Batch { ops: Vec::new(), awaited: publisher == Publisher::Waits };
+        state.expire(self, now, &mut batch.ops, effects);
         for message in messages {
             state.enqueue(&self.spec, message, now, &mut batch.ops);
         }
-        state.trim(self, &mut batch.ops, effects);
-        state.dispatch(self, now, &mut batch.ops, effects);
+        state.dispatch_new(self, now, &mut batch.ops, effects);
         self.submit(batch)
     }
 
@@ -224,8 +224,9 @@ impl Queue {
             return None;
         }
         let mut batch = Batch { ops: Vec::new(), awaited: true };
+        state.expire(self, now, &mut batch.ops, effects);
         state.enqueue(&self.spec, message, now, &mut batch.ops);
-        state.dispatch(self, now, &mut batch.ops, effects);
+        state.dispatch_new(self, now, &mut batch.ops, effects);
         Some(self.submit(batch))
     }
 
@@ -252,7 +253,6 @@ impl Queue {
         for (consumer, entry) in entries {
             state.requeue(self, consumer, entry, attempt, &mut batch.ops, effects);
         }
-        state.trim(self, &mut batch.ops, effects);
         state.dispatch(self, now, &mut batch.ops, effects);
         self.submit(batch);
     }
@@ -285,6 +285,8 @@ impl Queue {
         let mut batch = Batch::default();
         state.expire(self, now, &mut batch.ops, effects);
         let taken = state.get(acks, now);
+        // Another message has come to the head.
+        self.note_deadline(&mut state, effects);
         self.submit(batch);
         taken
     }
@@ -526,8 +528,7 @@ impl QueueChange<'_> {
     /// Assigns what can be assigned. Call it once `ops` are complete: expiries and overflow add to
     /// them.
     pub fn dispatch(&mut self, now: Now, ops: &mut Vec<Op>, effects: &mut Effects) {
-        self.state.trim(self.queue, ops, effects);
-        self.state.dispatch(self.queue, now, ops, effects);
+        self.state.dispatch_new(self.queue, now, ops, effects);
     }
 }
 

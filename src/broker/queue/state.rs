@@ -181,20 +181,15 @@ impl State {
         self.die(queue, entry, DeathReason::MaxLen, &mut Vec::new(), effects);
     }
 
-    /// Drops or dead-letters what exceeds the queue's length limits.
-    pub(super) fn trim(&mut self, queue: &Arc<Queue>, ops: &mut Vec<Op>, effects: &mut Effects) {
+    /// Drops or dead-letters what exceeds the queue's length limits. What a consumer could take was
+    /// assigned before and does not count.
+    fn trim(&mut self, queue: &Arc<Queue>, ops: &mut Vec<Op>, effects: &mut Effects) {
         let args = &queue.spec().args;
         if args.length_max.is_none() && args.length_bytes_max.is_none() {
             return;
         }
         if args.overflow != Overflow::DropHead {
             return;
-        }
-        // Messages that a consumer can take at once never count: dispatch comes after, so leave
-        // what would be assigned. RabbitMQ drops after delivering, too.
-        if !self.consumers.is_empty() {
-            let now = Now::default();
-            self.dispatch(queue, now, ops, effects);
         }
         let too_long = |state: &Self| {
             args.length_max.is_some_and(|max| state.ready.len() as u64 > max)
@@ -210,8 +205,22 @@ impl State {
 
     // ---- messages out ------------------------------------------------------------------------
 
-    /// Assigns waiting messages to consumers, in turn, as far as credit reaches.
+    /// Expires what is due, then assigns, trims and expires again.
     pub(super) fn dispatch(
+        &mut self,
+        queue: &Arc<Queue>,
+        now: Now,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) {
+        self.expire(queue, now, ops, effects);
+        self.dispatch_new(queue, now, ops, effects);
+    }
+
+    /// Assigns before it expires: a message that has just come and lives no time at all still goes
+    /// to a consumer that is ready for it, as in RabbitMQ. What was there before must have been
+    /// expired already.
+    pub(super) fn dispatch_new(
         &mut self,
         queue: &Arc<Queue>,
         now: Now,
@@ -221,7 +230,16 @@ impl State {
         if self.gone {
             return;
         }
+        self.assign_ready(effects);
+        self.trim(queue, ops, effects);
         self.expire(queue, now, ops, effects);
+        if let Some(at_ms) = self.next_deadline(queue.spec()) {
+            effects.deadlines.push((at_ms, Arc::clone(queue)));
+        }
+    }
+
+    /// Assigns waiting messages to consumers, in turn, as far as credit reaches.
+    fn assign_ready(&mut self, effects: &mut Effects) {
         while !self.ready.is_empty() {
             let Some((slot, in_a_row)) = self.consumers.next() else { break };
             for _ in 0..in_a_row {
@@ -244,9 +262,6 @@ impl State {
             }
         }
         self.consumers.flush(&mut effects.wakes);
-        if let Some(at_ms) = self.next_deadline(queue.spec()) {
-            effects.deadlines.push((at_ms, Arc::clone(queue)));
-        }
     }
 
     fn assign(&mut self, slot: usize, entry: Entry) {

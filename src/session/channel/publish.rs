@@ -247,7 +247,8 @@ fn route(
         return Ok(Targets::Known(at));
     }
     let exchange = core.publishable(exchange_name)?;
-    if exchange_name.is_empty() && Broker::is_reply_key(key) && core.broker.has_reply_target(key) {
+    // Routed whether or not its requester is still there: a late reply vanishes.
+    if exchange_name.is_empty() && Broker::is_reply_key(key) {
         return Ok(Targets::Reply);
     }
     let mut queues = Vec::new();
