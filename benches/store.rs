@@ -167,6 +167,7 @@ fn enqueue(queue: u64, seq: u64, body: &[u8]) -> Op {
         routing_key: b"orders",
         properties: &[0x10, 0x00, 2],
         persistent: true,
+        hides_bcc: false,
         published_ms: 1_795_000_000_000,
     };
     let message = Message::new(&envelope, body);

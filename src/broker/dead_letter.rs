@@ -63,11 +63,16 @@ impl Broker {
         let exchange = vhost.exchange(exchange_name.as_bytes())?;
         let old = &dead.entry.message;
         let properties = Properties::parse(old.properties()).ok()?;
-        let headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
+        let mut headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
         let own_keys = routing_keys(old.routing_key(), &headers);
+        let mut blind_keys = Vec::new();
+        if old.hides_bcc() {
+            blind_keys = header_keys(&headers, "BCC");
+            headers.remove("BCC");
+        }
         let keys = match &args.dead_letter_routing_key {
             Some(key) => vec![key.clone()],
-            None => own_keys.clone(),
+            None => own_keys.iter().chain(&blind_keys).cloned().collect(),
         };
         let headers = with_death(headers, dead, &own_keys, properties.expiration, now);
         let mut encoded_headers = Vec::new();
@@ -85,6 +90,7 @@ impl Broker {
             routing_key: keys.first().map_or(&[], Vec::as_slice),
             properties: &encoded,
             persistent: old.is_persistent(),
+            hides_bcc: false,
             published_ms: now.unix_ms,
         };
         Some(Message::new(&envelope, old.body()))
@@ -102,10 +108,14 @@ fn routing_keys(key: &[u8], headers: &Table) -> Vec<Vec<u8>> {
     {
         return keys;
     }
-    if let Some(Value::Array(copies)) = headers.get("CC") {
-        keys.extend(copies.iter().filter_map(|copy| copy.as_long_str().map(<[u8]>::to_vec)));
-    }
+    keys.append(&mut header_keys(headers, "CC"));
     keys
+}
+
+/// The keys in a CC or BCC header.
+fn header_keys(headers: &Table, name: &str) -> Vec<Vec<u8>> {
+    let Some(Value::Array(keys)) = headers.get(name) else { return Vec::new() };
+    keys.iter().filter_map(|key| key.as_long_str().map(<[u8]>::to_vec)).collect()
 }
 
 fn text(value: &str) -> Value {

@@ -16,6 +16,7 @@ pub const INLINE_BODY_BYTES_MAX: usize = 16 * 1024;
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 24;
 const FLAG_PERSISTENT: u8 = 1;
+const FLAG_HIDES_BCC: u8 = 2;
 
 /// Why bytes are not a message record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,8 @@ pub struct Envelope<'a> {
     pub properties: &'a [u8],
     /// Whether it asks to survive a restart (`delivery_mode` 2).
     pub persistent: bool,
+    /// Whether its headers name blind copies, which no consumer may see.
+    pub hides_bcc: bool,
     /// When it arrived, in milliseconds of Unix time.
     pub published_ms: u64,
 }
@@ -163,6 +166,13 @@ impl Message {
         self.record[1] & FLAG_PERSISTENT != 0
     }
 
+    /// Whether the BCC header must be taken out before anyone sees the properties. It is kept because
+    /// its keys count when the message is dead-lettered.
+    #[must_use]
+    pub fn hides_bcc(&self) -> bool {
+        self.record[1] & FLAG_HIDES_BCC != 0
+    }
+
     /// When it was published, in milliseconds of Unix time.
     #[must_use]
     pub fn published_ms(&self) -> u64 {
@@ -226,7 +236,8 @@ fn build_record(envelope: &Envelope<'_>, inline_body: &[u8], body_len: usize) ->
         u32::try_from(envelope.properties.len()).expect("invariant: properties fit a frame");
     let mut head = [0u8; HEAD_BYTES];
     head[0] = VERSION;
-    head[1] = if envelope.persistent { FLAG_PERSISTENT } else { 0 };
+    head[1] = if envelope.persistent { FLAG_PERSISTENT } else { 0 }
+        | if envelope.hides_bcc { FLAG_HIDES_BCC } else { 0 };
     head[2] = short(envelope.exchange);
     head[3] = short(envelope.routing_key);
     head[4..8].copy_from_slice(&properties_len.to_le_bytes());
@@ -256,6 +267,7 @@ mod tests {
             routing_key: b"kern.crit",
             properties: &[0x10, 0x00, 2],
             persistent: true,
+            hides_bcc: false,
             published_ms: 1_795_000_000_123,
         }
     }

@@ -120,6 +120,7 @@ mod tests {
             routing_key: b"q",
             properties: &[0, 0],
             persistent: false,
+            hides_bcc: false,
             published_ms: 0,
         };
         let mut unacked = Unacked::default();

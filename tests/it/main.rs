@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
 mod basic;
 mod channel;
 mod codec;
@@ -19,6 +20,7 @@ mod management;
 mod metrics;
 mod publish;
 mod queues;
+mod recovery;
 mod reply_to;
 mod spec;
 mod store;

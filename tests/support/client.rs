@@ -130,11 +130,11 @@ impl Client {
         self.expect(channel, Method::ChannelOpenOk(Default::default()));
     }
 
-    /// Ends the connection in good manners.
+    /// Ends the connection in good manners, and hangs up.
     pub(crate) fn close(&self) {
         self.send(0, close_connection());
         self.expect(0, Method::ConnectionCloseOk(Default::default()));
-        // The server leaves hanging up to the client, as RabbitMQ does.
+        self.expect_nothing();
         self.vanish();
     }
 

@@ -41,7 +41,7 @@ impl Received {
 
     /// The message, if this is one.
     pub(crate) fn content(&self) -> Option<Content> {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut content = Content {
             consumer_tag: String::new(),
             delivery_tag: 0,

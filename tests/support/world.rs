@@ -35,6 +35,7 @@ impl Default for Setup {
         let broker = BrokerSettings {
             node_name: "rabbit@test".into(),
             cluster_name: "rabbit@test".into(),
+            version: "4.2.0".into(),
             ..BrokerSettings::default()
         };
         let session = SessionSettings { frame_min: 8192, ..SessionSettings::default() };
@@ -45,6 +46,8 @@ impl Default for Setup {
 /// A broker with clients.
 pub(crate) struct World {
     pub(super) state: Rc<RefCell<State>>,
+    /// What is kept, unless the test keeps it.
+    memory: Option<Arc<MemoryStore>>,
 }
 
 /// What the world and its clients share.
@@ -86,7 +89,21 @@ impl World {
 
     /// A fresh node with settings of its own.
     pub(crate) fn with(setup: Setup) -> Self {
-        Self::over(Arc::new(MemoryStore::new()), setup, 0)
+        Self::on_memory(MemoryStore::new(), setup, 0)
+    }
+
+    fn on_memory(store: MemoryStore, setup: Setup, elapsed_ms: u64) -> Self {
+        let store = Arc::new(store);
+        let world = Self::over(Arc::clone(&store) as Arc<dyn Store>, setup, elapsed_ms);
+        Self { memory: Some(store), ..world }
+    }
+
+    /// The same node after it was killed and started again `pause_ms` later. The clients of this
+    /// life go down with it.
+    pub(crate) fn restarted(self, pause_ms: u64) -> Self {
+        let elapsed_ms = self.state.borrow().now.unix_ms - EPOCH_S * 1_000 + pause_ms;
+        let store = self.memory.as_ref().map(|memory| memory.restarted());
+        Self::on_memory(store.expect("a node in memory"), Setup::default(), elapsed_ms)
     }
 
     /// A fresh node whose disk syncs when the test says so, or fails.
@@ -110,7 +127,7 @@ impl World {
         let broker = Broker::open(setup.broker, store, entropy, now).unwrap();
         let session = Arc::new(setup.session);
         let state = State { broker, session, now, links: Vec::new() };
-        Self { state: Rc::new(RefCell::new(state)) }
+        Self { state: Rc::new(RefCell::new(state)), memory: None }
     }
 
     /// The node itself, for what no client can see or do.

@@ -180,10 +180,21 @@ impl QueueArgs {
         if args.dead_letter_routing_key.is_some() && args.dead_letter_exchange.is_none() {
             return Err(invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined"));
         }
-        for argument in ["x-queue-mode", "x-queue-leader-locator", "x-queue-master-locator"] {
+        for argument in ["x-queue-leader-locator", "x-queue-master-locator"] {
             text(table, argument)?;
         }
-        integer(table, "x-queue-version")?;
+        if let Some(mode) = text(table, "x-queue-mode")?
+            && !matches!(mode, b"default" | b"lazy")
+        {
+            let mode = String::from_utf8_lossy(mode);
+            return Err(invalid("x-queue-mode", format!("\"unsupported queue mode '{mode}'\"")));
+        }
+        if let Some(version) = integer(table, "x-queue-version")?
+            && !matches!(version, 1 | 2)
+        {
+            let reason = format!("\"unsupported queue version '{version}'\"");
+            return Err(invalid("x-queue-version", reason));
+        }
         Ok(args)
     }
 }

@@ -152,6 +152,7 @@ mod tests {
             routing_key: b"q",
             properties: &[0, 0],
             persistent: false,
+            hides_bcc: false,
             published_ms: 0,
         };
         let message = Message::new(&envelope, b"x");

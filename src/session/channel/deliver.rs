@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use super::publish::with_headers;
 use super::{Channel, Consumer};
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConsumerId, Delivery};
 use crate::broker::queue::{Acks, Entry, Queue, QueueKind, Settled};
 use crate::protocol::frame;
 use crate::protocol::method::{Method, basic as methods};
-use crate::protocol::properties::Properties;
-use crate::protocol::table::{RawTable, Value};
+use crate::protocol::table::Value;
 use crate::session::core::Core;
 use crate::session::unacked::Outstanding;
 
@@ -62,10 +62,19 @@ impl Channel {
     /// Writes a message's header and body; from a quorum queue the header says how often it came
     /// back, from the second delivery on.
     pub(super) fn write_counted_content(&self, core: &mut Core, queue: &Queue, entry: &Entry) {
-        let counted = queue.spec().args.kind == QueueKind::Quorum && entry.redelivered();
-        let properties = counted.then(|| with_delivery_count(entry)).flatten();
-        let properties = properties.as_deref().unwrap_or_else(|| entry.message.properties());
-        self.write_content_as(core, &entry.message, properties);
+        let message = &entry.message;
+        if queue.spec().args.kind == QueueKind::Quorum
+            && entry.redelivered()
+            && let Some(properties) = with_headers(message, |headers| {
+                headers.insert("x-delivery-count", Value::I64(entry.deliveries.into()));
+                if message.hides_bcc() {
+                    headers.remove("BCC");
+                }
+            })
+        {
+            return self.write_content_as(core, message, &properties);
+        }
+        self.write_content(core, message);
     }
 
     /// Writes a direct reply, unless the channel consumes replies no more.
@@ -93,17 +102,4 @@ impl Channel {
             core.send(self.number, &Method::BasicCancel(cancel));
         }
     }
-}
-
-/// The message's properties with `x-delivery-count` among the headers.
-fn with_delivery_count(entry: &Entry) -> Option<Vec<u8>> {
-    let properties = Properties::parse(entry.message.properties()).ok()?;
-    let mut headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
-    headers.insert("x-delivery-count", Value::I64(entry.deliveries.into()));
-    let mut encoded_headers = Vec::new();
-    headers.encode_body(&mut encoded_headers);
-    let headers = RawTable::parse(&encoded_headers).ok()?;
-    let mut encoded = Vec::new();
-    Properties { headers: Some(headers), ..properties }.encode(&mut encoded);
-    Some(encoded)
 }

@@ -17,7 +17,7 @@ use crate::protocol::method::{Method, basic as methods};
 use crate::protocol::properties::{Properties, Summary};
 use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::reply_code::ReplyCode;
-use crate::protocol::table::{RawTable, ValueRef};
+use crate::protocol::table::{RawTable, Table, ValueRef};
 use crate::session::core::Core;
 
 const CLASS_BASIC: u16 = 60;
@@ -32,6 +32,14 @@ pub(super) enum Targets {
     Once(Vec<Arc<Queue>>),
     /// A channel that consumes direct replies, by routing key.
     Reply,
+}
+
+/// What publishing changes in a message.
+#[derive(Default)]
+struct Rewritten {
+    /// Other properties than the publisher's: the reply address is a real one.
+    properties: Option<Vec<u8>>,
+    hides_bcc: bool,
 }
 
 /// A copy routing key, or several, of a message (CC and BCC).
@@ -58,13 +66,13 @@ impl Channel {
         let summary = Summary::peek(&content.properties)
             .map_err(|_| refusal::content_malformed_properties())?;
         let generation = core.vhost.generation();
-        let mut properties: Option<Vec<u8>> = None;
+        let mut rewritten = Rewritten::default();
         let targets = if summary.has_headers
             || summary.has_reply_to
             || summary.has_expiration
             || summary.has_user_id
         {
-            self.route_with_care(core, content, generation, &mut properties)?
+            self.route_with_care(core, content, generation, &mut rewritten)?
         } else {
             route(core, content, generation, None)?
         };
@@ -79,8 +87,9 @@ impl Channel {
         let envelope = Envelope {
             exchange: &content.exchange,
             routing_key: &content.routing_key,
-            properties: properties.as_deref().unwrap_or(&content.properties),
+            properties: rewritten.properties.as_deref().unwrap_or(&content.properties),
             persistent: summary.is_persistent(),
+            hides_bcc: rewritten.hides_bcc,
             published_ms: core.now.unix_ms,
         };
         let message = match body {
@@ -178,6 +187,13 @@ impl Channel {
 
     /// Writes a message's header and body after the method that announces it.
     pub(super) fn write_content(&self, core: &mut Core, message: &Message) {
+        if message.hides_bcc()
+            && let Some(properties) = with_headers(message, |headers| {
+                headers.remove("BCC");
+            })
+        {
+            return self.write_content_as(core, message, &properties);
+        }
         self.write_content_as(core, message, message.properties());
     }
 
@@ -196,7 +212,7 @@ impl Channel {
         core: &mut Core,
         content: &Content,
         generation: u64,
-        rewritten: &mut Option<Vec<u8>>,
+        rewritten: &mut Rewritten,
     ) -> Result<Targets, Refusal> {
         let properties = Properties::parse(&content.properties)
             .map_err(|_| refusal::content_malformed_properties())?;
@@ -218,9 +234,12 @@ impl Channel {
             let claimed = String::from_utf8_lossy(claimed);
             return Err(refusal::basic_user_id_mismatch(claimed, &core.user.name));
         }
-        let has_bcc = copies.as_ref().is_some_and(|copies| copies.has_bcc);
-        if reply_to.is_some() || has_bcc {
-            *rewritten = Some(rewrite(&properties, reply_to.map(String::as_bytes), has_bcc));
+        rewritten.hides_bcc = copies.as_ref().is_some_and(|copies| copies.has_bcc);
+        if let Some(reply_to) = reply_to {
+            let mut encoded = Vec::new();
+            let reply_to = Some(reply_to.as_bytes());
+            Properties { reply_to, ..properties }.encode(&mut encoded);
+            rewritten.properties = Some(encoded);
         }
         match copies.filter(|copies| !copies.keys.is_empty()) {
             None => route(core, content, generation, properties.headers),
@@ -284,22 +303,17 @@ fn copies(headers: RawTable<'_>) -> Result<Copies, Refusal> {
     Ok(copies)
 }
 
-fn rewrite(properties: &Properties<'_>, reply_to: Option<&[u8]>, drop_bcc: bool) -> Vec<u8> {
+/// A message's properties with changed headers; `None` when they cannot be encoded any more.
+pub(super) fn with_headers(message: &Message, change: impl FnOnce(&mut Table)) -> Option<Vec<u8>> {
+    let properties = Properties::parse(message.properties()).ok()?;
     let mut headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
+    change(&mut headers);
     let mut encoded_headers = Vec::new();
-    let mut rewritten = *properties;
-    if let Some(reply_to) = reply_to {
-        rewritten.reply_to = Some(reply_to);
-    }
-    if drop_bcc {
-        headers.remove("BCC");
-        headers.encode_body(&mut encoded_headers);
-        // Less than what was valid a moment ago.
-        rewritten.headers = RawTable::parse(&encoded_headers).ok();
-    }
-    let mut out = Vec::new();
-    rewritten.encode(&mut out);
-    out
+    headers.encode_body(&mut encoded_headers);
+    let headers = Some(RawTable::parse(&encoded_headers).ok()?);
+    let mut encoded = Vec::new();
+    Properties { headers, ..properties }.encode(&mut encoded);
+    Some(encoded)
 }
 
 fn check_expiration(expiration: &[u8]) -> Result<(), Refusal> {

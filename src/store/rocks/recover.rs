@@ -228,6 +228,7 @@ mod tests {
             routing_key: b"",
             properties: b"",
             persistent: true,
+            hides_bcc: false,
             published_ms: 0,
         };
         Op::Enqueue { queue, seq: QueueSeq(seq), message: Message::new(&envelope, b"body") }

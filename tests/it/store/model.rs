@@ -17,6 +17,7 @@ pub(super) fn message(body: &[u8]) -> Message {
         routing_key: b"kern.crit",
         properties: &[0x10, 0x00, 2],
         persistent: true,
+        hides_bcc: false,
         published_ms: 1_795_000_000_000,
     };
     Message::new(&envelope, body)
