@@ -6,7 +6,7 @@ use leveret::protocol::table::Value;
 use crate::support::properties::array;
 use crate::support::*;
 
-// ---- declaring -----------------------------------------------------------------------------------
+// ---- declaring ----------------------------------------------------------------------------------
 
 #[test]
 fn every_vhost_has_the_predeclared_exchanges() {
@@ -154,7 +154,7 @@ fn an_internal_exchange_takes_messages_from_exchanges_only() {
     client.refused(1, publish("inside", "", "direct"), 403, text);
 }
 
-// ---- deleting ------------------------------------------------------------------------------------
+// ---- deleting -----------------------------------------------------------------------------------
 
 #[test]
 fn an_exchange_goes_with_its_bindings() {
@@ -220,7 +220,7 @@ fn auto_delete_exchanges_go_one_after_the_other_when_a_queue_is_deleted() {
     }
 }
 
-// ---- routing -------------------------------------------------------------------------------------
+// ---- routing ------------------------------------------------------------------------------------
 
 /// Queues bound to `x` under these keys; returns which of them a message with each key reaches.
 fn routed(kind: &str, keys: &[&str], published: &[&str]) -> Vec<Vec<usize>> {
@@ -378,7 +378,7 @@ fn a_new_binding_or_queue_changes_the_route_of_the_next_message() {
     assert_eq!(other.drain(1, "b"), [] as [&str; 0]);
 }
 
-// ---- bindings ------------------------------------------------------------------------------------
+// ---- bindings -----------------------------------------------------------------------------------
 
 #[test]
 fn binding_twice_is_binding_once() {
@@ -402,6 +402,28 @@ fn arguments_tell_bindings_apart() {
     client.ok(1, unbind("q", "amq.direct", "k"));
     client.send(1, publish("amq.direct", "k", "x"));
     assert_eq!(client.depth(1, "q"), 1);
+    client.ok(1, unbind("q", "amq.direct", "k").arg("note", "second"));
+    client.send(1, publish("amq.direct", "k", "x"));
+    assert_eq!(client.depth(1, "q"), 1);
+}
+
+#[test]
+fn exchanges_are_bound_under_conditions_too() {
+    let world = World::new();
+    let client = world.client();
+    client.ok(1, exchange("out", "fanout"));
+    client.declare(1, queue("q"));
+    client.ok(1, bind("q", "out", ""));
+    client.ok(1, bind_exchange("out", "amq.headers", "").arg("x-match", "any").arg("n", 1));
+    let message = || publish("amq.headers", "", "x").with(props().header("n", 1));
+    client.send(1, message());
+    client.ok(1, unbind_exchange("out", "amq.headers", ""));
+    client.send(1, message());
+    assert_eq!(client.depth(1, "q"), 2);
+    let same = unbind_exchange("out", "amq.headers", "").arg("n", 1).arg("x-match", "any");
+    client.ok(1, same);
+    client.send(1, message());
+    assert_eq!(client.depth(1, "q"), 2);
 }
 
 #[test]
@@ -481,7 +503,7 @@ fn exchanges_bound_in_a_circle_deliver_once() {
     }
 }
 
-// ---- alternate exchanges -------------------------------------------------------------------------
+// ---- alternate exchanges ------------------------------------------------------------------------
 
 #[test]
 fn what_an_exchange_cannot_route_goes_to_its_alternate() {
@@ -545,7 +567,7 @@ fn an_alternates_name_is_a_string() {
     client.refused(1, exchange("x", "direct").arg("alternate-exchange", 1), 406, text);
 }
 
-// ---- CC and BCC ----------------------------------------------------------------------------------
+// ---- CC and BCC ---------------------------------------------------------------------------------
 
 #[test]
 fn cc_and_bcc_are_further_routing_keys_and_bcc_is_not_shown() {

@@ -20,10 +20,7 @@ pub(super) fn label(key: &[u8], arguments: &Table) -> Label {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&key.len().to_le_bytes());
     bytes.extend_from_slice(key);
-    let mut entries: Vec<_> = arguments.iter().collect();
-    entries.sort_by_key(|(name, _)| *name);
-    let sorted = entries.into_iter().map(|(name, value)| (name.clone(), value.clone()));
-    Table::from_iter(sorted).encode_body(&mut bytes);
+    arguments.sorted().encode_body(&mut bytes);
     bytes.into()
 }
 

@@ -293,6 +293,14 @@ impl Table {
         Some(value)
     }
 
+    /// The same entries in key order; those of the same key keep theirs.
+    #[must_use]
+    pub fn sorted(&self) -> Self {
+        let mut sorted = self.clone();
+        sorted.0.sort_by(|(a, _), (b, _)| a.cmp(b));
+        sorted
+    }
+
     /// The entries in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&ShortString, &Value)> {
         self.0.iter().map(|(key, value)| (key, value))
