@@ -51,8 +51,11 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn submit(&self, batch: Batch) -> Lsn {
         let mut state = self.lock();
-        if batch.is_empty() || state.closed || state.failure.is_some() {
+        if batch.is_empty() {
             return Lsn(state.last);
+        }
+        if state.closed || state.failure.is_some() {
+            return Lsn::NEVER;
         }
         state.last += 1;
         let lsn = state.last;

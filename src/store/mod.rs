@@ -47,6 +47,8 @@ pub struct Lsn(pub u64);
 impl Lsn {
     /// Before every batch; durable from the start.
     pub const ZERO: Self = Self(0);
+    /// After every batch; never durable. What a store that has failed or closed answers.
+    pub const NEVER: Self = Self(u64::MAX);
 }
 
 /// Where a queue's records live: a shard (the unit of a later replication; 0 on a single node) and
@@ -227,8 +229,9 @@ pub struct StoreCounters {
 /// Keeps batches. See the module's documentation for the contract.
 pub trait Store: Send + Sync {
     /// Queues a batch for writing and returns its place. Never waits; an empty batch returns the
-    /// place of the last one submitted. Callers hold at most one queue's lock (or several taken in
-    /// key order): the store's own lock is a leaf.
+    /// place of the last one submitted. A store that has failed or closed takes nothing and
+    /// returns [`Lsn::NEVER`]. Callers hold at most one queue's lock (or several taken in key
+    /// order): the store's own lock is a leaf.
     fn submit(&self, batch: Batch) -> Lsn;
 
     /// Everything up to here is on disk.

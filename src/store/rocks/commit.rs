@@ -113,8 +113,11 @@ impl Shared {
     pub(super) fn submit(&self, batch: Batch) -> Lsn {
         let cost_bytes = batch.cost_bytes();
         let mut intake = self.intake();
-        if batch.is_empty() || intake.closing || intake.failure.is_some() {
+        if batch.is_empty() {
             return intake.last;
+        }
+        if intake.closing || intake.failure.is_some() {
+            return Lsn::NEVER;
         }
         let lsn = Lsn(intake.last.0 + 1);
         intake.last = lsn;
