@@ -111,7 +111,7 @@ impl Broker {
         let change = vhost.change();
         if let Some(existing) = vhost.exchange(name.as_bytes()) {
             check_exchange_equivalence(vhost, &existing.spec, &asked)?;
-            return Ok(Lsn::ZERO);
+            return Ok(if existing.spec.durable { vhost.defined() } else { Lsn::ZERO });
         }
         if name.starts_with(RESERVED) {
             return Err(refusal::exchange_reserved_name(&name));
@@ -140,7 +140,7 @@ impl Broker {
             batch.ops.push(key.put(exchange_record(&spec)));
         }
         self.add_exchange(vhost, spec);
-        let lsn = self.submit(batch);
+        let lsn = self.define(vhost, batch);
         drop(change);
         Ok(lsn)
     }
@@ -184,7 +184,7 @@ impl Broker {
         }
         let mut batch = Batch { ops: Vec::new(), awaited: true };
         self.remove_exchange(vhost, &mut change, &exchange, &mut batch.ops);
-        Ok(self.submit(batch))
+        Ok(self.define(vhost, batch))
     }
 
     pub(super) fn add_exchange(&self, vhost: &Vhost, spec: ExchangeSpec) {
@@ -275,7 +275,7 @@ impl Broker {
         };
         let binding = Arc::new(binding);
         if !change.insert(&binding) {
-            return Ok(Lsn::ZERO);
+            return Ok(vhost.defined());
         }
         let bound = {
             let mut matcher =
@@ -290,7 +290,7 @@ impl Broker {
         if let Some(key) = stored_binding(vhost, &source.spec, &binding) {
             batch.ops.push(DefinitionKey::Binding(key).put(super::definitions::Record::default()));
         }
-        Ok(self.submit(batch))
+        Ok(self.define(vhost, batch))
     }
 
     /// Unbinds; what is not there counts as unbound.
@@ -310,7 +310,7 @@ impl Broker {
         };
         let mut batch = Batch { ops: Vec::new(), awaited: true };
         self.remove_binding(vhost, &mut change, &source, &binding, &mut batch.ops);
-        Ok(self.submit(batch))
+        Ok(self.define(vhost, batch))
     }
 
     fn resolve_binding(
@@ -400,7 +400,8 @@ impl Broker {
         let change = vhost.change();
         if let Some(existing) = vhost.queue(name.as_bytes()) {
             check_queue_equivalence(vhost, &existing, &asked, asker)?;
-            return Ok((existing, Lsn::ZERO));
+            let lsn = if existing.spec().durable { vhost.defined() } else { Lsn::ZERO };
+            return Ok((existing, lsn));
         }
         let args = QueueArgs::parse(&asked.arguments)
             .map_err(|error| argument_refusal(&name, vhost, error))?;
@@ -426,7 +427,7 @@ impl Broker {
             batch.ops.push(DefinitionKey::NextQueueId.put(next));
         }
         let queue = self.add_queue(vhost, spec, now);
-        let lsn = self.submit(batch);
+        let lsn = self.define(vhost, batch);
         drop(change);
         NodeCounters::add(&self.counters.queues_created, 1);
         Ok((queue, lsn))
@@ -494,7 +495,7 @@ impl Broker {
             batch.ops.push(DefinitionKey::Queue { vhost, name }.delete());
             batch.ops.push(Op::DropQueue { queue: queue.key() });
         }
-        let lsn = self.submit(batch);
+        let lsn = self.define(vhost, batch);
         drop(change);
         NodeCounters::add(&self.counters.queues_deleted, 1);
         for consumer in consumers {
@@ -504,6 +505,15 @@ impl Broker {
             }
         }
         Ok((ready, lsn))
+    }
+}
+
+impl Broker {
+    /// Submits a change of definitions.
+    fn define(&self, vhost: &Vhost, batch: Batch) -> Lsn {
+        let lsn = self.submit(batch);
+        vhost.note_defined(lsn);
+        lsn
     }
 }
 

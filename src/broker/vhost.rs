@@ -3,8 +3,8 @@
 //! Two planes. The control plane (declare, bind, delete; `declare.rs`) takes the topology lock, so
 //! that changes are serial and a binding never outlives its ends. The data plane only reads: names
 //! from sharded maps, matches under an exchange's read lock. Routes are cached by channels for as
-//! long as [`generation`](Vhost::generation) stands still; every change of topology moves it *after*
-//! the change is visible.
+//! long as [`generation`](Vhost::generation) stands still; every change of topology moves it
+//! *after* the change is visible.
 //!
 //! Invariants: every binding's ends exist; `by_source` and `by_destination` hold the same bindings,
 //! and the matchers of the exchanges hold them too; the predeclared exchanges are never deleted.
@@ -20,6 +20,7 @@ use super::exchange::{Destination, Kind, Matcher};
 use super::queue::Queue;
 use crate::broker::views::{BindingView, ExchangeView, QueueView};
 use crate::protocol::table::{RawTable, Table};
+use crate::store::Lsn;
 
 /// What an exchange was declared as.
 #[derive(Debug, Clone)]
@@ -136,6 +137,8 @@ pub struct Vhost {
     pub(super) queues_by_id: DashMap<u64, Arc<Queue>>,
     topology: Mutex<Bindings>,
     generation: AtomicU64,
+    /// Where the store has the last change of a definition.
+    defined: AtomicU64,
 }
 
 /// The result of routing a message.
@@ -159,6 +162,7 @@ impl Vhost {
             queues_by_id: DashMap::new(),
             topology: Mutex::default(),
             generation: AtomicU64::new(1),
+            defined: AtomicU64::new(Lsn::ZERO.0),
         }
     }
 
@@ -172,6 +176,17 @@ impl Vhost {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// When everything that is defined here is durable: what "it exists already" must wait for.
+    #[must_use]
+    pub fn defined(&self) -> Lsn {
+        Lsn(self.defined.load(Ordering::Acquire))
+    }
+
+    /// A definition was submitted. Called with the topology lock held.
+    pub(super) fn note_defined(&self, lsn: Lsn) {
+        self.defined.fetch_max(lsn.0, Ordering::AcqRel);
     }
 
     /// The exchange of this name. The default exchange has the empty name.
@@ -317,10 +332,11 @@ impl Vhost {
     }
 }
 
-/// Arguments as they are kept in a [`Binding`].
+/// Arguments as they are kept in a [`Binding`]: in key order, for their order tells no bindings
+/// apart.
 pub(super) fn encode_arguments(arguments: &Table) -> Vec<u8> {
     let mut bytes = Vec::new();
-    arguments.encode_body(&mut bytes);
+    arguments.sorted().encode_body(&mut bytes);
     bytes
 }
 

@@ -23,7 +23,7 @@ fn no_exchange(name: &str) -> String {
     format!("NOT_FOUND - no exchange '{name}' in vhost '/'")
 }
 
-// ---- definitions ---------------------------------------------------------------------------------
+// ---- definitions --------------------------------------------------------------------------------
 
 #[test]
 fn durable_exchanges_queues_and_bindings_are_back() {
@@ -125,7 +125,7 @@ fn a_restart_counts_as_use_for_a_queue_that_expires() {
     world.client().refused(1, queue("q").passive(), 404, &no_queue("q"));
 }
 
-// ---- messages ------------------------------------------------------------------------------------
+// ---- messages -----------------------------------------------------------------------------------
 
 #[test]
 fn persistent_messages_in_durable_queues_are_back_in_order() {
@@ -277,7 +277,7 @@ fn a_transaction_that_was_not_committed_never_was() {
     assert_eq!(world.restarted(0).client().drain(1, "q"), ["a"]);
 }
 
-// ---- not before it is on disk --------------------------------------------------------------------
+// ---- not before it is on disk -------------------------------------------------------------------
 
 #[test]
 fn durable_changes_are_answered_once_they_are_on_disk() {
@@ -405,7 +405,7 @@ fn publishers_rest_when_the_disk_does_not_keep_up() {
     assert_eq!(client.depth(1, "q"), 50);
 }
 
-// ---- crashes -------------------------------------------------------------------------------------
+// ---- crashes ------------------------------------------------------------------------------------
 
 /// Messages published with confirms, some of them synced; after a crash: those there, and those
 /// confirmed before it.
@@ -420,7 +420,7 @@ fn crash_while_publishing(seed: u64) -> (Vec<u64>, u64) {
     let mut confirmed = 0;
     for n in 1..=20_u64 {
         client.send(1, persistent("", "q", n.to_string()));
-        if (n + seed) % 4 == 0 {
+        if (n + seed).is_multiple_of(4) {
             disk.sync_first(1 + usize::try_from(seed % 3).unwrap());
             world.pump();
         }
@@ -480,7 +480,7 @@ fn a_crash_keeps_all_of_a_transaction_or_nothing() {
     assert_eq!(outcomes, [true; 2], "crashes before and after the commit were tried");
 }
 
-// ---- a disk that fails ---------------------------------------------------------------------------
+// ---- a disk that fails --------------------------------------------------------------------------
 
 #[test]
 fn a_failed_disk_confirms_nothing_and_closes_who_waits() {
