@@ -38,6 +38,14 @@ pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> 
     if !visitor.any {
         create_first(broker);
     }
+    // What expired while the node was down, or will, must not wait for someone to look.
+    let mut effects = super::queue::Effects::default();
+    for vhost in &broker.vhosts {
+        for queue in &vhost.queues {
+            queue.note_next_deadline(&mut effects);
+        }
+    }
+    broker.finish(&mut effects, now);
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 //!
 //! Owns a queue's messages, their order and their assignment to consumers. Every change happens
 //! under the queue's lock, and what must survive is submitted to the store while that lock is held,
-//! so that the store sees one queue's changes in the order in which they happened. Assigned messages
-//! go to the consumer's outbox (a leaf lock). What concerns others (waking connections, dead
-//! letters) is collected in [`Effects`] and done by the caller after the lock is released.
+//! so that the store sees one queue's changes in the order in which they happened. Assigned
+//! messages go to the consumer's outbox (a leaf lock). What concerns others (waking connections,
+//! dead letters) is collected in [`Effects`] and done by the caller after the lock is released.
 //!
 //! Invariants: `published == ready + unacked + settled`; a message is in exactly one place: ready,
 //! assigned (an outbox or a channel's ledger), in transit to a dead-letter exchange, or settled.
@@ -366,6 +366,11 @@ impl Queue {
             self.note_deadline(&mut state, effects);
         }
         expired
+    }
+
+    /// Notes the queue's next deadline, after recovery.
+    pub fn note_next_deadline(self: &Arc<Self>, effects: &mut Effects) {
+        self.note_deadline(&mut self.lock(), effects);
     }
 
     /// Marks the queue as used, for its own expiry (declare and get count, publishing does not).
