@@ -5,8 +5,8 @@
 //! budget, so that it never keeps others waiting), hands the gathered work to the queues, writes
 //! what the queues assigned to its consumers, and sends the confirms that have become durable.
 //!
-//! Invariants: after the connection has ended no queue holds a consumer of it and no message is left
-//! with it; a client that was sent connection.close is listened to only for its close-ok.
+//! Invariants: after the connection has ended no queue holds a consumer of it and no message is
+//! left with it; a client that was sent connection.close is listened to only for its close-ok.
 
 use std::sync::{Arc, Mutex};
 
@@ -192,6 +192,9 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
         let at = now.mono_ms;
+        if !self.wants_input() {
+            self.read_ms = at;
+        }
         match &mut self.phase {
             Phase::ExpectHeader
             | Phase::ExpectStartOk
@@ -578,6 +581,10 @@ impl Connection {
     }
 
     fn end_turn(&mut self) {
+        // While we do not listen, the client's silence says nothing about it.
+        if !self.wants_input() {
+            self.read_ms = self.now.mono_ms;
+        }
         let Phase::Running(running) = &mut self.phase else { return };
         running.core.now = self.now;
         let ended = running.end_turn(&self.waker);
