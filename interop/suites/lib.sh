@@ -80,6 +80,7 @@ finish() {
   if (($3 > 0)) && [[ -n "${INTEROP_LOGS:-}" ]]; then
     mkdir -p "$INTEROP_LOGS"
     cp "$work/broker/log" "$INTEROP_LOGS/$suite-broker.log"
+    find "$work" -maxdepth 1 -type f -exec cp {} "$INTEROP_LOGS" \;
   fi
   say "$1 with $broker, ${elapsed} s"
   echo "$suite: $2 passed, $3 failed, $4 skipped"

@@ -426,8 +426,11 @@ pub(crate) async fn channel_error(
     declare_queue(&other, name, EXCLUSIVE, none()).await?;
     let fresh = connection.create_channel().await?;
     equal("messages", &ready(&fresh, name).await?, &0)?;
+    // A consumer is told how its channel ended, whenever that happens.
+    let mut consumer = consume(&fresh, name, "", true).await?;
     fresh.basic_ack(99, BasicAckOptions::default()).await?;
-    let ended = declare_queue(&fresh, name, PASSIVE, none()).await;
+    let ended = tokio::time::timeout(WAIT, consumer.next()).await?;
+    let ended = ended.ok_or("the consumer ended without a reason")?;
     refused(406, "PRECONDITION_FAILED - unknown delivery tag 99", ended)?;
     equal("messages", &ready(&other, name).await?, &0)
 }
