@@ -1,8 +1,8 @@
 //! What the codec costs per message: publishes and acknowledgements in, deliveries out.
 //!
-//! `cargo bench --bench codec` prints nanoseconds of every case. With `-- --count NAME MESSAGES` one
-//! case handles so many messages without reading a clock: under an instruction counter two runs, one
-//! of them with 0 messages, differ by the work itself (`benches/instructions` does that).
+//! `cargo bench --bench codec` prints nanoseconds of every case. With `-- --count NAME MESSAGES`
+//! one case handles so many messages without reading a clock: under an instruction counter two
+//! runs, one of them with 0 messages, differ by the work itself (`benches/instructions` does that).
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::print_stdout, reason = "it prints its figures")]

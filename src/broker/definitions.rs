@@ -1,8 +1,8 @@
 //! Definitions as they are stored: what outlives a restart besides messages.
 //!
 //! Owns the records' keys and values. A key is a kind and names, each with its length, so no name
-//! can imitate another's key. A value is an AMQP field table with a version: our own codec reads and
-//! writes it, fields can be added, and its limits hold here too.
+//! can imitate another's key. A value is an AMQP field table with a version: our own codec reads
+//! and writes it, fields can be added, and its limits hold here too.
 
 use crate::broker::vhost::ExchangeSpec;
 use crate::protocol::table::{RawTable, Table, Value};

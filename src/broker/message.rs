@@ -166,8 +166,8 @@ impl Message {
         self.record[1] & FLAG_PERSISTENT != 0
     }
 
-    /// Whether the BCC header must be taken out before anyone sees the properties. It is kept because
-    /// its keys count when the message is dead-lettered.
+    /// Whether the BCC header must be taken out before anyone sees the properties. It is kept
+    /// because its keys count when the message is dead-lettered.
     #[must_use]
     pub fn hides_bcc(&self) -> bool {
         self.record[1] & FLAG_HIDES_BCC != 0
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_record_read_back_is_the_message_that_was_built() {
         for size in [0, 1, 100, INLINE_BODY_BYTES_MAX, INLINE_BODY_BYTES_MAX + 1, 100_000] {
-            let body: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            let body: Vec<u8> = (0..=250_u8).cycle().take(size).collect();
             let built = Message::new(&envelope(), &body);
             let read = Message::from_record(&joined(&built)).unwrap();
             for message in [&built, &read] {

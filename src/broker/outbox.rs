@@ -4,9 +4,10 @@
 //! outbox's lock is a leaf: nothing is called while it is held. The first push after a drain wakes
 //! the connection, later ones do not, so a burst costs one wake-up.
 //!
-//! Invariant: `items` and `bytes` count what was pushed and not yet released by the connection; when
-//! either passes its limit queues stop assigning here and set `starved`, and the connection asks them
-//! to go on once it has room again. A peer that does not read therefore bounds what is held for it.
+//! Invariant: `items` and `bytes` count what was pushed and not yet released by the connection;
+//! when either passes its limit queues stop assigning here and set `starved`, and the connection
+//! asks them to go on once it has room again. A peer that does not read therefore bounds what is
+//! held for it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,8 +1,8 @@
 //! Drives one connection: the only place where its socket is read and written.
 //!
-//! A turn reads once, lets the state machine work, and writes once, vectored. What the peer does not
-//! read stays in the connection's output, which in turn stops its input and its deliveries; nothing
-//! here buffers without a limit.
+//! A turn reads once, lets the state machine work, and writes once, vectored. What the peer does
+//! not read stays in the connection's output, which in turn stops its input and its deliveries;
+//! nothing here buffers without a limit.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;

@@ -1,14 +1,14 @@
 //! Connection and channel state machines, without IO.
 //!
-//! The edge feeds bytes and moments in and takes bytes out; in between, a [`Connection`] follows the
-//! protocol, calls the broker and turns refusals into closes. It never waits: what must wait for the
-//! disk is remembered, and the edge is woken through the connection's waker.
+//! The edge feeds bytes and moments in and takes bytes out; in between, a [`Connection`] follows
+//! the protocol, calls the broker and turns refusals into closes. It never waits: what must wait
+//! for the disk is remembered, and the edge is woken through the connection's waker.
 //!
 //! The edge's loop, per turn: [`handle_input`](Connection::handle_input) with what was read,
-//! [`handle_events`](Connection::handle_events) when woken, [`handle_timeout`](Connection::handle_timeout)
-//! when due; then write [`output`](Connection::output), read on only while
-//! [`wants_input`](Connection::wants_input), sleep no longer than
-//! [`next_timeout_ms`](Connection::next_timeout_ms), and drop the socket once
+//! [`handle_events`](Connection::handle_events) when woken,
+//! [`handle_timeout`](Connection::handle_timeout) when due; then write
+//! [`output`](Connection::output), read on only while [`wants_input`](Connection::wants_input),
+//! sleep no longer than [`next_timeout_ms`](Connection::next_timeout_ms), and drop the socket once
 //! [`is_finished`](Connection::is_finished).
 
 mod channel;

@@ -1,7 +1,8 @@
 //! What is to be written to the peer: encoded frames, and large bodies chained instead of copied.
 //!
 //! Small things are copied into one buffer; a body with an allocation of its own is cut into frames
-//! that refer to it. The edge asks for slices, writes them in one call, and says how much was taken.
+//! that refer to it. The edge asks for slices, writes them in one call, and says how much was
+//! taken.
 //!
 //! Invariant: the bytes come out in the order in which they were appended.
 

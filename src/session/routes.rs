@@ -1,8 +1,8 @@
 //! A connection's memory of where messages go.
 //!
 //! Publishers repeat themselves: the same exchange and key, again and again. The answer is kept
-//! until the vhost's topology changes. Keys are chosen by clients, so the map hashes them safely and
-//! is emptied when it grows too large.
+//! until the vhost's topology changes. Keys are chosen by clients, so the map hashes them safely
+//! and is emptied when it grows too large.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use leveret::protocol::method::{Method, basic, channel};
 use leveret::protocol::table::NESTING_MAX;
 
 use crate::support::client::{PROTOCOL_HEADER, open_vhost};
+use crate::support::properties::array;
 use crate::support::requests::CLASS_BASIC;
 use crate::support::*;
 
@@ -42,7 +43,7 @@ fn publishing() -> (World, Client, Client) {
     (world, client, bystander)
 }
 
-// ---- frames --------------------------------------------------------------------------------------
+// ---- frames -------------------------------------------------------------------------------------
 
 #[test]
 fn a_frame_that_is_too_large_is_refused_from_its_head_alone() {
@@ -124,7 +125,7 @@ fn a_frame_of_the_wrong_kind_for_its_channel_is_refused() {
     }
 }
 
-// ---- methods -------------------------------------------------------------------------------------
+// ---- methods ------------------------------------------------------------------------------------
 
 #[test]
 fn a_method_with_bytes_missing_or_left_over_cannot_be_decoded() {
@@ -229,7 +230,7 @@ fn tables_may_be_nested_but_not_without_end() {
     assert_eq!(bystander.depth(1, "there"), 0);
 }
 
-// ---- contents ------------------------------------------------------------------------------------
+// ---- contents -----------------------------------------------------------------------------------
 
 #[test]
 fn a_header_or_a_body_needs_a_method_before_it() {
@@ -351,7 +352,7 @@ fn a_header_that_is_too_short_is_no_frame_at_all() {
     client.expect_connection_close(501, text);
 }
 
-// ---- before login --------------------------------------------------------------------------------
+// ---- before login -------------------------------------------------------------------------------
 
 #[test]
 fn lengths_before_login_are_not_believed() {
@@ -399,7 +400,7 @@ fn long_lengths_inside_short_frames_end_in_silence() {
     }
 }
 
-// ---- anything at all -----------------------------------------------------------------------------
+// ---- anything at all ----------------------------------------------------------------------------
 
 /// A session in bytes, from the protocol header on, with a bit of everything.
 fn whole_session() -> Vec<u8> {
@@ -423,7 +424,7 @@ fn whole_session() -> Vec<u8> {
         &bind("fuzz", "fuzz", "a.#"),
         &bind("fuzz", "amq.headers", "").arg("x-match", "any").arg("a", nested),
         &prefetch(3),
-        &publish("fuzz", "a.b", "hello").with(props().header("CC", array_of("fuzz"))),
+        &publish("fuzz", "a.b", "hello").with(props().header("CC", array(["fuzz"]))),
         &publish("", "fuzz", "world").with(props().expiration("1000").persistent()),
         &get("fuzz"),
         &get("fuzz"),
@@ -436,10 +437,6 @@ fn whole_session() -> Vec<u8> {
     ];
     requests.iter().for_each(|request| request.write(1, &mut bytes));
     bytes
-}
-
-fn array_of(text: &str) -> leveret::protocol::table::Value {
-    crate::support::properties::array([text])
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn deliver(tag: u64, consumer_tag: &'static str) -> Method<'static> {
     })
 }
 
-// ---- consuming -----------------------------------------------------------------------------------
+// ---- consuming ----------------------------------------------------------------------------------
 
 #[test]
 fn messages_come_after_consume_ok_in_order_and_numbered_per_channel() {
@@ -230,7 +230,7 @@ fn a_single_active_consumer_cannot_be_exclusive() {
     client.refused(1, consume("q", "c").exclusive(), 403, text);
 }
 
-// ---- cancelling ----------------------------------------------------------------------------------
+// ---- cancelling ---------------------------------------------------------------------------------
 
 #[test]
 fn after_cancel_ok_nothing_more_comes() {
@@ -317,7 +317,7 @@ fn a_client_that_does_not_read_keeps_nobody_waiting() {
     assert_eq!(slow.all_messages(1).len() + got + client.drain(1, "q").len(), 100);
 }
 
-// ---- fetching ------------------------------------------------------------------------------------
+// ---- fetching -----------------------------------------------------------------------------------
 
 #[test]
 fn get_ok_tells_how_many_are_left() {
@@ -352,7 +352,7 @@ fn fetching_without_acknowledgement_is_final() {
     assert_eq!(client.depth(1, "q"), 0);
 }
 
-// ---- prefetch ------------------------------------------------------------------------------------
+// ---- prefetch -----------------------------------------------------------------------------------
 
 #[test]
 fn prefetch_limits_what_each_later_consumer_holds() {
@@ -504,7 +504,7 @@ fn prefetch_in_bytes_is_not_implemented() {
     assert_eq!(client.expect_connection_close(540, text), (60, 10));
 }
 
-// ---- acknowledging -------------------------------------------------------------------------------
+// ---- acknowledging ------------------------------------------------------------------------------
 
 #[test]
 fn acknowledged_messages_are_gone_and_the_others_come_back() {
@@ -657,4 +657,43 @@ fn a_rejected_message_may_come_back_to_the_same_consumer() {
         assert_eq!((message.delivery_tag, message.redelivered), (tag, tag > 1));
         client.send(1, reject(tag, Then::Requeue));
     }
+}
+
+#[test]
+fn a_message_that_is_not_acknowledged_for_half_an_hour_closes_its_channel() {
+    covers!("basic.ack-timeout");
+    let (world, client) = queue_with(["a", "b"]);
+    client.open(2);
+    client.ok(2, prefetch(1));
+    client.ok(2, consume("q", "c"));
+    client.messages(2, ["a"]);
+    world.advance(1_700_000);
+    client.send(2, ack(1));
+    client.messages(2, ["b"]);
+    world.advance(1_700_000);
+    client.expect_nothing();
+    world.advance(200_000);
+    let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 2 timed out. Timeout \
+                value used: 1800000 ms. This timeout value can be configured, see consumers doc \
+                guide to learn more";
+    assert_eq!(client.expect_channel_close(2, 406, text), (0, 0));
+    let back = client.fetch(1, "q");
+    assert_eq!((back.text(), back.redelivered), ("b", true));
+}
+
+#[test]
+fn fetched_messages_are_timed_too() {
+    let (world, client) = queue_with(["a"]);
+    client.fetch(1, "q");
+    world.advance(1_900_000);
+    let received = client.take(1);
+    assert!(matches!(received.method(), Method::ChannelClose(close) if close.reply_code == 406));
+}
+
+#[test]
+fn no_local_is_ignored() {
+    let (_world, client) = queue_with([]);
+    client.ok(1, consume("q", "c").no_local());
+    client.send(1, publish("", "q", "own"));
+    client.messages(1, ["own"]);
 }

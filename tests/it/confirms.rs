@@ -36,7 +36,7 @@ fn answers(client: &Client, channel: u16) -> (Vec<u64>, Vec<u64>) {
     (acked, nacked)
 }
 
-// ---- numbering -----------------------------------------------------------------------------------
+// ---- numbering ----------------------------------------------------------------------------------
 
 #[test]
 fn publishes_are_numbered_from_the_first_after_select() {
@@ -85,7 +85,7 @@ fn several_at_once_are_confirmed_together() {
     client.expect(1, confirmed(4));
 }
 
-// ---- routed or not -------------------------------------------------------------------------------
+// ---- routed or not ------------------------------------------------------------------------------
 
 #[test]
 fn an_unroutable_message_is_confirmed() {
@@ -133,7 +133,7 @@ fn a_message_that_is_consumed_at_once_is_confirmed_all_the_same() {
     client.expect(1, confirmed(1));
 }
 
-// ---- refused -------------------------------------------------------------------------------------
+// ---- refused ------------------------------------------------------------------------------------
 
 #[test]
 fn a_full_queue_that_refuses_answers_with_a_nack() {
@@ -203,7 +203,7 @@ fn acks_and_nacks_between_plain_queues_each_find_their_publish() {
     assert_eq!(answers(&client, 1), (vec![1, 2, 4, 5, 7, 8], vec![3, 6, 9]));
 }
 
-// ---- not before it is safe -----------------------------------------------------------------------
+// ---- not before it is safe ----------------------------------------------------------------------
 
 #[test]
 fn a_persistent_message_in_a_durable_queue_is_confirmed_once_it_is_on_disk() {
@@ -318,7 +318,7 @@ fn a_closed_channel_is_confirmed_nothing() {
     assert_eq!(client.depth(1, "q"), 1);
 }
 
-// ---- confirms and transactions -------------------------------------------------------------------
+// ---- confirms and transactions ------------------------------------------------------------------
 
 #[test]
 fn a_transactional_channel_cannot_confirm() {

@@ -46,7 +46,7 @@ fn text_header(message: &Content, name: &str) -> String {
     message.header(name).unwrap().as_str().unwrap().to_owned()
 }
 
-// ---- reasons -------------------------------------------------------------------------------------
+// ---- reasons ------------------------------------------------------------------------------------
 
 #[test]
 fn a_rejected_message_goes_to_the_dead_letter_exchange() {
@@ -191,7 +191,7 @@ fn acknowledged_purged_and_deleted_messages_do_not_die() {
     assert_eq!(client.depth(1, "dead"), 0);
 }
 
-// ---- where to ------------------------------------------------------------------------------------
+// ---- where to -----------------------------------------------------------------------------------
 
 #[test]
 fn a_dead_letter_routing_key_replaces_the_messages_own() {
@@ -311,7 +311,7 @@ fn after_a_dead_letter_routing_key_copies_are_forgotten() {
     assert_eq!(client.depth(1, "by cc"), 0);
 }
 
-// ---- history -------------------------------------------------------------------------------------
+// ---- history ------------------------------------------------------------------------------------
 
 #[test]
 fn dying_again_in_the_same_way_raises_the_count() {

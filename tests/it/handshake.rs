@@ -18,7 +18,7 @@ use crate::support::*;
 const LOGIN_REFUSED: &str = "ACCESS_REFUSED - Login was refused using authentication mechanism \
                              PLAIN. For details see the broker logfile.";
 
-// ---- the protocol header -------------------------------------------------------------------------
+// ---- the protocol header ------------------------------------------------------------------------
 
 #[test]
 fn start_says_what_client_libraries_branch_on() {
@@ -101,7 +101,7 @@ fn everything_may_arrive_byte_by_byte() {
     assert_eq!(client.message(1).text(), "in pieces");
 }
 
-// ---- logging in ----------------------------------------------------------------------------------
+// ---- logging in ---------------------------------------------------------------------------------
 
 #[test]
 fn a_client_logs_in_with_plain() {
@@ -190,7 +190,7 @@ fn the_first_user_comes_from_a_loopback_address_only() {
     stranger.expect_connection_close(403, LOGIN_REFUSED);
 }
 
-// ---- tuning --------------------------------------------------------------------------------------
+// ---- tuning -------------------------------------------------------------------------------------
 
 #[test]
 fn tune_offers_the_limits() {
@@ -239,7 +239,7 @@ fn bodies_are_cut_to_the_frame_size_that_the_client_chose() {
     assert_eq!(sizes.iter().filter(|size| **size == 8192).count(), 100_000 / 8184, "{sizes:?}");
 }
 
-// ---- opening -------------------------------------------------------------------------------------
+// ---- opening ------------------------------------------------------------------------------------
 
 #[test]
 fn a_vhost_that_does_not_exist_is_refused() {
@@ -333,7 +333,7 @@ fn a_handshake_that_takes_longer_than_ten_seconds_is_cut_off() {
     assert!(!open.is_gone());
 }
 
-// ---- heartbeats ----------------------------------------------------------------------------------
+// ---- heartbeats ---------------------------------------------------------------------------------
 
 #[test]
 fn a_quiet_server_sends_a_heartbeat_every_half_interval() {
@@ -394,7 +394,7 @@ fn without_an_interval_nothing_is_sent_and_nobody_dropped() {
     client.declare(1, queue("q"));
 }
 
-// ---- the open connection -------------------------------------------------------------------------
+// ---- the open connection ------------------------------------------------------------------------
 
 #[test]
 fn a_new_secret_is_taken() {

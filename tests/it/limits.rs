@@ -17,7 +17,7 @@ fn quorum() -> QueueDeclare {
     queue("q").durable().arg("x-queue-type", "quorum")
 }
 
-// ---- time to live --------------------------------------------------------------------------------
+// ---- time to live -------------------------------------------------------------------------------
 
 #[test]
 fn a_queues_ttl_ends_the_stay_of_its_messages() {
@@ -173,7 +173,7 @@ fn ttls_of_many_queues_each_fire_in_time() {
     }
 }
 
-// ---- length --------------------------------------------------------------------------------------
+// ---- length -------------------------------------------------------------------------------------
 
 #[test]
 fn a_queue_that_is_too_long_drops_its_oldest_messages() {
@@ -259,7 +259,7 @@ fn a_queue_that_refuses_keeps_what_it_has() {
     assert_eq!(client.drain(1, "q"), ["aaaaaa", "cccc"]);
 }
 
-// ---- priorities ----------------------------------------------------------------------------------
+// ---- priorities ---------------------------------------------------------------------------------
 
 #[test]
 fn messages_of_higher_priority_leave_first() {
@@ -273,7 +273,7 @@ fn messages_of_higher_priority_leave_first() {
         ("high too", Some(5)),
         ("zero", Some(0)),
     ] {
-        let properties = priority.map_or(props(), |priority: u8| props().priority(priority));
+        let properties = priority.map_or_else(props, |priority: u8| props().priority(priority));
         client.send(1, publish("", "q", body).with(properties));
     }
     assert_eq!(client.drain(1, "q"), ["high", "nine", "high too", "low", "none", "zero"]);
@@ -322,7 +322,7 @@ fn every_priority_expires_at_its_own_head() {
     assert_eq!(client.drain(1, "q"), ["high"]);
 }
 
-// ---- attempts ------------------------------------------------------------------------------------
+// ---- attempts -----------------------------------------------------------------------------------
 
 #[test]
 fn a_quorum_queue_gives_a_message_up_after_too_many_attempts() {

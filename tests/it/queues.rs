@@ -23,7 +23,7 @@ fn differs(arg: &str, received: &str, current: &str) -> String {
     )
 }
 
-// ---- declaring -----------------------------------------------------------------------------------
+// ---- declaring ----------------------------------------------------------------------------------
 
 #[test]
 fn declare_ok_tells_ready_messages_and_consumers() {
@@ -236,7 +236,7 @@ fn an_unknown_queue_type_is_refused() {
     client.refused(1, queue("q").arg("x-queue-type", "mirrored"), 406, text);
 }
 
-// ---- arguments -----------------------------------------------------------------------------------
+// ---- arguments ----------------------------------------------------------------------------------
 
 #[test]
 fn arguments_with_unacceptable_values_are_refused() {
@@ -279,6 +279,7 @@ fn arguments_with_unacceptable_values_are_refused() {
 
 #[test]
 fn a_dead_letter_exchange_is_named_by_a_string() {
+    covers!("queue.invalid-arg-type");
     let world = World::new();
     let client = world.client();
     let text = "PRECONDITION_FAILED - invalid type 'signedint' for arg 'x-dead-letter-exchange' \
@@ -374,7 +375,7 @@ fn arguments_that_make_no_difference_on_one_node_are_taken_and_compared() {
     assert_eq!(client.drain(1, "r"), ["works"]);
 }
 
-// ---- exclusive and auto-delete -------------------------------------------------------------------
+// ---- exclusive and auto-delete ------------------------------------------------------------------
 
 #[test]
 fn an_exclusive_queue_belongs_to_its_connection() {
@@ -469,7 +470,7 @@ fn an_auto_delete_queue_goes_with_the_channel_or_the_connection_of_its_last_cons
     other.refused(1, queue("q").passive(), 404, gone);
 }
 
-// ---- emptying and deleting -----------------------------------------------------------------------
+// ---- emptying and deleting ----------------------------------------------------------------------
 
 #[test]
 fn a_purge_takes_what_is_ready_and_leaves_what_is_unacknowledged() {
@@ -583,7 +584,7 @@ fn a_queue_deleted_and_declared_again_is_another_queue() {
     assert_eq!(client.drain(1, "q"), ["new"]);
 }
 
-// ---- x-expires -----------------------------------------------------------------------------------
+// ---- x-expires ----------------------------------------------------------------------------------
 
 #[test]
 fn an_unused_queue_expires() {

@@ -157,6 +157,7 @@ fn a_mandatory_reply_never_comes_back() {
 
 #[test]
 fn a_reply_address_cannot_be_bound() {
+    covers!("reply-to.binding-refused");
     let (_world, requester, responder) = pair();
     let address = asked(&requester, &responder);
     let text = "ACCESS_REFUSED - cannot bind or unbind to a volatile (direct reply-to) queue";

@@ -17,7 +17,7 @@ fn transactional() -> (World, Client, Client) {
     (world, client, other)
 }
 
-// ---- publishing ----------------------------------------------------------------------------------
+// ---- publishing ---------------------------------------------------------------------------------
 
 #[test]
 fn nobody_sees_what_is_not_committed() {
@@ -97,6 +97,7 @@ fn waiting_consumers_get_what_is_committed() {
 
 #[test]
 fn a_full_queue_that_refuses_makes_the_commit_fail() {
+    covers!("tx.partial-completion");
     let (_world, client, other) = transactional();
     other.declare(1, queue("full").arg("x-max-length", 0).arg("x-overflow", "reject-publish"));
     client.send(1, publish("", "q", "part"));
@@ -117,7 +118,7 @@ fn a_commit_drops_the_oldest_of_a_full_queue() {
     assert_eq!(other.drain(1, "short"), ["b", "c"]);
 }
 
-// ---- acknowledging -------------------------------------------------------------------------------
+// ---- acknowledging ------------------------------------------------------------------------------
 
 #[test]
 fn acknowledgements_take_effect_at_the_commit() {
@@ -213,7 +214,7 @@ fn shared_credit_returns_at_the_commit() {
     assert!(received.iter().any(|it| it.content().is_some_and(|it| it.text() == "c")));
 }
 
-// ---- mode ----------------------------------------------------------------------------------------
+// ---- mode ---------------------------------------------------------------------------------------
 
 #[test]
 fn a_confirming_channel_cannot_be_transactional() {
@@ -236,7 +237,7 @@ fn there_is_nothing_to_commit_or_roll_back_without_select() {
     client.refused(1, tx_rollback(), 406, text);
 }
 
-// ---- not before it is safe -----------------------------------------------------------------------
+// ---- not before it is safe ----------------------------------------------------------------------
 
 #[test]
 fn a_commit_is_answered_once_it_is_on_disk() {

@@ -1,7 +1,7 @@
 //! A client: its side of the handshake, what it sends, and what it expects to see.
 //!
-//! Expectations take what has arrived in order, per channel, and fail when something else or nothing
-//! is there. Nothing is ever waited for: the world has come to rest before a call returns.
+//! Expectations take what has arrived in order, per channel, and fail when something else is there,
+//! or nothing. Nothing is ever waited for: the world has come to rest before a call returns.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,8 +1,8 @@
 //! A broker and its clients in one thread: what the transcript tests are written in.
 //!
-//! Connections are driven as the edge drives them (bytes in, bytes out, wake-ups, deadlines), without
-//! sockets and with a clock that moves only when a test says so. A test reads as a transcript: what
-//! a client sends, and what it then sees.
+//! Connections are driven as the edge drives them (bytes in, bytes out, wake-ups, deadlines),
+//! without sockets and with a clock that moves only when a test says so. A test reads as a
+//! transcript: what a client sends, and what it then sees.
 //!
 //! | module | what it owns |
 //! | --- | --- |
@@ -20,6 +20,6 @@ pub(crate) mod world;
 
 pub(crate) use client::{Client, Login};
 pub(crate) use properties::{Props, props};
-pub(crate) use received::{Content, Received};
+pub(crate) use received::Content;
 pub(crate) use requests::*;
 pub(crate) use world::World;

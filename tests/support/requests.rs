@@ -45,7 +45,6 @@ macro_rules! request {
 
         impl $name {
             $(
-                #[allow(dead_code, reason = "not every test binary asks for every bit")]
                 pub(crate) fn $bit(mut self) -> Self {
                     self.$bit = true;
                     self

@@ -1,8 +1,8 @@
 //! The broker of a test, its store and its clock, and the turns of every connection.
 //!
-//! Invariants: time moves only in [`World::advance`] and then from one deadline to the next, so that
-//! nothing fires late; after every input all connections turn until none has anything left to do,
-//! so what a client has not received by then it will not receive.
+//! Invariants: time moves only in [`World::advance`] and then from one deadline to the next, so
+//! that nothing fires late; after every input all connections turn until none has anything left to
+//! do, so what a client has not received by then it will not receive.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -35,7 +35,6 @@ impl Default for Setup {
         let broker = BrokerSettings {
             node_name: "rabbit@test".into(),
             cluster_name: "rabbit@test".into(),
-            version: "4.2.0".into(),
             ..BrokerSettings::default()
         };
         let session = SessionSettings { frame_min: 8192, ..SessionSettings::default() };
@@ -121,7 +120,8 @@ impl World {
         let entropy = Box::new(move |bytes: &mut [u8]| {
             for byte in bytes {
                 let n = random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-                *byte = (n >> 32) as u8 ^ (n >> 56) as u8;
+                let octets = n.to_be_bytes();
+                *byte = octets[0] ^ octets[3];
             }
         });
         let broker = Broker::open(setup.broker, store, entropy, now).unwrap();

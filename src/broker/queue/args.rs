@@ -199,8 +199,8 @@ impl QueueArgs {
     }
 }
 
-/// The first argument known to this kind of queue whose value differs between two declarations, with
-/// the received and the current value as RabbitMQ prints them.
+/// The first argument known to this kind of queue whose value differs between two declarations,
+/// with the received and the current value as RabbitMQ prints them.
 #[must_use]
 pub fn inequivalent(
     kind: QueueKind,
@@ -241,8 +241,8 @@ fn same_value(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// A received and a current argument as RabbitMQ prints them when they differ: the values alone when
-/// both are there, else the one that is with its type, and "none".
+/// A received and a current argument as RabbitMQ prints them when they differ: the values alone
+/// when both are there, else the one that is with its type, and "none".
 #[must_use]
 pub fn printed(received: Option<&Value>, current: Option<&Value>) -> (String, String) {
     let typed = |value: Option<&Value>| {

@@ -1,8 +1,8 @@
 //! Who takes a queue's messages, and in which order: priorities, round robin, credit.
 //!
 //! Owns the rotation. Consumers that may take another message stand in a rotation per priority,
-//! highest first; one without credit is *parked* outside it and comes back when it settles messages,
-//! when its connection has room again, or when its channel's shared limit frees.
+//! highest first; one without credit is *parked* outside it and comes back when it settles
+//! messages, when its connection has room again, or when its channel's shared limit frees.
 //!
 //! Invariants: a consumer is in the rotation exactly when it is not parked (and, with a single
 //! active consumer, is the active one); `unacked` counts what was assigned and not yet settled or

@@ -166,7 +166,8 @@ impl Channel {
         Ok(())
     }
 
-    /// The turn's publishes are with the store at `at`: their confirms are due when that is durable.
+    /// The turn's publishes are with the store at `at`: their confirms are due when that is
+    /// durable.
     pub(super) fn assign_confirms(&mut self, at: Lsn) {
         if let Mode::Confirm(ledger) = &mut self.mode {
             ledger.assign(at);
