@@ -15,53 +15,48 @@ SHELL := /bin/bash
 .PHONY: build run test unit lint bench interop oracle crash smoke
 
 CYCLES ?= 60
-# RocksDB's C++ is compiled once and linked by every profile; see scripts/rocksdb-lib.
-ROCKSDB = ROCKSDB_LIB_DIR="$$(scripts/rocksdb-lib)" ROCKSDB_STATIC=1
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export LEVERET_BIN ?= $(abspath $(TARGET)/release/leveret)
-LOAD = $(TARGET)/release/leveret-load
+SUITES = amqp091-go amqplib py-amqp
+
+# Runs every command given, even when one fails, and fails if any did.
+define all_of
+	@failed=0; for command in $(1); do $$command $(2) || failed=1; done; exit $$failed
+endef
 
 build:
-	@scripts/setup build
-	$(ROCKSDB) cargo build --release --locked
+	@scripts/setup
+	scripts/cargo build --release --locked
 
 run: build
 	$(LEVERET_BIN) server $(ARGS)
 
 # One profile for everything, so that nothing is compiled twice.
 unit: build
-	$(ROCKSDB) cargo test --release --locked
+	scripts/cargo test --release --locked --workspace
 
 test: unit
-	@scripts/setup interop
 	$(MAKE) crash CYCLES=20
 	$(MAKE) smoke
 
 smoke: build
-	@scripts/setup interop
 	interop/run pika go java
 
 lint:
-	@scripts/setup build
-	cargo fmt --all --check
-	$(ROCKSDB) cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	@scripts/setup
+	scripts/cargo fmt --all --check
+	scripts/cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	scripts/deny
 
 bench: build
-	@scripts/setup interop
-	$(ROCKSDB) cargo build --release --locked -p leveret-load
 	benches/compare
 
 interop: build
-	@scripts/setup interop
-	interop/run
-	for suite in amqp091-go amqplib py-amqp; do interop/suites/$$suite || exit 1; done
-	interop/tutorials/run
+	$(call all_of,interop/run $(SUITES:%=interop/suites/%) interop/tutorials/run)
 
 oracle:
-	@scripts/setup interop
-	interop/run --broker rabbitmq
+	$(call all_of,interop/run $(SUITES:%=interop/suites/%) interop/tutorials/run,--broker rabbitmq)
 
 crash: build
-	$(ROCKSDB) cargo build --release --locked -p leveret-load
-	$(LOAD) crash-cycles --cycles $(CYCLES) --broker $(LEVERET_BIN)
+	scripts/cargo build --release --locked -p leveret-load
+	tests/crash $(CYCLES)

@@ -26,19 +26,59 @@ make_python_clients() {
 
 # A folder with amqplib in node_modules; programs find it through NODE_PATH.
 node_clients() {
-  need_command npm npm
-  once "node-$amqplib_version" make_node_clients
+  need_node
+  once "amqplib-client-$amqplib_version" make_node_clients
 }
 make_node_clients() {
   echo '{"private": true}' >package.json
   npm install --silent --ignore-scripts "amqplib@$amqplib_version"
 }
 
+# Debian 12's own Go and Node are older than the clients need. Newer ones come from where Go's
+# modules and npm's packages come from: both publish their tool chains there, too.
+go_least=1.20 go_version=1.24.6
+node_least=20.11 node_version=20.19.5
+
 need_go() {
   need_command go golang-go
-  local version
+  local version at
   version="$(go env GOVERSION)"
-  need_version go 1.20 "${version#go}"
+  is_version "$go_least" "${version#go}" && return
+  need_command curl curl ca-certificates
+  need_command unzip unzip
+  at="$(once "go-$go_version" get_go)"
+  export PATH="$at/bin:$PATH" GOROOT="$at" GOTOOLCHAIN=local
+}
+get_go() {
+  local proxy machine
+  proxy="$(go env GOPROXY)"
+  case "$(uname -m)" in
+    x86_64) machine=amd64 ;;
+    aarch64) machine=arm64 ;;
+    *) die "Go $go_least or later is needed, this is $(go env GOVERSION)" ;;
+  esac
+  machine="v0.0.1-go$go_version.linux-$machine"
+  curl -sSfLo go.zip "${proxy%%[,|]*}/golang.org/toolchain/@v/$machine.zip"
+  unzip -q go.zip
+  rm go.zip
+  mv "golang.org/toolchain@$machine"/* .
+  rm -r golang.org
+  # The zip knows no permissions.
+  chmod +x bin/* pkg/tool/*/*
+}
+
+need_node() {
+  need_command npm npm
+  local version at
+  version="$(node --version)"
+  is_version "$node_least" "${version#v}" && return
+  at="$(once "node-$node_version" get_node)"
+  export PATH="$at/node_modules/node/bin:$PATH"
+}
+get_node() {
+  echo '{"private": true}' >package.json
+  # Its install script puts the binary in its place.
+  npm install --silent "node@$node_version"
 }
 
 # go_programs FOLDER: a folder with the binaries of the Go module there, one per main package.
@@ -97,8 +137,7 @@ c_program() {
 
 # The path of the lapin program, a member of the checkout's Cargo workspace.
 lapin_program() {
-  need_command cargo cargo
   # The release profile, whose dependencies the broker's own build shares.
-  (cd "$root" && cargo build --quiet --release --locked -p interop-lapin) >&2
+  (cd "$root" && scripts/cargo build --quiet --release --locked -p interop-lapin) >&2
   echo "${CARGO_TARGET_DIR:-$root/target}/release/interop-lapin"
 }

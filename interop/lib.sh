@@ -11,35 +11,7 @@ root="$(dirname "$interop")"
 cache="${LEVERET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/leveret}/interop"
 mkdir -p "$cache"
 
-say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
-die() { say "$*"; exit 1; }
-
-# --- what is missing --------------------------------------------------------------------------
-
-apt_updated="$cache/.apt-updated-$(id -u)"
-apt() {
-  export DEBIAN_FRONTEND=noninteractive
-  command -v apt-get >/dev/null || die "not a Debian machine; install by hand: $*"
-  # One refresh of the package lists per day, and only when something has to be installed.
-  if [[ -z "$(find "$apt_updated" -mmin -1440 2>/dev/null)" ]]; then
-    apt-get -qq -o DPkg::Lock::Timeout=300 update >&2 && touch "$apt_updated"
-  fi
-  apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" >"$cache/apt.log" 2>&1 ||
-    { cat "$cache/apt.log" >&2; die "apt-get $* failed"; }
-}
-
-# need_command COMMAND PACKAGE: a command, from Debian's package if there is none.
-need_command() {
-  command -v "$1" >/dev/null && return
-  say "installing Debian's $2"
-  apt install "$2"
-  command -v "$1" >/dev/null || die "no $1 after installing $2"
-}
-
-# need_version WHAT LEAST HAVE: Debian 12's own package can be older than a client needs.
-need_version() {
-  printf '%s\n%s\n' "$2" "$3" | sort -VC || die "$1 $2 or later is needed, this is $3"
-}
+source "$root/scripts/packages.sh"
 
 # once NAME FUNCTION [ARG]...: runs FUNCTION in a fresh directory and keeps the directory under
 # the cache as NAME. A half-made directory is never kept; two callers make it once. Prints it.
