@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use leveret::config::{Loader, Settings, load};
+use rustix::fs::Access;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 mod run;
 
@@ -61,6 +63,7 @@ fn server(args: &ServerArgs) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    raise_descriptor_limit();
     match run::run(Arc::new(settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,7 +75,8 @@ fn server(args: &ServerArgs) -> ExitCode {
 }
 
 fn configure(args: &ServerArgs) -> Result<(Settings, Vec<String>), String> {
-    let mut loader = Loader::new().environment(std::env::vars());
+    let mut loader =
+        Loader::new().default_data_dir(default_data_dir()).environment(std::env::vars());
     for path in &args.config {
         let text = load::read_file(path).map_err(|error| format!("{}: {error}", path.display()))?;
         loader = loader.file(path.display().to_string(), text);
@@ -84,19 +88,29 @@ fn configure(args: &ServerArgs) -> Result<(Settings, Vec<String>), String> {
     let mut settings = loaded.settings;
     if let Some(dir) = &args.data_dir {
         settings.store.path.clone_from(dir);
-    } else if settings.store == leveret::config::settings::Store::default() {
-        settings.store.path = default_data_dir(settings.store.path);
     }
     let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
     Ok((settings, warnings))
 }
 
-/// The system's place where we may write there, else the user's.
-fn default_data_dir(system: PathBuf) -> PathBuf {
+/// The system's place where this user may write there, else the user's own.
+fn default_data_dir() -> PathBuf {
+    let system = Settings::default().store.path;
     let may_write = std::fs::create_dir_all(&system).is_ok()
-        && std::fs::metadata(&system).is_ok_and(|meta| !meta.permissions().readonly());
+        && rustix::fs::access(&system, Access::WRITE_OK | Access::EXEC_OK).is_ok();
     match std::env::var_os("HOME") {
         Some(home) if !may_write => PathBuf::from(home).join(".local/share/leveret"),
         _ => system,
+    }
+}
+
+/// A connection is a descriptor, and so is a table file: takes as many as the system grants.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!("cannot raise the limit of open files: {error}");
+        }
     }
 }

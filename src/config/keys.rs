@@ -65,6 +65,11 @@ impl Draft {
         self.settings.listeners.tcp.entry("default".to_owned()).or_insert(fresh)
     }
 
+    /// Where data is kept unless a key says otherwise.
+    pub(super) fn data_dir(&mut self, dir: PathBuf) {
+        self.settings.store.path = dir;
+    }
+
     /// The name of the node (`RABBITMQ_NODENAME`).
     pub(super) fn node_name(&mut self, name: String) {
         self.settings.identity.node_name = Some(name);
@@ -437,8 +442,6 @@ pub(super) const KEYS: &[Key] = &[
     }),
     key("log.file.formatter", |_, a| value::word(a.value, &[("plaintext", ())])),
     key("log.connection.level", |d, a| set_category(d, "connection", a.value)),
-    key("log.channel.level", |d, a| set_category(d, "channel", a.value)),
-    key("log.queue.level", |d, a| set_category(d, "queue", a.value)),
     key("log.default.level", |d, a| set_category(d, "default", a.value)),
     // Storage.
     key("leveret.store.path", |d, a| {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::keys::{Draft, KEYS, open_names};
 use super::known::{IGNORED, REFUSED};
@@ -112,6 +112,7 @@ pub struct Loaded {
 /// ```
 #[derive(Debug, Default)]
 pub struct Loader {
+    data_dir: Option<PathBuf>,
     files: Vec<(String, String)>,
     environment: BTreeMap<String, String>,
     sets: Vec<String>,
@@ -122,6 +123,13 @@ impl Loader {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Where data is kept when no source says otherwise.
+    #[must_use]
+    pub fn default_data_dir(mut self, dir: PathBuf) -> Self {
+        self.data_dir = Some(dir);
+        self
     }
 
     /// Adds a file's text; `name` is how messages call it.
@@ -152,6 +160,9 @@ impl Loader {
     /// With every unknown key, malformed line or value, and refused key there is.
     pub fn load(self) -> Result<Loaded, ConfigError> {
         let mut reading = Reading::default();
+        if let Some(dir) = self.data_dir {
+            reading.draft.data_dir(dir);
+        }
         reading.environment_defaults(&self.environment);
         for (name, text) in &self.files {
             reading.file(name, text, &self.environment);

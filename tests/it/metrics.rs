@@ -36,9 +36,8 @@ async fn what_clients_do_is_counted_on_the_next_scrape() {
     assert_eq!(value(&node, "/metrics/per-object", series).await, Some(0.0));
 }
 
-/// The names that RabbitMQ's Overview dashboard queries, apart from those that wait for counters
-/// of the broker (publishers, message sizes).
-const OVERVIEW: [&str; 36] = [
+/// The names that RabbitMQ's Overview dashboard queries.
+const OVERVIEW: [&str; 40] = [
     "rabbitmq_build_info",
     "rabbitmq_channels",
     "rabbitmq_channels_closed_total",
@@ -64,7 +63,11 @@ const OVERVIEW: [&str; 36] = [
     "rabbitmq_global_messages_routed_total",
     "rabbitmq_global_messages_unroutable_dropped_total",
     "rabbitmq_global_messages_unroutable_returned_total",
+    "rabbitmq_global_publishers",
     "rabbitmq_identity_info",
+    "rabbitmq_message_size_bytes_bucket",
+    "rabbitmq_message_size_bytes_count",
+    "rabbitmq_message_size_bytes_sum",
     "rabbitmq_process_max_fds",
     "rabbitmq_process_open_fds",
     "rabbitmq_process_resident_memory_bytes",

@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["protocol", "broker::message"]),
     ("broker", &["protocol", "store"]),
     ("session", &["protocol", "store", "broker"]),
-    ("config", &["broker", "session"]),
+    ("config", &[]),
     ("metrics", &["protocol", "store", "broker", "config"]),
     ("server", &["protocol", "broker", "session"]),
     ("management", &["protocol", "store", "broker", "config", "metrics"]),
