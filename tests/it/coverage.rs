@@ -1,7 +1,8 @@
 //! The compatibility report's other half: every promise of `spec/` is shown by a test.
 //!
 //! A test names what it shows with `covers!("queue.not-found")`. Ids of `spec/errors.toml` and
-//! `spec/arguments.toml` that no test names fail here, as do names that no file of `spec/` knows.
+//! `spec/arguments.toml` that no test names fail here, as do names that no file of `spec/` knows, and
+//! names outside a test.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -28,11 +29,43 @@ fn tests_name_no_id_that_the_specification_does_not_have() {
     assert!(unknown.is_empty(), "no file of spec/ has these ids: {unknown:#?}");
 }
 
-/// The ids of a file of `spec/`; none if there is no such file.
+#[test]
+fn ids_are_named_where_they_are_shown() {
+    for folder in ["src", "tests"] {
+        for path in rust_files(&spec::root().join(folder)) {
+            if !path.ends_with(file!()) {
+                let source = std::fs::read_to_string(&path).unwrap();
+                assert_eq!(named_outside_tests(&source), [] as [usize; 0], "{}", path.display());
+            }
+        }
+    }
+}
+
+/// The numbers of the lines that name an id outside a function that is a test.
+fn named_outside_tests(source: &str) -> Vec<usize> {
+    let mut outside = Vec::new();
+    let mut is_test = false;
+    let mut attributes = String::new();
+    for (at, line) in source.lines().map(str::trim_start).enumerate() {
+        let word = line.trim_start_matches("pub(crate) ").trim_start_matches("async ");
+        if line.starts_with("#[") {
+            attributes.push_str(line);
+        } else if word.starts_with("fn ") {
+            is_test = attributes.contains("test]");
+            attributes.clear();
+        } else if !line.starts_with("//") {
+            attributes.clear();
+            if line.contains("covers!(") && !is_test {
+                outside.push(at + 1);
+            }
+        }
+    }
+    outside
+}
+
+/// The ids of a file of `spec/`.
 fn ids(name: &str) -> BTreeSet<String> {
-    let Ok(text) = std::fs::read_to_string(spec::path(name)) else {
-        return BTreeSet::new();
-    };
+    let text = std::fs::read_to_string(spec::path(name)).unwrap();
     let file: toml::Table = text.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut ids = BTreeSet::new();
     for entry in file.values().filter_map(toml::Value::as_array).flatten() {
@@ -83,6 +116,12 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+#[test]
+fn a_helper_shows_nothing() {
+    let source = "#[test]\nfn a() {\n covers!(\"a\");\n}\n\nfn b() {\n covers!(\"b\");\n}";
+    assert_eq!(named_outside_tests(source), [7]);
 }
 
 #[test]
