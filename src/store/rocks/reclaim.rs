@@ -18,6 +18,7 @@ use rocksdb::CompactOptions;
 use super::apply::Reclaim;
 use super::commit::Shared;
 use super::schema::message_key;
+use crate::store::QueueKey;
 
 /// Tables smaller than this are left alone.
 const TABLES_BYTES_MIN: u64 = 64 << 20;
@@ -28,15 +29,18 @@ const DEAD_RATIO: u64 = 2;
 pub(super) fn run(shared: &Arc<Shared>, work: &Receiver<Reclaim>) {
     while let Ok(reclaim) = work.recv() {
         match reclaim {
-            Reclaim::Files { queue, below } => {
-                // A refusal only means that the space is found later, by merging.
-                let _ = shared
-                    .db
-                    .delete_file_in_range(message_key(queue, 0), message_key(queue, below));
-            }
+            Reclaim::Files { queue, below } => drop_files(shared, queue, below),
             Reclaim::Tables => merge_if_mostly_dead(shared),
         }
     }
+}
+
+/// Drops the table files that hold nothing but this queue's messages below a number.
+fn drop_files(shared: &Shared, queue: QueueKey, below: u64) {
+    // RocksDB counts the upper bound in: a file whose last record lies just there goes, too.
+    let Some(last) = below.checked_sub(1) else { return };
+    // A refusal only means that the space is found later, by merging.
+    let _ = shared.db.delete_file_in_range(message_key(queue, 0), message_key(queue, last));
 }
 
 fn merge_if_mostly_dead(shared: &Shared) {
@@ -49,4 +53,99 @@ fn merge_if_mostly_dead(shared: &Shared) {
     let mut options = CompactOptions::default();
     options.set_exclusive_manual_compaction(false);
     shared.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &options);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::message::{Envelope, Message};
+    use crate::store::rocks::{Options, RocksStore};
+    use crate::store::{Batch, Lsn, Op, QueueSeq, Recovery, Store};
+
+    const QUEUE: QueueKey = QueueKey { shard: 0, queue: 1 };
+    const MESSAGES: u64 = 48;
+
+    fn commit(store: &RocksStore, op: Op) {
+        let lsn = store.submit(Batch { ops: vec![op], awaited: true });
+        while store.durable() < lsn {
+            assert!(store.failure().is_none());
+            std::thread::yield_now();
+        }
+    }
+
+    fn enqueue(seq: u64) -> Op {
+        let envelope = Envelope {
+            exchange: b"",
+            routing_key: b"",
+            properties: b"",
+            persistent: true,
+            hides_bcc: false,
+            published_ms: 0,
+        };
+        // Nothing that compresses: a file holds a few of them.
+        let mut state = seq + 1;
+        let next = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state.to_le_bytes()[7]
+        };
+        let body: Vec<u8> = (0..256 << 10).map(next).collect();
+        Op::Enqueue { queue: QUEUE, seq: QueueSeq(seq), message: Message::new(&envelope, &body) }
+    }
+
+    fn tables(store: &RocksStore) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let files = store.shared.db.live_files().unwrap().into_iter();
+        files.filter_map(|file| Some((file.start_key?, file.end_key?))).collect()
+    }
+
+    /// A queue in many merged tables of a few messages each.
+    fn spread_out(dir: &std::path::Path) -> RocksStore {
+        let store = RocksStore::open(dir, Options::default()).unwrap();
+        store.shared.db.set_options(&[("target_file_size_base", "1000000")]).unwrap();
+        (0..MESSAGES).for_each(|seq| commit(&store, enqueue(seq)));
+        store.shared.db.flush().unwrap();
+        store.shared.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+        let last_in_a_file = |seq| {
+            let key = message_key(QUEUE, seq);
+            tables(&store).iter().any(|(_, last)| *last == key)
+        };
+        let lasts = (0..MESSAGES).filter(|seq| last_in_a_file(*seq)).count();
+        assert!(lasts > 5, "{lasts} messages end a file");
+        store
+    }
+
+    #[derive(Default)]
+    struct Count(u64);
+
+    impl Recovery for Count {
+        fn meta(&mut self, _: &[u8], _: &[u8]) {}
+        fn message(&mut self, _: QueueKey, _: QueueSeq, _: Message) {
+            self.0 += 1;
+        }
+        fn tail(&mut self, _: QueueKey, _: QueueSeq) {}
+    }
+
+    #[test]
+    fn the_message_at_the_head_stays_wherever_the_head_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = spread_out(dir.path());
+        let before = tables(&store).len();
+        for head in 0..MESSAGES {
+            drop_files(&store.shared, QUEUE, head);
+            let read = store.read(QUEUE, QueueSeq(0), 1).unwrap();
+            assert_eq!(read.first().map(|(seq, _)| seq.0), Some(head));
+            if head % 16 == 3 {
+                store.close().unwrap();
+                drop(store);
+                store = RocksStore::open(dir.path(), Options::default()).unwrap();
+                let mut count = Count::default();
+                store.recover(&mut count).unwrap();
+                assert_eq!(count.0, MESSAGES - head);
+            }
+            commit(&store, Op::Settle { queue: QUEUE, seq: QueueSeq(head) });
+        }
+        drop_files(&store.shared, QUEUE, MESSAGES);
+        let after = tables(&store).len();
+        assert!(after + 5 < before, "{after} of {before} files are left");
+        assert_eq!(store.durable(), Lsn(2 * MESSAGES));
+    }
 }
