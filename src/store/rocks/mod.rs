@@ -32,6 +32,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{Builder, JoinHandle};
 
+use rocksdb::Options as DbOptions;
+use rocksdb::statistics::Ticker;
+
 pub use tuning::Options;
 
 use super::{
@@ -59,6 +62,7 @@ pub struct RocksStore {
     // The order matters: the database is closed before the lock is given back.
     shared: Arc<Shared>,
     threads: Mutex<Threads>,
+    statistics: Option<DbOptions>,
     _lock: File,
 }
 
@@ -81,7 +85,12 @@ impl RocksStore {
         let (reclaimer, reclaims) = mpsc::channel();
         let committer = Committer::new(Arc::clone(&shared), opened.mark, reclaimer, options);
         let reclaiming = Arc::clone(&shared);
-        let store = Self { shared, threads: Mutex::default(), _lock: opened.version };
+        let store = Self {
+            shared,
+            threads: Mutex::default(),
+            statistics: opened.statistics,
+            _lock: opened.version,
+        };
         // Should the second thread not start, the first one ends as the store is dropped.
         let committer = store.spawn("store-commit", move || committer.run())?;
         store.threads().committer = Some(committer);
@@ -161,7 +170,10 @@ impl Store for RocksStore {
             batches: of(&counters.batches),
             ops: of(&counters.ops),
             writes: of(&counters.writes),
-            syncs: of(&counters.syncs),
+            syncs: match &self.statistics {
+                Some(statistics) => statistics.get_ticker_count(Ticker::WalFileSynced),
+                None => of(&counters.syncs),
+            },
             bytes_written: of(&counters.bytes_written),
             annihilated: of(&counters.annihilated),
         }

@@ -17,7 +17,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rocksdb::DB;
+use rocksdb::{DB, Options as DbOptions};
 
 use super::apply::{QueueState, Queues};
 use super::commit::Shared;
@@ -40,6 +40,8 @@ pub(super) struct Opened {
     pub(super) mark: Mark,
     pub(super) applied: Lsn,
     pub(super) queues: Queues,
+    /// RocksDB's own counters, when they are asked for.
+    pub(super) statistics: Option<DbOptions>,
     /// Holds the lock.
     pub(super) version: File,
 }
@@ -80,7 +82,8 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
     let queues = read_cursors(&db, &path)?;
     // What was found beyond the mark has just been put into a table file: it is on disk for good.
     mark.write(applied)?;
-    Ok(Opened { db, dir: db_dir, mark, applied, queues, version })
+    let statistics = options.observes_syncs.then_some(db_options);
+    Ok(Opened { db, dir: db_dir, mark, applied, queues, statistics, version })
 }
 
 /// Reads or makes the version file and locks it.

@@ -49,21 +49,29 @@ pub struct Options {
     pub recycled_logs: u8,
     /// How long a batch that nobody awaits may wait for company before it is written and synced.
     pub gather_ms_max: u64,
+    /// Has [`StoreCounters::syncs`](crate::store::StoreCounters::syncs) count the syncs of the log
+    /// that RocksDB has seen return, not the writes that asked for one. For tests: RocksDB's
+    /// statistics take half a MiB.
+    pub observes_syncs: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            write_buffer_bytes: 16 << 20,
-            write_buffers_max: 4,
-            block_cache_bytes: 8 << 20,
-            recycled_logs: 4,
-            gather_ms_max: 200,
-        }
+        Self::DEFAULT
     }
 }
 
 impl Options {
+    /// The defaults.
+    pub const DEFAULT: Self = Self {
+        write_buffer_bytes: 16 << 20,
+        write_buffers_max: 4,
+        block_cache_bytes: 8 << 20,
+        recycled_logs: 4,
+        gather_ms_max: 200,
+        observes_syncs: false,
+    };
+
     /// RocksDB's own options.
     pub(super) fn to_rocksdb(self) -> DbOptions {
         let mut options = DbOptions::default();
@@ -92,6 +100,9 @@ impl Options {
         // No thread wakes an idle broker to write statistics.
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
+        if self.observes_syncs {
+            options.enable_statistics();
+        }
         options.set_log_level(LogLevel::Warn);
         options.set_keep_log_file_num(4);
         options.set_max_log_file_size(1 << 20);

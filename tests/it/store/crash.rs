@@ -1,6 +1,6 @@
 //! A process that dies: this test binary runs itself as a child that commits a known workload and
-//! journals on its standard output what was durable; then the child is killed, or its disk fills
-//! up, and what a successor finds is compared with the workload.
+//! journals on its standard output what was durable; then the child is killed, its disk fills up,
+//! or `strace` makes its syncs fail, and what a successor finds is compared with the workload.
 //!
 //! `LEVERET_CRASH_CYCLES` sets the number of kills (20).
 
@@ -119,6 +119,45 @@ fn a_disk_that_refuses_stops_the_store_and_loses_nothing_confirmed() {
     assert!(reason.contains("db: ") && reason.contains("File too large"), "{reason}");
     assert!(victim.durable > 0);
     victim.check();
+}
+
+#[test]
+fn a_sync_that_fails_stops_the_store_for_good_and_confirms_nothing() {
+    if !can_trace() {
+        eprintln!("strace is missing or may not trace: no sync was made to fail");
+        return;
+    }
+    for syncs in [2, 25, 80] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut victim = Victim { dir: dir.path(), seed: syncs, durable: 0 };
+        // Each thread is counted by itself, and the committer is the one that syncs. After the
+        // first failure every second sync would succeed: whoever tried again would move on.
+        let mut traced = failing_syncs(&format!("{syncs}+2"));
+        traced.arg(std::env::current_exe().unwrap());
+        let child = victim.command(traced);
+        let reason = victim.watch(child, 2_000).expect("a failed sync went unnoticed");
+        assert!(reason.contains("Input/output error"), "{reason}");
+        victim.check();
+    }
+}
+
+/// The start of a command whose syncs fail as `when` says: the first one, and every how many after.
+fn failing_syncs(when: &str) -> Command {
+    let mut strace = Command::new("strace");
+    // The tracer steps aside (-D), so that a kill hits whom it traces.
+    strace.args(["-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]);
+    strace.args(["-e", &format!("inject=fdatasync:error=EIO:when={when}")]);
+    strace
+}
+
+/// Whether strace is there and may make calls fail.
+fn can_trace() -> bool {
+    let status = |when: &str| {
+        let mut probe = failing_syncs(when);
+        probe.args(["sync", "--data"]).arg(std::env::temp_dir()).stderr(Stdio::null());
+        probe.status().ok().and_then(|status| status.code())
+    };
+    status("1+1") == Some(1) && status("9+1") == Some(0)
 }
 
 /// Does nothing unless it runs as a child.

@@ -17,10 +17,13 @@ use super::model::{
 };
 use super::{Disk, Place};
 
+/// What all tests here open a store with.
+const OBSERVED: Options = Options { observes_syncs: true, ..Options::DEFAULT };
+
 impl Disk {
-    /// Opens the store in a directory.
+    /// Opens the store in a directory. Its counter of syncs is RocksDB's own.
     pub(super) fn open(dir: &Path) -> Result<RocksStore, StoreError> {
-        RocksStore::open(dir, Options::default())
+        RocksStore::open(dir, OBSERVED)
     }
 }
 
@@ -250,7 +253,7 @@ impl leveret::store::Recovery for Ignored {
 fn a_message_settled_before_it_is_written_never_is() {
     let dir = tempfile::tempdir().unwrap();
     // Long enough for everything below to gather in one group.
-    let patient = Options { gather_ms_max: 60_000, ..Options::default() };
+    let patient = Options { gather_ms_max: 60_000, ..OBSERVED };
     let store = RocksStore::open(dir.path(), patient).unwrap();
     let body = [7; 2_000];
     store.submit(unawaited((0..100).map(|seq| enqueue(1, seq, &body))));
@@ -270,6 +273,17 @@ fn a_message_settled_before_it_is_written_never_is() {
     assert_eq!(state.queues[&queue(1)].bodies.keys().copied().collect::<Vec<_>>(), [99]);
     assert_eq!(state.queues[&queue(2)].bodies.keys().copied().collect::<Vec<_>>(), [4, 9]);
     assert!(!state.queues.contains_key(&queue(3)));
+}
+
+#[test]
+fn nothing_is_durable_without_a_sync_of_its_own() {
+    let disk = Disk::new();
+    let before = disk.store.counters().syncs;
+    for seq in 0..100 {
+        disk.commit(awaited([enqueue(1, seq, b"confirmed")]));
+        let syncs = disk.store.counters().syncs - before;
+        assert_eq!(syncs, seq + 1, "syncs that RocksDB has seen return");
+    }
 }
 
 #[test]
@@ -336,7 +350,7 @@ fn a_long_queue_settled_in_any_order_is_found_again_exactly() {
 #[test]
 fn a_drained_queue_gives_its_disk_space_back() {
     let dir = tempfile::tempdir().unwrap();
-    let small = Options { write_buffer_bytes: 4 << 20, ..Options::default() };
+    let small = Options { write_buffer_bytes: 4 << 20, ..OBSERVED };
     let store = RocksStore::open(dir.path(), small).unwrap();
     let mut random = Random(3);
     let mut body = vec![0; 64 << 10];
