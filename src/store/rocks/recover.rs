@@ -48,11 +48,7 @@ pub(super) struct Opened {
 
 /// Opens a directory, making it when it does not exist.
 pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| io_error(dir, &error))?;
+    make_dir(dir)?;
     let db_dir = dir.join("db");
     let version = open_version(dir, &db_dir)?;
     let mark_path = dir.join("mark");
@@ -69,7 +65,8 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
     };
     let path = db_dir.display().to_string();
     let mut db_options = options.to_rocksdb();
-    if db_dir.join("CURRENT").exists() {
+    let is_new = !db_dir.join("CURRENT").exists();
+    if !is_new {
         let db = DB::open_for_read_only(&db_options, &db_dir, false)
             .map_err(|error| store_error(&path, &error))?;
         check_applied(&db, &db_dir, marked)?;
@@ -78,12 +75,36 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
     }
     db_options.create_if_missing(true);
     let db = DB::open(&db_options, &db_dir).map_err(|error| store_error(&path, &error))?;
+    if is_new {
+        // RocksDB syncs what it makes inside its directory, and not that directory's own entry.
+        sync_dir(dir)?;
+    }
     let applied = check_applied(&db, &db_dir, marked)?;
     let queues = read_cursors(&db, &path)?;
     // What was found beyond the mark has just been put into a table file: it is on disk for good.
     mark.write(applied)?;
     let statistics = options.observes_syncs.then_some(db_options);
     Ok(Opened { db, dir: db_dir, mark, applied, queues, statistics, version })
+}
+
+/// Makes a directory and puts the entry of each one that had to be made on disk: a confirmed
+/// message is not safe in a directory that a power failure may take away.
+fn make_dir(dir: &Path) -> Result<(), StoreError> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|path| is_missing(path)).collect();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| io_error(dir, &error))?;
+    for made in missing.iter().rev() {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_dir(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+fn is_missing(path: &Path) -> bool {
+    !path.as_os_str().is_empty() && !path.exists()
 }
 
 /// Reads or makes the version file and locks it.

@@ -141,6 +141,34 @@ fn a_sync_that_fails_stops_the_store_for_good_and_confirms_nothing() {
     }
 }
 
+#[test]
+fn a_new_store_lies_in_directories_that_are_synced() {
+    if !can_trace() {
+        eprintln!("strace is missing or may not trace: nothing was looked at");
+        return;
+    }
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("var/lib/store");
+    let trace = parent.path().join("trace");
+    let mut traced = Command::new("strace");
+    traced.args(["-D", "-f", "-y", "--seccomp-bpf", "-qq", "-e", "trace=fsync,mkdir", "-o"]);
+    traced.arg(&trace).arg(std::env::current_exe().unwrap());
+    let mut victim = Victim { dir: &dir, seed: 1, durable: 0 };
+    let child = victim.command(traced);
+    victim.watch(child, 3);
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let last = |what: String| {
+        let lines = trace.lines().enumerate().filter(|(_, line)| line.contains(&what));
+        lines.map(|(at, _)| at).last()
+    };
+    for made in ["var", "var/lib", "var/lib/store", "var/lib/store/db"] {
+        let made = parent.path().join(made);
+        let entered = last(format!("mkdir(\"{}\"", made.display())).unwrap();
+        let synced = last(format!("<{}>) = 0", made.parent().unwrap().display()));
+        assert!(synced > Some(entered), "{} is not on disk:\n{trace}", made.display());
+    }
+}
+
 /// The start of a command whose syncs fail as `when` says: the first one, and every how many after.
 fn failing_syncs(when: &str) -> Command {
     let mut strace = Command::new("strace");
