@@ -10,10 +10,10 @@
 //! refused is not changed: the log is read without writing first, and only a database that holds
 //! everything the mark speaks of is opened for real.
 
-use std::fs::{DirBuilder, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
 use std::ops::ControlFlow;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -110,33 +110,36 @@ fn is_missing(path: &Path) -> bool {
 /// Reads or makes the version file and locks it.
 fn open_version(dir: &Path, db_dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("VERSION");
-    let mismatch = |found: String| StoreError::Version {
+    let fail = |error: io::Error| io_error(&path, &error);
+    let mismatch = |found: &str| StoreError::Version {
         path: path.display().to_string(),
-        found,
+        found: found.to_owned(),
         expected: LAYOUT_VERSION,
     };
     let ours = format!("{VERSION_PREFIX}{LAYOUT_VERSION}\n");
-    let mut file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_error(&path, &error));
+    // Asked first, as the version file is made first.
+    let has_db = db_dir.exists();
+    let mut openable = OpenOptions::new();
+    openable.read(true).write(true);
+    let mut file = match openable.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if has_db {
+                return Err(mismatch("none"));
+            }
+            // Never by another file's renaming: of two who start at once both must lock this one.
+            openable.create(true).open(&path).map_err(fail)?
         }
-        Err(_) if db_dir.exists() => return Err(mismatch("none".to_owned())),
-        Err(_) => {
-            let draft = path.with_extension("new");
-            File::create(&draft)
-                .and_then(|mut file| file.write_all(ours.as_bytes()).and_then(|()| file.sync_all()))
-                .and_then(|()| std::fs::rename(&draft, &path))
-                .and_then(|()| File::open(&path))
-                .map_err(|error| io_error(&path, &error))?
-        }
+        opened => opened.map_err(fail)?,
     };
     lock(&file, dir)?;
     let mut found = String::new();
-    (&mut file).take(64).read_to_string(&mut found).map_err(|error| io_error(&path, &error))?;
-    if found != ours {
-        let version = found.strip_prefix(VERSION_PREFIX).unwrap_or(&found).trim();
-        return Err(mismatch(version.to_owned()));
+    (&mut file).take(64).read_to_string(&mut found).map_err(fail)?;
+    let is_new = !db_dir.exists() && !dir.join("mark").exists();
+    if is_new && found.len() < ours.len() && ours.starts_with(&found) {
+        file.write_all_at(ours.as_bytes(), 0).and_then(|()| file.sync_all()).map_err(fail)?;
+        sync_dir(dir)?;
+    } else if found != ours {
+        return Err(mismatch(found.strip_prefix(VERSION_PREFIX).unwrap_or(&found).trim()));
     }
     Ok(file)
 }

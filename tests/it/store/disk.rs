@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
@@ -136,6 +137,45 @@ fn a_start_that_was_interrupted_goes_on() {
     fs::remove_dir_all(dir.path().join("db")).unwrap();
     fs::remove_file(dir.path().join("mark")).unwrap();
     drop(Disk::open(dir.path()).unwrap());
+}
+
+#[test]
+fn of_several_first_starts_at_once_one_gets_the_directory() {
+    const STARTS: usize = 4;
+    for _ in 0..6 {
+        let dir = tempfile::tempdir().unwrap();
+        let line = Barrier::new(STARTS);
+        let mut opened = thread::scope(|scope| {
+            let start = || {
+                line.wait();
+                Disk::open(dir.path())
+            };
+            let starts: Vec<_> = (0..STARTS).map(|_| scope.spawn(start)).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect::<Vec<_>>()
+        });
+        opened.sort_by_key(Result::is_err);
+        let store = opened.remove(0).unwrap();
+        for refused in opened {
+            let refusal = refused.unwrap_err();
+            assert!(matches!(refusal, StoreError::Locked { .. }), "{refusal}");
+        }
+        let last = store.submit(awaited([put_meta("a", "1")]));
+        wait_for(&store, last);
+        drop(store);
+        // The mark that lies there is the winner's own.
+        let mark = fs::read(dir.path().join("mark")).unwrap();
+        assert_eq!(mark[..8], last.0.to_le_bytes());
+    }
+}
+
+#[test]
+fn a_version_file_that_was_only_begun_is_made_again() {
+    for begun in ["", "leveret st"] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("VERSION"), begun).unwrap();
+        drop(Disk::open(dir.path()).unwrap());
+        assert_eq!(fs::read(dir.path().join("VERSION")).unwrap(), b"leveret store 1\n");
+    }
 }
 
 #[test]
