@@ -11,7 +11,7 @@ use super::queue::{DeadLetter, DeathReason, Effects, Queue};
 use super::vhost::Vhost;
 use super::{Broker, Now};
 use crate::protocol::properties::Properties;
-use crate::protocol::table::{RawTable, Table, Value};
+use crate::protocol::table::{RawTable, ShortString, Table, Value};
 use crate::store::{Batch, Op};
 
 impl Broker {
@@ -50,7 +50,8 @@ impl Broker {
         origin.finish_transit(1, bytes, u64::from(dead.entry.stored));
     }
 
-    /// Finds the targets and builds the message for them; `None` when the exchange is missing.
+    /// Finds the targets and builds the message for them; `None` when it cannot go anywhere: the
+    /// exchange is missing, or the queue's dead-letter routing key is longer than any key can be.
     fn route_dead_letter(
         &self,
         vhost: &Arc<Vhost>,
@@ -71,6 +72,8 @@ impl Broker {
             headers.remove("BCC");
         }
         let keys = match &args.dead_letter_routing_key {
+            // No message can carry such a key, so none is routed by it.
+            Some(key) if key.len() > ShortString::BYTES_MAX => return None,
             Some(key) => vec![key.clone()],
             None => own_keys.iter().chain(&blind_keys).cloned().collect(),
         };

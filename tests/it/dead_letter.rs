@@ -228,6 +228,30 @@ fn without_an_exchange_or_a_route_dead_messages_are_gone() {
 }
 
 #[test]
+fn a_dead_letter_routing_key_that_no_message_can_carry_leads_nowhere() {
+    for length in [255, 256, 300] {
+        let (world, client) =
+            world_with(mortal().arg("x-dead-letter-routing-key", "k".repeat(length)));
+        client.send(1, publish("", "q", "rejected"));
+        reject_one(&client);
+        client.send(1, publish("", "q", "expired").with(props().expiration("100")));
+        world.advance(100);
+        assert_eq!(client.depth(1, "q"), 0);
+        let dead = client.drain(1, "dead");
+        assert_eq!(dead.len(), if length == 255 { 2 } else { 0 }, "{length} bytes");
+    }
+}
+
+#[test]
+fn a_copy_key_that_no_message_can_carry_does_not_hold_up_the_message() {
+    let (_world, client) = world_with(mortal());
+    let copies = props().header("CC", array(["c".repeat(300).as_str()]));
+    client.send(1, publish("", "q", "x").with(copies));
+    reject_one(&client);
+    assert_eq!(client.drain(1, "dead"), ["x"]);
+}
+
+#[test]
 fn an_alternate_exchange_takes_dead_messages_too() {
     let world = World::new();
     let client = world.client();
