@@ -246,7 +246,7 @@ impl Broker {
             return;
         }
         ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
-        let arguments = super::vhost::decode_arguments(&binding.arguments);
+        let arguments = binding.arguments();
         let mut matcher = source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         matcher.unbind(&binding.key, &arguments, binding.destination);
         drop(matcher);

@@ -2,7 +2,8 @@
 //!
 //! Owns the records' keys and values. A key is a kind and names, each with its length, so no name
 //! can imitate another's key. A value is an AMQP field table with a version: our own codec reads
-//! and writes it, fields can be added, and its limits hold here too.
+//! and writes it, and fields can be added. Arguments are kept in it as bytes, so that whatever the
+//! codec took from a client fits a record.
 
 use crate::broker::vhost::ExchangeSpec;
 use crate::protocol::table::{RawTable, Table, Value};
@@ -78,6 +79,30 @@ pub enum DestinationName {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("definition record: {0}")]
 pub struct DefinitionError(pub String);
+
+impl std::fmt::Display for DefinitionKey {
+    /// As an operator would call what is kept under the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NextQueueId => f.write_str("the next queue's id"),
+            Self::User { name } => write!(f, "user '{name}'"),
+            Self::Vhost { name } => write!(f, "vhost '{name}'"),
+            Self::Permission { user, vhost } => {
+                write!(f, "permission of user '{user}' in vhost '{vhost}'")
+            }
+            Self::Exchange { vhost, name } => write!(f, "exchange '{name}' in vhost '{vhost}'"),
+            Self::Queue { vhost, name } => write!(f, "queue '{name}' in vhost '{vhost}'"),
+            Self::Binding(binding) => {
+                let (kind, name) = match &binding.destination {
+                    DestinationName::Queue(name) => ("queue", name),
+                    DestinationName::Exchange(name) => ("exchange", name),
+                };
+                let BindingKey { vhost, source, .. } = binding;
+                write!(f, "binding from exchange '{source}' to {kind} '{name}' in vhost '{vhost}'")
+            }
+        }
+    }
+}
 
 impl DefinitionKey {
     /// The key's bytes. Kinds sort so that what others refer to comes first.
@@ -204,7 +229,7 @@ impl Record {
     /// When the bytes are no table, or one of another version.
     pub fn decode(bytes: &[u8]) -> Result<Self, DefinitionError> {
         let raw = RawTable::parse(bytes)
-            .map_err(|error| DefinitionError(format!("unreadable value: {error:?}")))?;
+            .map_err(|error| DefinitionError(format!("unreadable value: {error}")))?;
         let table = raw.to_table();
         match table.get("v").and_then(Value::as_integer) {
             Some(version) if version == i64::from(VERSION) => Ok(Self(table)),
@@ -253,12 +278,11 @@ impl Record {
     }
 
     /// The arguments that something was declared with.
-    #[must_use]
-    pub fn arguments(&self) -> Table {
-        match self.0.get("arguments") {
-            Some(Value::Table(table)) => table.clone(),
-            _ => Table::default(),
-        }
+    ///
+    /// # Errors
+    /// When there are none, or they cannot be read.
+    pub fn arguments(&self) -> Result<Table, DefinitionError> {
+        read_arguments(self.bytes("arguments")?)
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -275,7 +299,7 @@ pub fn exchange_record(spec: &ExchangeSpec) -> Record {
         .with("type", Value::LongStr(spec.kind.name().as_bytes().to_vec()))
         .with("auto_delete", Value::Bool(spec.auto_delete))
         .with("internal", Value::Bool(spec.internal))
-        .with("arguments", Value::Table(spec.arguments.clone()))
+        .with("arguments", arguments_value(&spec.arguments))
 }
 
 /// A queue's record.
@@ -284,7 +308,24 @@ pub fn queue_record(id: u64, auto_delete: bool, arguments: &Table) -> Record {
     Record::default()
         .with("id", number_value(id))
         .with("auto_delete", Value::Bool(auto_delete))
-        .with("arguments", Value::Table(arguments.clone()))
+        .with("arguments", arguments_value(arguments))
+}
+
+/// Arguments as a record keeps them.
+fn arguments_value(arguments: &Table) -> Value {
+    let mut bytes = Vec::new();
+    arguments.encode_body(&mut bytes);
+    Value::LongStr(bytes)
+}
+
+/// Arguments as they are kept in a record or in a binding's key.
+///
+/// # Errors
+/// When they are no table.
+pub fn read_arguments(bytes: &[u8]) -> Result<Table, DefinitionError> {
+    RawTable::parse_kept(bytes)
+        .map(|raw| raw.to_table())
+        .map_err(|error| DefinitionError(format!("unreadable arguments: {error}")))
 }
 
 /// A number as a record keeps it.

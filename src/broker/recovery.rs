@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::definitions::{BindingKey, DefinitionError, DefinitionKey, DestinationName, Record};
+use super::definitions::{
+    BindingKey, DefinitionError, DefinitionKey, DestinationName, Record, read_arguments,
+};
 use super::exchange::{Destination, Kind};
 use super::message::Message;
 use super::queue::{Queue, QueueArgs, QueueSpec};
 use super::users::{Permission, User};
-use super::vhost::{Binding, ExchangeSpec, Vhost, decode_arguments};
+use super::vhost::{Binding, ExchangeSpec, Vhost};
 use super::{Broker, Now};
 use crate::protocol::table::Table;
 use crate::store::{Batch, QueueKey, QueueSeq, Recovery, StoreError};
@@ -33,7 +35,7 @@ pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> 
         Visitor { broker, now, orphans: 0, failure: None, any: false, last_queue: None };
     broker.store.recover(&mut visitor)?;
     if let Some(failure) = visitor.failure {
-        return Err(StoreError::Damaged { path: "definitions".into(), reason: failure.0 });
+        return Err(StoreError::Damaged { path: broker.store.place(), reason: failure.0 });
     }
     if !visitor.any {
         create_first(broker);
@@ -141,8 +143,13 @@ impl Visitor<'_> {
         self.broker.vhost(name).ok_or_else(|| DefinitionError(format!("vhost '{name}' is missing")))
     }
 
-    fn definition(&mut self, key: &[u8], value: &[u8]) -> Result<(), DefinitionError> {
+    fn definition(&self, key: &[u8], value: &[u8]) -> Result<(), DefinitionError> {
         let key = DefinitionKey::decode(key)?;
+        let kept = key.to_string();
+        self.define(key, value).map_err(|error| DefinitionError(format!("{kept}: {}", error.0)))
+    }
+
+    fn define(&self, key: DefinitionKey, value: &[u8]) -> Result<(), DefinitionError> {
         let record = Record::decode(value)?;
         match key {
             DefinitionKey::NextQueueId => {
@@ -174,7 +181,7 @@ impl Visitor<'_> {
             durable: true,
             auto_delete: record.flag("auto_delete"),
             internal: record.flag("internal"),
-            arguments: record.arguments(),
+            arguments: record.arguments()?,
         };
         self.broker.add_exchange(&*self.vhost(vhost)?, spec);
         Ok(())
@@ -186,9 +193,9 @@ impl Visitor<'_> {
         name: &str,
         record: &Record,
     ) -> Result<(), DefinitionError> {
-        let arguments = record.arguments();
+        let arguments = record.arguments()?;
         let args = QueueArgs::parse(&arguments)
-            .map_err(|error| DefinitionError(format!("queue '{name}': {error:?}")))?;
+            .map_err(|error| DefinitionError(format!("invalid arguments: {error:?}")))?;
         let vhost = self.vhost(vhost)?;
         let id = record.number("id")?;
         self.broker.next_queue_id.fetch_max(id + 1, Ordering::Relaxed);
@@ -211,7 +218,8 @@ impl Visitor<'_> {
 
     fn binding(&self, key: &BindingKey) -> Result<(), DefinitionError> {
         let vhost = self.vhost(&key.vhost)?;
-        let dangling = || DefinitionError(format!("binding without an end: {key:?}"));
+        let arguments = read_arguments(&key.arguments)?;
+        let dangling = || DefinitionError("one of its ends is missing".into());
         let source = vhost.exchange(key.source.as_bytes()).ok_or_else(dangling)?;
         let destination = match &key.destination {
             DestinationName::Queue(name) => {
@@ -230,10 +238,9 @@ impl Visitor<'_> {
             arguments: key.arguments.clone(),
         };
         vhost.change().insert(&Arc::new(binding));
-        let arguments = decode_arguments(&key.arguments);
         let mut matcher = source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         matcher
             .bind(&key.routing_key, &arguments, destination)
-            .map_err(|error| DefinitionError(format!("binding refused: {error:?}")))
+            .map_err(|error| DefinitionError(format!("refused: {error:?}")))
     }
 }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use dashmap::DashMap;
 
+use super::definitions::read_arguments;
 use super::exchange::{Destination, Kind, Matcher};
 use super::queue::Queue;
 use crate::broker::views::{BindingView, ExchangeView, QueueView};
@@ -75,6 +76,13 @@ pub(super) struct Binding {
     pub(super) key: Vec<u8>,
     /// The arguments, encoded: tables have no order or hash of their own.
     pub(super) arguments: Vec<u8>,
+}
+
+impl Binding {
+    /// The arguments. They were encoded from a table, or read as one at start.
+    pub(super) fn arguments(&self) -> Table {
+        read_arguments(&self.arguments).expect("invariant: an encoded table")
+    }
 }
 
 /// The bindings of a vhost, findable from both ends.
@@ -325,7 +333,7 @@ impl Vhost {
                     Destination::Exchange(_) => "exchange",
                 },
                 routing_key: String::from_utf8_lossy(&binding.key).into_owned(),
-                arguments: decode_arguments(&binding.arguments),
+                arguments: binding.arguments(),
             });
         }
         views
@@ -338,10 +346,6 @@ pub(super) fn encode_arguments(arguments: &Table) -> Vec<u8> {
     let mut bytes = Vec::new();
     arguments.sorted().encode_body(&mut bytes);
     bytes
-}
-
-pub(super) fn decode_arguments(bytes: &[u8]) -> Table {
-    RawTable::parse(bytes).map(|raw| raw.to_table()).unwrap_or_default()
 }
 
 /// The topology lock, held. Dropping it makes cached routes stale.

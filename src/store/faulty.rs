@@ -235,6 +235,10 @@ impl Store for FaultyStore {
         Ok(())
     }
 
+    fn place(&self) -> String {
+        "faulty store".to_owned()
+    }
+
     fn counters(&self) -> StoreCounters {
         self.lock().counters
     }

@@ -100,6 +100,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn place(&self) -> String {
+        "memory".to_owned()
+    }
+
     fn counters(&self) -> StoreCounters {
         self.lock().counters
     }

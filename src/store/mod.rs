@@ -266,6 +266,9 @@ pub trait Store: Send + Sync {
     /// When something on disk cannot be read or is not what was written.
     fn recover(&self, visitor: &mut dyn Recovery) -> Result<(), StoreError>;
 
+    /// Where it keeps what it is given, as an operator would look for it.
+    fn place(&self) -> String;
+
     /// What has been done so far.
     fn counters(&self) -> StoreCounters;
 

@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use leveret::broker::definitions::{DefinitionKey, Record};
+use leveret::broker::queue::QueueKind;
+use leveret::broker::{Broker, Now};
 use leveret::covers;
 use leveret::protocol::method::{Method, basic, connection};
+use leveret::protocol::table::{ENTRIES_MAX, NESTING_MAX, Table, Value};
 use leveret::store::faulty::{Faults, FaultyStore};
+use leveret::store::memory::MemoryStore;
+use leveret::store::{Batch, Op, Store};
 
 use crate::support::world::Setup;
 use crate::support::*;
@@ -112,6 +118,73 @@ fn a_durable_auto_delete_queue_is_back_until_its_last_consumer_goes() {
     client.ok(1, consume("q", "c"));
     client.ok(1, cancel("c"));
     client.refused(1, queue("q").passive(), 404, &no_queue("q"));
+}
+
+/// Arguments as deep and as many as the codec takes.
+fn arguments_at_the_limits() -> [(&'static str, Table); 2] {
+    let levels = 2..NESTING_MAX;
+    let innermost = Table::new().with("x", 1_i32);
+    let deep = levels.fold(innermost, |table, _| Table::new().with("x", Value::Table(table)));
+    let many = (0..ENTRIES_MAX).map(|n| (format!("x{n}").as_str().into(), Value::Void)).collect();
+    [("deep", deep), ("many", many)]
+}
+
+#[test]
+fn whatever_arguments_a_declaration_may_have_a_restart_takes_them() {
+    let mut setup = Setup::default();
+    setup.broker.default_queue_kind = QueueKind::Quorum;
+    let disk = Arc::new(MemoryStore::new());
+    let world = World::over(Arc::clone(&disk) as Arc<_>, setup, 0);
+    let client = world.client();
+    for (name, arguments) in arguments_at_the_limits() {
+        let mut declaration = exchange(name, "fanout").durable();
+        let mut binding = bind(name, name, "");
+        let mut queue = queue(name).durable();
+        for (key, value) in arguments.iter() {
+            let key = key.as_str().unwrap();
+            declaration = declaration.arg(key, value.clone());
+            binding = binding.arg(key, value.clone());
+            queue = queue.arg(key, value.clone());
+        }
+        client.ok(1, declaration);
+        client.declare(1, queue);
+        client.ok(1, binding);
+    }
+    let views = |world: &World| {
+        let vhost = world.broker().vhost("/").unwrap();
+        let queues = vhost.queue_views().into_iter().map(|it| (it.name, it.arguments));
+        let exchanges = vhost.exchange_views().into_iter().map(|it| (it.name, it.arguments));
+        let bindings = vhost.binding_views().into_iter().map(|it| (it.source, it.arguments));
+        let mut views: Vec<_> = queues.chain(exchanges).chain(bindings).collect();
+        views.sort_by_key(|(name, arguments)| (name.clone(), arguments.len()));
+        views
+    };
+    let before = views(&world);
+    let again = World::over(Arc::new(disk.restarted()), Setup::default(), 0);
+    assert_eq!(views(&again), before);
+}
+
+fn refused_start(ops: Vec<Op>) -> String {
+    let disk = MemoryStore::new();
+    disk.submit(Batch { ops, awaited: true });
+    let now = Now { mono_ms: 0, unix_ms: 0 };
+    let opened = Broker::open(Setup::default().broker, Arc::new(disk), Box::new(|_| {}), now);
+    opened.unwrap_err().to_string()
+}
+
+#[test]
+fn a_definition_that_cannot_be_read_stops_the_start_and_is_named() {
+    let vhost = DefinitionKey::Vhost { name: "/".into() }.put(Record::default());
+    let queue = DefinitionKey::Queue { vhost: "/".into(), name: "jobs".into() };
+    let record = Record::default()
+        .with("id", Value::I64(7))
+        .with("auto_delete", Value::Bool(false))
+        .with("arguments", Value::LongStr(b"\x05cut".to_vec()));
+    assert_eq!(
+        refused_start(vec![vhost, queue.put(record)]),
+        "memory: damaged: queue 'jobs' in vhost '/': unreadable arguments: \
+         field table is cut short"
+    );
 }
 
 #[test]

@@ -19,6 +19,9 @@ pub const NESTING_MAX: usize = 32;
 /// Entries of a table, those of the tables and arrays within it included.
 pub const ENTRIES_MAX: usize = 8_192;
 
+/// Entries that the broker adds to a table it was sent, at most.
+pub(crate) const ENTRIES_ADDED_MAX: usize = 8;
+
 /// Why bytes are not a field table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {

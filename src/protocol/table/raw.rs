@@ -11,7 +11,7 @@ use nom::number::complete::{
 use nom::{IResult, Parser};
 
 use super::owned::{ShortString, Table, Value, scalars_equal};
-use super::{ENTRIES_MAX, NESTING_MAX, TableError};
+use super::{ENTRIES_ADDED_MAX, ENTRIES_MAX, NESTING_MAX, TableError};
 
 type Parsed<'a, T> = IResult<&'a [u8], T, TableError>;
 
@@ -39,7 +39,20 @@ impl<'a> RawTable<'a> {
     /// # Errors
     /// When it is cut short, holds an unknown type or is over a limit.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, TableError> {
-        let mut entries_left = ENTRIES_MAX;
+        Self::parse_up_to(bytes, ENTRIES_MAX)
+    }
+
+    /// Checks the body of a table that was received within the limits and kept since, perhaps with
+    /// entries that the broker added.
+    ///
+    /// # Errors
+    /// When it is cut short, holds an unknown type or is over a limit.
+    pub fn parse_kept(bytes: &'a [u8]) -> Result<Self, TableError> {
+        Self::parse_up_to(bytes, ENTRIES_MAX + ENTRIES_ADDED_MAX)
+    }
+
+    fn parse_up_to(bytes: &'a [u8], entries_max: usize) -> Result<Self, TableError> {
+        let mut entries_left = entries_max;
         check_table(bytes, NESTING_MAX, &mut entries_left)?;
         Ok(Self(bytes))
     }

@@ -163,6 +163,10 @@ impl Store for RocksStore {
         recover::replay(&self.shared, visitor)
     }
 
+    fn place(&self) -> String {
+        self.shared.path()
+    }
+
     fn counters(&self) -> StoreCounters {
         let counters = &self.shared.counters;
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
