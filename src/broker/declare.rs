@@ -139,8 +139,9 @@ impl Broker {
             let key = DefinitionKey::Exchange { vhost: vhost.name().to_string(), name };
             batch.ops.push(key.put(exchange_record(&spec)));
         }
-        self.add_exchange(vhost, spec);
+        // Before anyone can see it: what is built on it must follow it into the store.
         let lsn = self.define(vhost, batch);
+        self.add_exchange(vhost, spec);
         drop(change);
         Ok(lsn)
     }
@@ -426,8 +427,10 @@ impl Broker {
             let next = super::definitions::Record::default().with("next", number_value(id + 1));
             batch.ops.push(DefinitionKey::NextQueueId.put(next));
         }
-        let queue = self.add_queue(vhost, spec, now);
+        // Before anyone can see it: a message that another connection publishes to it must follow it
+        // into the store, or a crash in between leaves a confirmed message without its queue.
         let lsn = self.define(vhost, batch);
+        let queue = self.add_queue(vhost, spec, now);
         drop(change);
         NodeCounters::add(&self.counters.queues_created, 1);
         Ok((queue, lsn))

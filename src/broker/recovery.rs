@@ -31,8 +31,7 @@ const PREDECLARED: &[(&str, Kind, bool)] = &[
 
 /// Recovers `broker` from its store.
 pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> {
-    let mut visitor =
-        Visitor { broker, now, orphans: 0, failure: None, any: false, last_queue: None };
+    let mut visitor = Visitor { broker, now, failure: None, any: false, last_queue: None };
     broker.store.recover(&mut visitor)?;
     if let Some(failure) = visitor.failure {
         return Err(StoreError::Damaged { path: broker.store.place(), reason: failure.0 });
@@ -91,9 +90,6 @@ fn add_vhost(broker: &Broker, name: &str) -> Arc<Vhost> {
 struct Visitor<'b> {
     broker: &'b Arc<Broker>,
     now: Now,
-    /// Messages of queues that no definition names; possible only after a deletion whose range
-    /// was not yet reclaimed, and then harmless.
-    orphans: u64,
     failure: Option<DefinitionError>,
     any: bool,
     /// Messages come queue by queue.
@@ -113,7 +109,14 @@ impl Recovery for Visitor<'_> {
     fn message(&mut self, key: QueueKey, seq: QueueSeq, message: Message) {
         match self.queue(key) {
             Some(queue) => queue.recover(seq, message),
-            None => self.orphans += 1,
+            // A queue's definition is stored before its first message and goes in one batch with
+            // them all: something that was promised is missing.
+            None if self.failure.is_none() => {
+                let (queue, seq) = (key.queue, seq.0);
+                let reason = format!("message {seq} of queue {queue}, which is not defined");
+                self.failure = Some(DefinitionError(reason));
+            }
+            None => {}
         }
     }
 

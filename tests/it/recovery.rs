@@ -1,16 +1,18 @@
 //! What is there after a restart, and that nothing is promised before it is on disk.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use leveret::broker::definitions::{DefinitionKey, Record};
+use leveret::broker::message::{Envelope, Message};
 use leveret::broker::queue::QueueKind;
 use leveret::broker::{Broker, Now};
 use leveret::covers;
 use leveret::protocol::method::{Method, basic, connection};
 use leveret::protocol::table::{ENTRIES_MAX, NESTING_MAX, Table, Value};
-use leveret::store::faulty::{Faults, FaultyStore};
+use leveret::store::faulty::{Faults, FaultyStore, Syncing};
 use leveret::store::memory::MemoryStore;
-use leveret::store::{Batch, Op, Store};
+use leveret::store::{Batch, DurableWaker, Lsn, Op, QueueKey, QueueSeq, Store};
 
 use crate::support::world::Setup;
 use crate::support::*;
@@ -185,6 +187,52 @@ fn a_definition_that_cannot_be_read_stops_the_start_and_is_named() {
         "memory: damaged: queue 'jobs' in vhost '/': unreadable arguments: \
          field table is cut short"
     );
+}
+
+#[test]
+fn a_message_without_its_queue_stops_the_start() {
+    let vhost = DefinitionKey::Vhost { name: "/".into() }.put(Record::default());
+    let envelope = Envelope {
+        exchange: b"",
+        routing_key: b"q",
+        properties: PERSISTENT,
+        persistent: true,
+        hides_bcc: false,
+        published_ms: 0,
+    };
+    let message = Message::new(&envelope, b"x");
+    let queue = QueueKey { shard: 0, queue: 7 };
+    let enqueue = Op::Enqueue { queue, seq: QueueSeq(3), message };
+    assert_eq!(
+        refused_start(vec![vhost, enqueue]),
+        "memory: damaged: message 3 of queue 7, which is not defined"
+    );
+}
+
+/// Looks for a queue as the store takes a batch.
+struct Lookout {
+    broker: Arc<Broker>,
+    seen: AtomicBool,
+}
+
+impl DurableWaker for Lookout {
+    fn wake(&self) {
+        let found = self.broker.vhost("/").unwrap().queue(b"q").is_some();
+        self.seen.store(found, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn nobody_can_publish_to_a_queue_before_the_store_has_its_definition() {
+    let faults = Faults { syncing: Syncing::OneIn(1), ..Faults::default() };
+    let (world, disk) = World::on_disk(faults);
+    let client = world.client();
+    let lookout = Arc::new(Lookout { broker: world.broker(), seen: AtomicBool::new(true) });
+    let next = Lsn(disk.durable().0 + 1);
+    disk.notify(next, Arc::clone(&lookout) as Arc<_>);
+    client.declare(1, queue("q").durable());
+    assert!(disk.durable() >= next);
+    assert!(!lookout.seen.load(Ordering::SeqCst));
 }
 
 #[test]
