@@ -111,7 +111,7 @@ impl Broker {
         let change = vhost.change();
         if let Some(existing) = vhost.exchange(name.as_bytes()) {
             check_exchange_equivalence(vhost, &existing.spec, &asked)?;
-            return Ok(if existing.spec.durable { vhost.defined() } else { Lsn::ZERO });
+            return Ok(exists_from(vhost, existing.spec.durable));
         }
         if name.starts_with(RESERVED) {
             return Err(refusal::exchange_reserved_name(&name));
@@ -146,17 +146,17 @@ impl Broker {
         Ok(lsn)
     }
 
-    /// exchange.declare with passive set: does it exist?
+    /// exchange.declare with passive set: does it exist? Returns when that is durable.
     ///
     /// # Errors
     /// `exchange.default-refused`, `exchange.not-found`.
-    pub fn check_exchange(&self, vhost: &Vhost, name: &str) -> Result<(), Refusal> {
+    pub fn check_exchange(&self, vhost: &Vhost, name: &str) -> Result<Lsn, Refusal> {
         let name = clean_name(name);
         if name.is_empty() {
             return Err(refusal::exchange_default_refused());
         }
         match vhost.exchange(name.as_bytes()) {
-            Some(_) => Ok(()),
+            Some(exchange) => Ok(exists_from(vhost, exchange.spec.durable)),
             None => Err(refusal::exchange_not_found(name, vhost.name())),
         }
     }
@@ -179,12 +179,12 @@ impl Broker {
             return Err(refusal::exchange_system_deletion(name, vhost.name()));
         }
         let mut change = vhost.change();
-        let Some(exchange) = vhost.exchange(name.as_bytes()) else { return Ok(Lsn::ZERO) };
+        let Some(exchange) = vhost.exchange(name.as_bytes()) else { return Ok(vhost.defined()) };
         if if_unused && change.has_source(exchange.id) {
             return Err(refusal::exchange_in_use(name, vhost.name()));
         }
         let mut batch = Batch { ops: Vec::new(), awaited: true };
-        self.remove_exchange(vhost, &mut change, &exchange, &mut batch.ops);
+        remove_exchanges(vhost, &mut change, vec![exchange], &mut batch.ops);
         Ok(self.define(vhost, batch))
     }
 
@@ -193,67 +193,6 @@ impl Broker {
         let exchange = Arc::new(Exchange::new(id, spec));
         vhost.exchanges_by_id.insert(id, Arc::clone(&exchange));
         vhost.exchanges.insert(Arc::clone(&exchange.spec.name), exchange);
-    }
-
-    fn remove_exchange(
-        &self,
-        vhost: &Arc<Vhost>,
-        change: &mut TopologyChange<'_>,
-        exchange: &Arc<Exchange>,
-        ops: &mut Vec<Op>,
-    ) {
-        // Bindings first: their stored keys hold names, which the registries still know.
-        for binding in change.of_source(exchange.id) {
-            let names = stored_binding(vhost, &exchange.spec, &binding);
-            change.remove(&binding);
-            ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
-        }
-        self.remove_bindings_to(vhost, change, Destination::Exchange(exchange.id), ops);
-        vhost.exchanges.remove(&exchange.spec.name);
-        vhost.exchanges_by_id.remove(&exchange.id);
-        if exchange.spec.durable {
-            let (vhost, name) = (vhost.name().to_string(), exchange.spec.name.to_string());
-            ops.push(DefinitionKey::Exchange { vhost, name }.delete());
-        }
-    }
-
-    /// Takes away the bindings that lead to something which is going, and then the auto-delete
-    /// exchanges that have lost their last one.
-    fn remove_bindings_to(
-        &self,
-        vhost: &Arc<Vhost>,
-        change: &mut TopologyChange<'_>,
-        destination: Destination,
-        ops: &mut Vec<Op>,
-    ) {
-        for binding in change.of_destination(destination) {
-            let source =
-                vhost.exchanges_by_id.get(&binding.source).map(|it| Arc::clone(it.value()));
-            let Some(source) = source else { continue };
-            self.remove_binding(vhost, change, &source, &binding, ops);
-        }
-    }
-
-    fn remove_binding(
-        &self,
-        vhost: &Arc<Vhost>,
-        change: &mut TopologyChange<'_>,
-        source: &Arc<Exchange>,
-        binding: &Binding,
-        ops: &mut Vec<Op>,
-    ) {
-        let names = stored_binding(vhost, &source.spec, binding);
-        if !change.remove(binding) {
-            return;
-        }
-        ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
-        let arguments = binding.arguments();
-        let mut matcher = source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        matcher.unbind(&binding.key, &arguments, binding.destination);
-        drop(matcher);
-        if source.spec.auto_delete && !change.has_source(source.id) {
-            self.remove_exchange(vhost, change, source, ops);
-        }
     }
 
     // ---- bindings ----------------------------------------------------------------------------
@@ -307,10 +246,14 @@ impl Broker {
         let mut change = vhost.change();
         let Some((source, binding)) = self.resolve_binding(vhost, asked, asker, Missing::Ignore)?
         else {
-            return Ok(Lsn::ZERO);
+            return Ok(vhost.defined());
         };
+        if !change.contains(&binding) {
+            return Ok(vhost.defined());
+        }
         let mut batch = Batch { ops: Vec::new(), awaited: true };
-        self.remove_binding(vhost, &mut change, &source, &binding, &mut batch.ops);
+        let abandoned = remove_binding(vhost, &mut change, &source, &binding, &mut batch.ops);
+        remove_exchanges(vhost, &mut change, abandoned.into_iter().collect(), &mut batch.ops);
         Ok(self.define(vhost, batch))
     }
 
@@ -401,7 +344,7 @@ impl Broker {
         let change = vhost.change();
         if let Some(existing) = vhost.queue(name.as_bytes()) {
             check_queue_equivalence(vhost, &existing, &asked, asker)?;
-            let lsn = if existing.spec().durable { vhost.defined() } else { Lsn::ZERO };
+            let lsn = exists_from(vhost, existing.spec().durable);
             return Ok((existing, lsn));
         }
         let args = QueueArgs::parse(&asked.arguments)
@@ -443,6 +386,21 @@ impl Broker {
         queue
     }
 
+    /// queue.declare with passive set: the queue, if it exists, and when that is durable.
+    ///
+    /// # Errors
+    /// `queue.not-found`, `queue.locked`.
+    pub fn check_queue(
+        &self,
+        vhost: &Vhost,
+        name: &str,
+        asker: ConnectionId,
+    ) -> Result<(Arc<Queue>, Lsn), Refusal> {
+        let queue = self.find_queue(vhost, name, asker)?;
+        let lsn = exists_from(vhost, queue.spec().durable);
+        Ok((queue, lsn))
+    }
+
     /// The queue of this name, if this connection may use it.
     ///
     /// # Errors
@@ -482,7 +440,7 @@ impl Broker {
         }
         let mut change = vhost.change();
         if vhost.queues_by_id.get(&queue.key().queue).is_none() {
-            return Ok((0, Lsn::ZERO)); // someone else was faster
+            return Ok((0, vhost.defined())); // someone else was faster
         }
         let (consumers, ready) = queue.close_if(condition).map_err(|refused| match refused {
             DeleteRefusal::InUse => refusal::queue_in_use(name, vhost.name()),
@@ -490,7 +448,8 @@ impl Broker {
         })?;
         let mut batch = Batch { ops: Vec::new(), awaited: true };
         let destination = Destination::Queue(queue.key().queue);
-        self.remove_bindings_to(vhost, &mut change, destination, &mut batch.ops);
+        let abandoned = remove_bindings_to(vhost, &mut change, destination, &mut batch.ops);
+        remove_exchanges(vhost, &mut change, abandoned, &mut batch.ops);
         vhost.queues.remove(name);
         vhost.queues_by_id.remove(&queue.key().queue);
         if queue.spec().durable {
@@ -518,6 +477,75 @@ impl Broker {
         vhost.note_defined(lsn);
         lsn
     }
+}
+
+/// Takes exchanges away with their bindings, and with them the auto-delete exchanges that lose
+/// their last binding by it. A chain of those may be as long as clients like, hence the work list.
+fn remove_exchanges(
+    vhost: &Vhost,
+    change: &mut TopologyChange<'_>,
+    mut leaving: Vec<Arc<Exchange>>,
+    ops: &mut Vec<Op>,
+) {
+    while let Some(exchange) = leaving.pop() {
+        // Bindings first: their stored keys hold names, which the registries still know.
+        for binding in change.of_source(exchange.id) {
+            let names = stored_binding(vhost, &exchange.spec, &binding);
+            change.remove(&binding);
+            ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
+        }
+        let destination = Destination::Exchange(exchange.id);
+        leaving.append(&mut remove_bindings_to(vhost, change, destination, ops));
+        vhost.exchanges.remove(&exchange.spec.name);
+        vhost.exchanges_by_id.remove(&exchange.id);
+        if exchange.spec.durable {
+            let (vhost, name) = (vhost.name().to_string(), exchange.spec.name.to_string());
+            ops.push(DefinitionKey::Exchange { vhost, name }.delete());
+        }
+    }
+}
+
+/// Takes away the bindings that lead to something which is going. Returns the auto-delete exchanges
+/// that have lost their last binding and must go, too.
+fn remove_bindings_to(
+    vhost: &Vhost,
+    change: &mut TopologyChange<'_>,
+    destination: Destination,
+    ops: &mut Vec<Op>,
+) -> Vec<Arc<Exchange>> {
+    let mut abandoned = Vec::new();
+    for binding in change.of_destination(destination) {
+        let source = vhost.exchanges_by_id.get(&binding.source).map(|it| Arc::clone(it.value()));
+        let Some(source) = source else { continue };
+        abandoned.extend(remove_binding(vhost, change, &source, &binding, ops));
+    }
+    abandoned
+}
+
+/// Takes a binding away. Returns its source when that must go with it.
+fn remove_binding(
+    vhost: &Vhost,
+    change: &mut TopologyChange<'_>,
+    source: &Arc<Exchange>,
+    binding: &Binding,
+    ops: &mut Vec<Op>,
+) -> Option<Arc<Exchange>> {
+    let names = stored_binding(vhost, &source.spec, binding);
+    if !change.remove(binding) {
+        return None;
+    }
+    ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
+    let arguments = binding.arguments();
+    let mut matcher = source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    matcher.unbind(&binding.key, &arguments, binding.destination);
+    drop(matcher);
+    let abandoned = source.spec.auto_delete && !change.has_source(source.id);
+    abandoned.then(|| Arc::clone(source))
+}
+
+/// When "it exists" may be told: not before whoever declared it could be told.
+fn exists_from(vhost: &Vhost, durable: bool) -> Lsn {
+    if durable { vhost.defined() } else { Lsn::ZERO }
 }
 
 /// What to do about an end that does not exist.

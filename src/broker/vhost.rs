@@ -109,6 +109,10 @@ impl Bindings {
         remove_from(&mut self.by_source, &binding.source, binding)
     }
 
+    pub(super) fn contains(&self, binding: &Binding) -> bool {
+        self.by_source.get(&binding.source).is_some_and(|set| set.contains(binding))
+    }
+
     pub(super) fn has_source(&self, source: u64) -> bool {
         self.by_source.contains_key(&source)
     }

@@ -616,3 +616,27 @@ fn cc_and_bcc_must_be_arrays() {
     client.send(1, publish("", "nobody", "y").with(props().header("CC", mixed)));
     assert_eq!(client.drain(1, "q"), ["y"], "elements that are no strings are ignored");
 }
+
+#[test]
+fn a_long_chain_of_auto_delete_exchanges_goes_with_what_it_leads_to() {
+    const LINKS: usize = 5_000;
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, queue("end"));
+    client.send(1, exchange("x0", "fanout").auto_delete().nowait());
+    client.ok(1, bind("end", "x0", ""));
+    let declared = (1..LINKS).map(|n| exchange(&format!("x{n}"), "fanout").auto_delete().nowait());
+    let bound = (1..LINKS).map(|n| bind_exchange(&format!("x{}", n - 1), &format!("x{n}"), ""));
+    let declared: Vec<_> = declared.collect();
+    let bound: Vec<_> = bound.map(|binding| binding.nowait()).collect();
+    client.send_at_once(1, &declared.iter().map(|it| it as &dyn Request).collect::<Vec<_>>());
+    client.send_at_once(1, &bound.iter().map(|it| it as &dyn Request).collect::<Vec<_>>());
+    let last = format!("x{}", LINKS - 1);
+    client.send(1, publish(&last, "", "from one end to the other"));
+    assert_eq!(client.drain(1, "end"), ["from one end to the other"]);
+    client.ok(1, delete_queue("end"));
+    for name in ["x0", "x2500", &last] {
+        let text = format!("NOT_FOUND - no exchange '{name}' in vhost '/'");
+        client.refused(1, exchange(name, "").passive(), 404, &text);
+    }
+}

@@ -469,6 +469,33 @@ fn a_repeated_declaration_waits_for_the_first_to_be_on_disk() {
 }
 
 #[test]
+fn what_someone_else_changed_is_told_once_it_is_on_disk() {
+    let (world, disk) = World::on_disk(Faults::default());
+    let (first, second) = (world.client(), world.client());
+    let at_once = |request: &dyn Request| {
+        first.send_at_once(1, &[request]);
+        disk.sync();
+        world.pump();
+        first.take(1);
+    };
+    let told_with = |change: &dyn Request, request: &dyn Request| {
+        first.send_at_once(1, &[change]);
+        second.send_at_once(1, &[request]);
+        second.expect_nothing();
+        disk.sync();
+        world.pump();
+        first.take(1);
+        second.take(1);
+    };
+    told_with(&queue("q").durable(), &queue("q").passive());
+    told_with(&exchange("x", "fanout").durable(), &exchange("x", "").passive());
+    at_once(&bind("q", "x", ""));
+    told_with(&unbind("q", "x", ""), &unbind("q", "x", ""));
+    told_with(&delete_exchange("x"), &delete_exchange("x"));
+    told_with(&delete_queue("q"), &delete_queue("q"));
+}
+
+#[test]
 fn deliveries_go_on_while_an_answer_waits() {
     let (world, disk) = World::on_disk(Faults::default());
     let (client, publisher) = (world.client(), world.client());

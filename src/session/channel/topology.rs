@@ -19,9 +19,9 @@ impl Channel {
     ) -> Result<(), Refusal> {
         let ok = Method::ExchangeDeclareOk(Default::default());
         if declare.passive {
-            core.broker.check_exchange(&core.vhost, declare.exchange)?;
+            let lsn = core.broker.check_exchange(&core.vhost, declare.exchange)?;
             if !declare.nowait {
-                core.send(self.number, &ok);
+                core.send_when_durable(self.number, &ok, lsn);
             }
             return Ok(());
         }
@@ -103,7 +103,7 @@ impl Channel {
         }
         let (queue, lsn) = if declare.passive {
             // An empty name is not the last declared queue here: RabbitMQ looks for "".
-            (core.find_queue(declare.queue)?, crate::store::Lsn::ZERO)
+            core.broker.check_queue(&core.vhost, declare.queue, core.id())?
         } else {
             let asked = QueueDeclaration {
                 name: declare.queue,
@@ -227,7 +227,7 @@ impl Channel {
                 deleted?
             }
             // A missing queue counts as deleted.
-            Err(refused) if refused.id == "queue.not-found" => (0, crate::store::Lsn::ZERO),
+            Err(refused) if refused.id == "queue.not-found" => (0, core.vhost.defined()),
             Err(refused) => return Err(refused),
         };
         if !delete.nowait {
