@@ -1,7 +1,9 @@
 //! The edge: sockets, tasks, the clock. The only place, beside the HTTP doors, that names tokio.
 //!
 //! One task per connection reads, decides and writes; one task watches the queues' deadlines; one
-//! accepts per listener. Stopping asks every connection to close with 320 and waits for them.
+//! accepts per listener. A task that panics ends alone: a connection's gives back what it held, the
+//! watch over deadlines starts again. Stopping asks every connection to close with 320 and waits
+//! for them.
 
 pub mod clock;
 mod driver;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::broker::Broker;
@@ -26,6 +28,8 @@ use clock::Clock;
 const STOP_MS_MAX: u64 = 5_000;
 /// The pause after accept has failed (out of descriptors, usually).
 const ACCEPT_PAUSE_MS: u64 = 50;
+/// The pause after a deadline could not be handled.
+const DEADLINES_PAUSE_MS: u64 = 100;
 
 /// Accepts AMQP connections on `listener` until `stop` turns true.
 pub async fn serve_amqp(
@@ -40,7 +44,10 @@ pub async fn serve_amqp(
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                note_end(&ended);
+                continue;
+            }
         };
         match accepted {
             Ok((socket, peer)) => match peer_address(&socket, peer) {
@@ -58,9 +65,22 @@ pub async fn serve_amqp(
     }
     drop(listener);
     broker.close_connections(&refusal::connection_forced("shutdown"));
-    let all_gone = async { while connections.join_next().await.is_some() {} };
+    let all_gone = async {
+        while let Some(ended) = connections.join_next().await {
+            note_end(&ended);
+        }
+    };
     if tokio::time::timeout(Duration::from_millis(STOP_MS_MAX), all_gone).await.is_err() {
         tracing::warn!("some clients did not close in time");
+    }
+}
+
+/// A connection whose task panicked has given everything back when it was dropped; the log says so.
+fn note_end(ended: &Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection was lost to a fault of the broker");
     }
 }
 
@@ -83,11 +103,23 @@ impl Wake for TimerWaker {
     }
 }
 
-/// Sees to it that queues expire what they have to, when they have to.
+/// Sees to it that queues expire what they have to, when they have to. A fault in one queue is
+/// logged and the others go on: the queue was taken from the timers before it was looked at.
 pub async fn watch_deadlines(broker: Arc<Broker>, clock: Clock) {
     let waker = Arc::new(TimerWaker::default());
     let wake: Arc<dyn Wake> = Arc::<TimerWaker>::clone(&waker);
     broker.timers().set_waker(wake);
+    let mut watch = JoinSet::new();
+    loop {
+        watch.spawn(handle_deadlines(Arc::clone(&broker), clock, Arc::clone(&waker)));
+        if let Some(Err(error)) = watch.join_next().await {
+            tracing::error!(%error, "a deadline was lost to a fault of the broker");
+        }
+        sleep(Duration::from_millis(DEADLINES_PAUSE_MS)).await;
+    }
+}
+
+async fn handle_deadlines(broker: Arc<Broker>, clock: Clock, waker: Arc<TimerWaker>) {
     loop {
         let next = broker.handle_deadlines(clock.now());
         let due = async {

@@ -5,8 +5,8 @@
 //! budget, so that it never keeps others waiting), hands the gathered work to the queues, writes
 //! what the queues assigned to its consumers, and sends the confirms that have become durable.
 //!
-//! Invariants: after the connection has ended no queue holds a consumer of it and no message is
-//! left with it; a client that was sent connection.close is listened to only for its close-ok.
+//! Invariants: after the connection has ended, in whichever way, no queue holds a consumer of it
+//! and no message is left with it; a client that was sent connection.close is listened to only for its close-ok.
 
 use std::sync::{Arc, Mutex};
 
@@ -596,6 +596,19 @@ impl Connection {
         if let Err(end) = ended {
             self.on_end(end);
         }
+    }
+}
+
+/// However its task ends (a panic drops it half-way through a turn), nothing may stay behind with
+/// the broker.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !matches!(self.phase, Phase::Running(_)) {
+            return;
+        }
+        // What panicked once may do so again while it is cleared away: it must not end the process.
+        let aborted = std::panic::AssertUnwindSafe(|| self.abort("its task ended"));
+        let _ = std::panic::catch_unwind(aborted);
     }
 }
 

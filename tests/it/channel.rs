@@ -252,3 +252,20 @@ fn a_consumer_limit_closes_the_connection_of_who_passes_it() {
     let text = "NOT_ALLOWED - reached maximum (2) of consumers per channel";
     assert_eq!(client.expect_connection_close(530, text), (60, 20));
 }
+
+#[test]
+fn a_connection_lost_to_a_panic_leaves_nothing_behind() {
+    let world = World::new();
+    let (victim, bystander) = (world.client(), world.client());
+    bystander.declare(1, queue("q"));
+    victim.declare(1, queue("mine").exclusive());
+    victim.ok(1, consume("q", "c"));
+    bystander.send(1, publish("", "q", "x"));
+    victim.messages(1, ["x"]);
+    victim.is_lost_to_a_panic();
+    assert_eq!(bystander.declare(1, queue("q").passive()), ("q".into(), 1, 0));
+    assert!(bystander.fetch(1, "q").redelivered);
+    let text = "NOT_FOUND - no queue 'mine' in vhost '/'";
+    bystander.refused(1, queue("mine").passive(), 404, text);
+    assert_eq!(world.connection_count(), 1);
+}

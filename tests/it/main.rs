@@ -23,6 +23,7 @@ mod publish;
 mod queues;
 mod recovery;
 mod reply_to;
+mod server;
 mod spec;
 mod store;
 mod tidy;

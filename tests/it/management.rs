@@ -136,8 +136,8 @@ pub(crate) struct Client {
 
 impl Client {
     /// Logs in as guest and opens channel 1.
-    pub(crate) async fn open(node: &Node) -> Self {
-        let stream = TcpStream::connect(node.amqp).await.unwrap();
+    pub(crate) async fn open(amqp: SocketAddr) -> Self {
+        let stream = TcpStream::connect(amqp).await.unwrap();
         let mut client = Self { stream, input: Vec::new() };
         client.stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
         client.expect(|method| matches!(method, Method::ConnectionStart(_))).await;
@@ -179,7 +179,7 @@ impl Client {
 #[tokio::test]
 async fn what_a_client_declares_is_what_an_operator_sees() {
     let node = Node::start().await;
-    let mut client = Client::open(&node).await;
+    let mut client = Client::open(node.amqp).await;
     let declare = exchange::Declare {
         exchange: "events",
         type_: "topic",
@@ -225,7 +225,7 @@ async fn what_a_client_declares_is_what_an_operator_sees() {
 #[tokio::test]
 async fn a_client_whose_connection_an_operator_closes_is_told_why() {
     let node = Node::start().await;
-    let mut client = Client::open(&node).await;
+    let mut client = Client::open(node.amqp).await;
     let connections = node.json("/api/connections").await;
     let name = connections[0]["name"].as_str().unwrap();
     assert_eq!(connections[0]["user"], "guest");

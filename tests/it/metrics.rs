@@ -18,7 +18,7 @@ async fn what_clients_do_is_counted_on_the_next_scrape() {
     let node = Node::start().await;
     assert_eq!(value(&node, "/metrics", "rabbitmq_queues").await, Some(0.0));
     assert_eq!(value(&node, "/metrics", "rabbitmq_connections_opened_total").await, Some(0.0));
-    let mut client = Client::open(&node).await;
+    let mut client = Client::open(node.amqp).await;
     let declare = queue::Declare { queue: "jobs", durable: true, ..queue::Declare::default() };
     client.send(1, &Method::QueueDeclare(declare)).await;
     client.expect(|method| matches!(method, Method::QueueDeclareOk(_))).await;

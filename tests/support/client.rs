@@ -224,14 +224,24 @@ impl Client {
         self.state.borrow_mut().lose(self.link);
     }
 
-    /// No longer takes what is written to it.
-    pub(crate) fn stop_reading(&self) {
-        self.state.borrow_mut().set_reading(self.link, false);
+    /// Is lost to a fault of the broker: the task that serves it panics.
+    pub(crate) fn is_lost_to_a_panic(&self) {
+        self.state.borrow_mut().crash(self.link);
     }
 
-    /// Takes what is written to it again.
+    /// No longer takes what is written to it.
+    pub(crate) fn stop_reading(&self) {
+        self.read_on(0);
+    }
+
+    /// Takes so many bytes of what is written to it, and then stops.
+    pub(crate) fn read_on(&self, bytes: usize) {
+        self.state.borrow_mut().set_reading(self.link, Some(bytes));
+    }
+
+    /// Takes everything that is written to it again.
     pub(crate) fn go_on_reading(&self) {
-        self.state.borrow_mut().set_reading(self.link, true);
+        self.state.borrow_mut().set_reading(self.link, None);
     }
 
     // ---- seeing ------------------------------------------------------------------------------
@@ -351,6 +361,11 @@ impl Client {
     /// Bytes sent that the server has not taken.
     pub(crate) fn unheard_bytes(&self) -> usize {
         self.state.borrow_mut().link(self.link).waiting_input()
+    }
+
+    /// Bytes written to it that it has not read.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.state.borrow_mut().link(self.link).waiting_output()
     }
 
     /// Bytes received before any frame was looked for: what answers a bad protocol header.

@@ -65,8 +65,8 @@ pub(super) struct Link {
     to_server: Vec<u8>,
     /// Written by the connection, not yet looked at by the client.
     pub(super) to_client: Vec<u8>,
-    /// Whether the client reads.
-    reads: bool,
+    /// Bytes that the client will read, unless it reads everything.
+    reads: Option<usize>,
     /// Whether the server has dropped the transport.
     pub(super) closed: bool,
 }
@@ -188,28 +188,27 @@ impl World {
 impl State {
     fn connect(&mut self, address: &str) -> usize {
         let woken = Arc::new(Waker::default());
+        let connection = self.connection(address, Arc::clone(&woken));
+        self.links.push(Link {
+            connection,
+            woken,
+            to_server: Vec::new(),
+            to_client: Vec::new(),
+            reads: None,
+            closed: false,
+        });
+        self.links.len() - 1
+    }
+
+    fn connection(&self, address: &str, woken: Arc<Waker>) -> Connection {
         let port = u16::try_from(50_000 + self.links.len()).unwrap();
         let peer = PeerAddress {
             peer: (address.into(), port),
             host: ("127.0.0.1".into(), 5672),
             is_loopback: address.starts_with("127."),
         };
-        let connection = Connection::new(
-            Arc::clone(&self.broker),
-            Arc::clone(&self.session),
-            peer,
-            Arc::clone(&woken) as Arc<dyn Wake>,
-            self.now,
-        );
-        self.links.push(Link {
-            connection,
-            woken,
-            to_server: Vec::new(),
-            to_client: Vec::new(),
-            reads: true,
-            closed: false,
-        });
-        self.links.len() - 1
+        let (broker, session) = (Arc::clone(&self.broker), Arc::clone(&self.session));
+        Connection::new(broker, session, peer, woken, self.now)
     }
 
     pub(super) fn link(&mut self, link: usize) -> &mut Link {
@@ -230,8 +229,17 @@ impl State {
         self.pump();
     }
 
-    /// A client stops or starts taking what is written to it.
-    pub(super) fn set_reading(&mut self, link: usize, reads: bool) {
+    /// The task that drives a connection panics.
+    pub(super) fn crash(&mut self, link: usize) {
+        let unused = self.connection("127.0.0.1", Arc::new(Waker::default()));
+        let link = &mut self.links[link];
+        drop(std::mem::replace(&mut link.connection, unused));
+        link.closed = true;
+        self.pump();
+    }
+
+    /// A client takes so many bytes more of what is written to it, or everything from now on.
+    pub(super) fn set_reading(&mut self, link: usize, reads: Option<usize>) {
         self.links[link].reads = reads;
         self.pump();
     }
@@ -302,19 +310,22 @@ impl Link {
     }
 
     fn write(&mut self, now: Now) -> bool {
-        if !self.reads || self.connection.output().is_empty() {
-            return false;
-        }
-        while !self.connection.output().is_empty() {
+        let mut worked = false;
+        while !self.connection.output().is_empty() && self.reads != Some(0) {
             let mut slices = Vec::new();
             self.connection.output().slices(&mut slices);
             let before = self.to_client.len();
             slices.iter().for_each(|slice| self.to_client.extend_from_slice(slice));
+            if let Some(left) = self.reads {
+                self.to_client.truncate(before + left);
+            }
             let written = self.to_client.len() - before;
             assert!(written > 0, "output that is not empty has something to write");
+            self.reads = self.reads.map(|left| left - written);
             self.connection.handle_written(written, now);
+            worked = true;
         }
-        true
+        worked
     }
 
     /// Whether the connection takes input.
@@ -325,6 +336,11 @@ impl Link {
     /// Why the server ended the connection, as the log would say.
     pub(super) fn ended_because(&self) -> Option<&str> {
         self.connection.ended_because()
+    }
+
+    /// Bytes that the client has not read.
+    pub(super) fn waiting_output(&self) -> usize {
+        self.connection.output().len()
     }
 
     /// Bytes that the connection has left with the transport.

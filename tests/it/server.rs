@@ -1,0 +1,174 @@
+//! The edge over real sockets: one connection's or one queue's fault is nobody else's, and a busy
+//! connection listens while it talks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use leveret::broker::message::{Envelope, Message};
+use leveret::broker::outbox::ConnectionId;
+use leveret::broker::queue::{Effects, Publisher, Queue};
+use leveret::broker::{Asker, Broker, BrokerSettings, QueueDeclaration};
+use leveret::protocol::Method;
+use leveret::protocol::method::{basic, queue};
+use leveret::protocol::table::Table;
+use leveret::server::{self, clock::Clock};
+use leveret::session::SessionSettings;
+use leveret::store::memory::MemoryStore;
+use leveret::store::{
+    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, Recovery, Store, StoreCounters, StoreError,
+};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::management::Client;
+
+/// The longest a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A store in memory in which a fault can be laid: the next batch panics.
+#[derive(Default)]
+struct Fragile {
+    memory: MemoryStore,
+    armed: AtomicBool,
+}
+
+impl Store for Fragile {
+    fn submit(&self, batch: Batch) -> Lsn {
+        assert!(!self.armed.swap(false, Ordering::SeqCst), "the fault that the test has laid");
+        self.memory.submit(batch)
+    }
+
+    fn durable(&self) -> Lsn {
+        self.memory.durable()
+    }
+
+    fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
+        self.memory.notify(lsn, waker);
+    }
+
+    fn backlog_bytes(&self) -> u64 {
+        self.memory.backlog_bytes()
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        self.memory.failure()
+    }
+
+    fn read(
+        &self,
+        queue: QueueKey,
+        from: QueueSeq,
+        messages_max: usize,
+    ) -> Result<Vec<(QueueSeq, Message)>, StoreError> {
+        self.memory.read(queue, from, messages_max)
+    }
+
+    fn recover(&self, visitor: &mut dyn Recovery) -> Result<(), StoreError> {
+        self.memory.recover(visitor)
+    }
+
+    fn counters(&self) -> StoreCounters {
+        self.memory.counters()
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.memory.close()
+    }
+}
+
+/// A node with its AMQP door open.
+struct Node {
+    amqp: SocketAddr,
+    broker: Arc<Broker>,
+    store: Arc<Fragile>,
+    clock: Clock,
+    _stop: watch::Sender<bool>,
+}
+
+impl Node {
+    async fn start() -> Self {
+        let clock = Clock::start();
+        let store = Arc::new(Fragile::default());
+        let kept = Arc::clone(&store) as Arc<dyn Store>;
+        let entropy = Box::new(|bytes: &mut [u8]| bytes.fill(7));
+        let broker = Broker::open(BrokerSettings::default(), kept, entropy, clock.now()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let amqp = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let session = Arc::new(SessionSettings::default());
+        let served = server::serve_amqp(listener, Arc::clone(&broker), session, clock, stopped);
+        tokio::spawn(served);
+        tokio::spawn(server::watch_deadlines(Arc::clone(&broker), clock));
+        Self { amqp, broker, store, clock, _stop: stop }
+    }
+
+    fn declare(&self, name: &str, arguments: Table) -> Arc<Queue> {
+        let asked = QueueDeclaration {
+            name,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            arguments,
+        };
+        let asker = Asker { connection: ConnectionId(0), connection_name: "a test".into() };
+        let vhost = self.broker.vhost("/").unwrap();
+        self.broker.declare_queue(&vhost, asked, &asker, self.clock.now()).unwrap().0
+    }
+
+    fn publish(&self, queue: &Arc<Queue>, messages: usize, body: &[u8]) {
+        let envelope = Envelope {
+            exchange: b"",
+            routing_key: queue.name().as_bytes(),
+            properties: &[0x10, 0, 2],
+            persistent: true,
+            hides_bcc: false,
+            published_ms: self.clock.now().unix_ms,
+        };
+        let messages = (0..messages).map(|_| Message::new(&envelope, body));
+        let mut effects = Effects::default();
+        queue.publish(messages, Publisher::GoesOn, self.clock.now(), &mut effects);
+        self.broker.finish(&mut effects, self.clock.now());
+    }
+}
+
+/// Lets everything else go on until something has become true.
+async fn until(mut is_true: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !is_true() {
+            tokio::task::yield_now().await;
+        }
+    });
+    waited.await.expect("it has become true in time");
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
+    let node = Node::start().await;
+    let jobs = node.declare("jobs", Table::new());
+    node.publish(&jobs, 2, b"x");
+    let mut victim = Client::open(node.amqp).await;
+    let mut bystander = Client::open(node.amqp).await;
+    victim.send(1, &Method::BasicGet(basic::Get { queue: "jobs", no_ack: false })).await;
+    until(|| jobs.view().messages_unacked == 1).await;
+    node.store.armed.store(true, Ordering::SeqCst);
+    victim.send(1, &Method::QueuePurge(queue::Purge { queue: "jobs", nowait: true })).await;
+    until(|| jobs.view().messages_unacked == 0).await;
+    assert_eq!(node.broker.connection_count(), 1);
+    let declare = queue::Declare { queue: "jobs", passive: true, ..queue::Declare::default() };
+    bystander.send(1, &Method::QueueDeclare(declare)).await;
+    bystander.expect(|method| matches!(method, Method::QueueDeclareOk(_))).await;
+}
+
+#[tokio::test]
+async fn a_panic_over_one_queues_deadline_leaves_the_others_theirs() {
+    let node = Node::start().await;
+    let soon = |ms: i64| Table::new().with("x-message-ttl", ms);
+    let (first, second) = (node.declare("first", soon(10)), node.declare("second", soon(60)));
+    node.publish(&first, 1, b"x");
+    node.publish(&second, 1, b"x");
+    node.store.armed.store(true, Ordering::SeqCst);
+    until(|| second.view().messages_ready == 0).await;
+    assert!(!node.store.armed.load(Ordering::SeqCst), "the fault was met");
+}
