@@ -4,7 +4,8 @@
 //! that refer to it. The edge asks for slices, writes them in one call, and says how much was
 //! taken.
 //!
-//! Invariant: the bytes come out in the order in which they were appended.
+//! Invariants: the bytes come out in the order in which they were appended; written bytes are at
+//! most half of what the buffer holds (and [`COMPACT_BYTES_MIN`]), however the peer reads.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -16,6 +17,8 @@ use crate::protocol::frame;
 const CHAIN_BYTES_MIN: usize = 16 * 1024;
 /// What the buffer keeps when it runs empty.
 const IDLE_CAPACITY: usize = 16 * 1024;
+/// Written bytes that stay at the buffer's start until it is worth moving the rest.
+const COMPACT_BYTES_MIN: usize = 4 * 1024;
 /// Slices handed out at once; the kernel takes at most 1,024.
 const SLICES_MAX: usize = 64;
 
@@ -132,6 +135,10 @@ impl Output {
             if self.tail.capacity() > 4 * IDLE_CAPACITY {
                 self.tail.shrink_to(IDLE_CAPACITY);
             }
+        } else if self.written >= COMPACT_BYTES_MIN && self.written >= self.tail.len() / 2 {
+            // No more is moved than was written since the last time.
+            self.tail.drain(..self.written);
+            self.written = 0;
         }
     }
 }
@@ -151,6 +158,34 @@ mod tests {
             output.advance(n);
         }
         all
+    }
+
+    #[test]
+    fn a_peer_that_reads_without_ever_catching_up_does_not_cost_more_and_more_memory() {
+        let mut output = Output::default();
+        let (mut sent, mut seen) = (0_u32, 0_u32);
+        let mut sixty_four_kib = |output: &mut Output| {
+            for _ in 0..16 * 1024 {
+                output.buffer().extend_from_slice(&sent.to_be_bytes());
+                sent += 1;
+            }
+        };
+        sixty_four_kib(&mut output);
+        for _ in 0..1_000 {
+            sixty_four_kib(&mut output);
+            for step in [1_000, 30_000, 64 * 1024 - 31_000] {
+                let mut slices = Vec::new();
+                output.slices(&mut slices);
+                let next: Vec<u8> = slices[0][..step].to_vec();
+                for number in next.chunks_exact(4) {
+                    assert_eq!(number, seen.to_be_bytes());
+                    seen += 1;
+                }
+                output.advance(step);
+            }
+            assert_eq!(output.len(), 64 * 1024);
+        }
+        assert!(output.tail.capacity() <= 512 * 1024, "{}", output.tail.capacity());
     }
 
     #[test]

@@ -320,6 +320,25 @@ fn a_client_that_does_not_read_keeps_nobody_waiting() {
 // ---- fetching -----------------------------------------------------------------------------------
 
 #[test]
+fn a_client_that_reads_in_small_pieces_sees_everything_in_order() {
+    let world = World::new();
+    let (publisher, consumer) = (world.client(), world.client());
+    publisher.declare(1, queue("q"));
+    consumer.ok(1, consume("q", "c").no_ack());
+    consumer.stop_reading();
+    let bodies: Vec<Vec<u8>> = (0..60_u8).map(|n| vec![n; 1_000 * usize::from(n)]).collect();
+    for body in &bodies {
+        publisher.send(1, publish("", "q", body));
+    }
+    let mut seen = Vec::new();
+    while consumer.unread_bytes() > 0 {
+        consumer.read_on(7_001);
+        seen.extend(consumer.all_messages(1).into_iter().map(|message| message.body));
+    }
+    assert!(seen == bodies);
+}
+
+#[test]
 fn get_ok_tells_how_many_are_left() {
     let (_world, client) = queue_with(["a", "b", "c"]);
     client.send(1, get("q"));
