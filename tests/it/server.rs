@@ -69,6 +69,10 @@ impl Store for Fragile {
         self.memory.recover(visitor)
     }
 
+    fn place(&self) -> String {
+        self.memory.place()
+    }
+
     fn counters(&self) -> StoreCounters {
         self.memory.counters()
     }
