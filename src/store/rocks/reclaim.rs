@@ -57,6 +57,8 @@ fn merge_if_mostly_dead(shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
+    use rocksdb::BottommostLevelCompaction;
+
     use super::*;
     use crate::broker::message::{Envelope, Message};
     use crate::store::rocks::{Options, RocksStore};
@@ -103,7 +105,9 @@ mod tests {
         store.shared.db.set_options(&[("target_file_size_base", "1000000")]).unwrap();
         (0..MESSAGES).for_each(|seq| commit(&store, enqueue(seq)));
         store.shared.db.flush().unwrap();
-        store.shared.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+        let mut rewriting = CompactOptions::default();
+        rewriting.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        store.shared.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &rewriting);
         let last_in_a_file = |seq| {
             let key = message_key(QUEUE, seq);
             tables(&store).iter().any(|(_, last)| *last == key)

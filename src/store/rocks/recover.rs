@@ -127,7 +127,7 @@ fn open_version(dir: &Path, db_dir: &Path) -> Result<File, StoreError> {
                 return Err(mismatch("none"));
             }
             // Never by another file's renaming: of two who start at once both must lock this one.
-            openable.create(true).open(&path).map_err(fail)?
+            openable.create(true).truncate(false).open(&path).map_err(fail)?
         }
         opened => opened.map_err(fail)?,
     };
