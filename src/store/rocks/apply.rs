@@ -38,6 +38,8 @@ const SPANS_MAX: usize = 128;
 const POINT_DELETES_MAX: u64 = 32;
 /// A span behind a stuck head is deleted as a range from so many numbers on.
 const LONG_SPAN: u64 = 1_000;
+/// Queues whose put-off range deletion goes into one batch of an idle store.
+const PUT_OFF_MAX: usize = 50;
 /// Deleted bytes after which files that hold nothing else are looked for.
 const TRIMMED_BYTES_MAX: u64 = 64 << 20;
 
@@ -64,6 +66,14 @@ pub(super) struct Encoded {
     pub(super) ops: u64,
     pub(super) annihilated: u64,
     pub(super) reclaims: Vec<Reclaim>,
+}
+
+/// Range deletions that were put off, encoded.
+pub(super) struct PutOff {
+    pub(super) batch: WriteBatch,
+    pub(super) reclaims: Vec<Reclaim>,
+    /// Whether more of them wait.
+    pub(super) more: bool,
 }
 
 /// A queue's cursor, and what of its past lies on disk.
@@ -124,24 +134,38 @@ impl Queues {
         let Encoder { batch, annihilated, mut reclaims, .. } = encoder;
         let rations_max = EMPTIED_RATIONS_MAX * EMPTIED_RATION_BYTES;
         self.rations_bytes = (self.rations_bytes + cost).min(rations_max);
-        if self.trimmed_bytes >= TRIMMED_BYTES_MAX {
-            self.trimmed_bytes = 0;
-            reclaims.push(Reclaim::Tables);
-        }
+        self.reclaim_tables(&mut reclaims);
         Ok(Encoded { batch, ops: ops as u64, annihilated, reclaims })
     }
 
-    /// The range deletions that were put off, now that nothing else is to be done.
-    pub(super) fn encode_put_off(&mut self) -> Option<WriteBatch> {
+    /// Some of the range deletions that were put off, now that nothing else is to be done. `None`
+    /// when there are none.
+    pub(super) fn encode_put_off(&mut self) -> Option<PutOff> {
+        if self.emptied.is_empty() {
+            return None;
+        }
         let mut batch = WriteBatch::default();
-        for queue in std::mem::take(&mut self.emptied) {
+        let mut reclaims = Vec::new();
+        let some: Vec<QueueKey> = self.emptied.iter().take(PUT_OFF_MAX).copied().collect();
+        for queue in some {
+            self.emptied.remove(&queue);
             if let Some(state) = self.states.get_mut(&queue)
                 && state.cursor.is_empty()
             {
                 self.trimmed_bytes += state.trim(queue, &mut batch);
+                reclaims.extend(state.reclaim_files(queue));
             }
         }
-        (!batch.is_empty()).then_some(batch)
+        self.reclaim_tables(&mut reclaims);
+        Some(PutOff { batch, reclaims, more: !self.emptied.is_empty() })
+    }
+
+    /// Asks for a look at the tables when much was deleted.
+    fn reclaim_tables(&mut self, reclaims: &mut Vec<Reclaim>) {
+        if self.trimmed_bytes >= TRIMMED_BYTES_MAX {
+            self.trimmed_bytes = 0;
+            reclaims.push(Reclaim::Tables);
+        }
     }
 
     /// Bytes of all unsettled messages.
@@ -183,6 +207,14 @@ impl QueueState {
         let bytes = std::mem::take(&mut self.dead).bytes;
         self.trimmed_bytes += bytes;
         bytes
+    }
+
+    /// Asks for the files of what was trimmed when that is much.
+    fn reclaim_files(&mut self, queue: QueueKey) -> Option<Reclaim> {
+        (self.trimmed_bytes >= TRIMMED_BYTES_MAX).then(|| {
+            self.trimmed_bytes = 0;
+            Reclaim::Files { queue, below: self.trimmed }
+        })
     }
 }
 
@@ -341,10 +373,7 @@ impl Encoder<'_, '_> {
             for span in state.cursor.spill(SPANS_MAX) {
                 delete(&mut self.batch, *queue, span);
             }
-            if state.trimmed_bytes >= TRIMMED_BYTES_MAX {
-                state.trimmed_bytes = 0;
-                self.reclaims.push(Reclaim::Files { queue: *queue, below: state.trimmed });
-            }
+            self.reclaims.extend(state.reclaim_files(*queue));
             state.cursor.encode(&mut queues.record);
             self.batch.put(schema::cursor_key(*queue), &queues.record);
             state.recorded = true;
@@ -373,5 +402,64 @@ fn mark_touched(state: &mut QueueState, touched: &mut Vec<QueueKey>, queue: Queu
     if !state.touched {
         state.touched = true;
         touched.push(queue);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::message::{Envelope, Message};
+
+    fn pending(lsn: u64, ops: Vec<Op>) -> Pending {
+        // No cost: nothing is earned for the range deletions of queues that run empty.
+        Pending { lsn: Lsn(lsn), cost_bytes: 0, batch: Batch { ops, awaited: true } }
+    }
+
+    fn key(queue: u64) -> QueueKey {
+        QueueKey { shard: 0, queue }
+    }
+
+    /// Fills queues and empties them again, in two groups.
+    fn emptied(queues: &mut Queues, keys: Range<u64>, messages: u64, body: &[u8]) {
+        let envelope = Envelope {
+            exchange: b"",
+            routing_key: b"",
+            properties: b"",
+            persistent: true,
+            hides_bcc: false,
+            published_ms: 0,
+        };
+        let message = Message::new(&envelope, body);
+        let all = || keys.clone().flat_map(|of| (0..messages).map(move |seq| (key(of), seq)));
+        let enqueues = all().map(|(queue, seq)| {
+            let message = message.clone();
+            Op::Enqueue { queue, seq: QueueSeq(seq), message }
+        });
+        queues.encode(&[pending(1, enqueues.collect())], "test").unwrap();
+        let settles = all().map(|(queue, seq)| Op::Settle { queue, seq: QueueSeq(seq) });
+        let encoded = queues.encode(&[pending(2, settles.collect())], "test").unwrap();
+        assert!(encoded.reclaims.is_empty());
+    }
+
+    #[test]
+    fn range_deletions_that_were_put_off_come_a_few_at_a_time() {
+        let mut queues = Queues::default();
+        emptied(&mut queues, 0..120, 100, b"x");
+        let counts: Vec<_> = std::iter::from_fn(|| queues.encode_put_off())
+            .map(|put_off| (put_off.batch.len(), put_off.more))
+            .collect();
+        assert_eq!(counts, [(50, true), (50, true), (20, false)]);
+    }
+
+    #[test]
+    fn files_and_tables_are_looked_for_after_what_was_put_off_too() {
+        let mut queues = Queues::default();
+        emptied(&mut queues, 0..1, 3, &[0; 1 << 20]);
+        // As if much had been trimmed before.
+        queues.states.get_mut(&key(0)).unwrap().trimmed_bytes = TRIMMED_BYTES_MAX - 1;
+        queues.trimmed_bytes = TRIMMED_BYTES_MAX - 1;
+        let put_off = queues.encode_put_off().unwrap();
+        let files = Reclaim::Files { queue: key(0), below: 3 };
+        assert_eq!(put_off.reclaims, [files, Reclaim::Tables]);
     }
 }

@@ -321,11 +321,16 @@ impl Committer {
         counters.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         counters.annihilated.fetch_add(encoded.annihilated, Ordering::Relaxed);
         self.publish(last, group.iter().map(|pending| pending.cost_bytes).sum());
-        for reclaim in encoded.reclaims {
+        self.reclaim(encoded.reclaims);
+        Ok(())
+    }
+
+    /// Hands on what can be given back, now that its deletion is durable.
+    fn reclaim(&self, reclaims: Vec<Reclaim>) {
+        for reclaim in reclaims {
             // Without a reclaimer files stay; nothing else depends on it.
             let _ = self.reclaimer.send(reclaim);
         }
-        Ok(())
     }
 
     fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
@@ -355,8 +360,15 @@ impl Committer {
         if !idle {
             return Ok(());
         }
-        let Some(batch) = self.shared.queues().encode_put_off() else { return Ok(()) };
-        self.write_synced(batch)
+        let Some(put_off) = self.shared.queues().encode_put_off() else { return Ok(()) };
+        if put_off.more {
+            self.tidy_by = Some(now() + TIDY_AFTER);
+        }
+        if !put_off.batch.is_empty() {
+            self.write_synced(put_off.batch)?;
+        }
+        self.reclaim(put_off.reclaims);
+        Ok(())
     }
 
     fn fail(&self, error: StoreError) {

@@ -34,6 +34,9 @@ use rocksdb::{
 
 use crate::store::StoreError;
 
+/// Range deletions after which a write buffer becomes a table file.
+const RANGE_DELETIONS_MAX: u32 = 512;
+
 /// What may be chosen. The defaults keep an idle broker small.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -74,7 +77,12 @@ impl Options {
 
     /// RocksDB's own options.
     pub(super) fn to_rocksdb(self) -> DbOptions {
-        let mut options = DbOptions::default();
+        // The crate has no setter for it. Every read has to arrange the range deletions anew that
+        // were added to the write buffer since the last one.
+        let ranges = format!("memtable_max_range_deletions={RANGE_DELETIONS_MAX}");
+        let mut options = DbOptions::default()
+            .get_options_from_string(ranges)
+            .expect("invariant: the linked RocksDB knows the option");
         options.set_write_buffer_size(self.write_buffer_bytes);
         options.set_max_write_buffer_number(self.write_buffers_max.into());
         let logs_max = u64::from(self.write_buffers_max) + 2;
