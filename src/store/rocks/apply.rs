@@ -228,11 +228,18 @@ fn delete(batch: &mut WriteBatch, queue: QueueKey, range: Range<u64>) {
     }
 }
 
+/// A purge at a place in the group: up to which number, and what stays.
+struct Purge<'a> {
+    at: usize,
+    up_to: u64,
+    except: &'a [QueueSeq],
+}
+
 /// Which of a group's messages will be settled later in the same group.
 #[derive(Default)]
 struct Fates<'a> {
     settles: FxHashMap<(QueueKey, u64), usize>,
-    purges: Vec<(usize, QueueKey, u64, &'a [QueueSeq])>,
+    purges: FxHashMap<QueueKey, Vec<Purge<'a>>>,
     drops: FxHashMap<QueueKey, usize>,
 }
 
@@ -248,7 +255,8 @@ impl<'a> Fates<'a> {
                     fates.settles.insert((*queue, seq.0), at);
                 }
                 Op::Purge { queue, up_to, except } if is_new(queue, up_to.0) => {
-                    fates.purges.push((at, *queue, up_to.0, except));
+                    let purge = Purge { at, up_to: up_to.0, except };
+                    fates.purges.entry(*queue).or_default().push(purge);
                 }
                 Op::DropQueue { queue } => {
                     fates.drops.insert(*queue, at);
@@ -262,13 +270,14 @@ impl<'a> Fates<'a> {
     fn is_doomed(&self, at: usize, queue: QueueKey, seq: u64) -> bool {
         let settled = !self.settles.is_empty()
             && self.settles.get(&(queue, seq)).is_some_and(|settle| *settle > at);
+        let is_purged = |purge: &Purge<'_>| {
+            purge.at > at
+                && seq <= purge.up_to
+                && purge.except.binary_search(&QueueSeq(seq)).is_err()
+        };
         settled
-            || self.purges.iter().any(|(purge, purged, up_to, except)| {
-                *purge > at
-                    && *purged == queue
-                    && seq <= *up_to
-                    && except.binary_search(&QueueSeq(seq)).is_err()
-            })
+            || (!self.purges.is_empty()
+                && self.purges.get(&queue).is_some_and(|purges| purges.iter().any(is_purged)))
     }
 
     fn is_dropped(&self, at: usize, queue: QueueKey) -> bool {
@@ -461,5 +470,23 @@ mod tests {
         let put_off = queues.encode_put_off().unwrap();
         let files = Reclaim::Files { queue: key(0), below: 3 };
         assert_eq!(put_off.reclaims, [files, Reclaim::Tables]);
+    }
+
+    #[test]
+    fn purges_of_many_queues_in_one_group_are_not_searched_through() {
+        let group = [pending(
+            1,
+            (0..1_000)
+                .flat_map(|of| {
+                    let queue = key(of);
+                    let purge = |up_to| Op::Purge { queue, up_to: QueueSeq(up_to), except: vec![] };
+                    [purge(5), purge(9)]
+                })
+                .collect(),
+        )];
+        let fates = Fates::foresee(&group, &FxHashMap::default());
+        assert!(fates.is_doomed(0, key(7), 9) && !fates.is_doomed(0, key(7), 10));
+        assert!(!fates.is_doomed(15, key(7), 9), "a purge does not reach what comes after it");
+        assert!(fates.purges.values().all(|purges| purges.len() == 2));
     }
 }
