@@ -205,7 +205,7 @@ impl Store for FaultyStore {
 
     fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
         let mut state = self.lock();
-        if state.failure.is_none() && lsn.0 > state.durable {
+        if state.failure.is_none() && !state.closed && lsn.0 > state.durable {
             state.waiters.push(lsn, waker);
             return;
         }
@@ -247,7 +247,12 @@ impl Store for FaultyStore {
         self.sync();
         let mut state = self.lock();
         state.closed = true;
-        state.failure.clone().map_or(Ok(()), Err)
+        let mut left = Vec::new();
+        state.waiters.take_all(&mut left);
+        let closed = state.failure.clone().map_or(Ok(()), Err);
+        drop(state);
+        left.iter().for_each(|waker| waker.wake());
+        closed
     }
 }
 

@@ -154,8 +154,8 @@ impl Op {
 
 /// Someone who waits for the watermark.
 pub trait DurableWaker: Send + Sync {
-    /// The watermark has reached the awaited `Lsn`, or the store has failed. Called on the
-    /// committer's thread: it must return at once and never call the store.
+    /// The watermark has reached the awaited `Lsn`, or the store has failed or closed. Called on
+    /// the committer's thread: it must return at once and never call the store.
     fn wake(&self);
 }
 
@@ -237,8 +237,9 @@ pub trait Store: Send + Sync {
     /// Everything up to here is on disk.
     fn durable(&self) -> Lsn;
 
-    /// Asks for one [`DurableWaker::wake`] once `durable()` has reached `lsn` or the store failed;
-    /// at once if it already has.
+    /// Asks for one [`DurableWaker::wake`] once `durable()` has reached `lsn`, or never will because
+    /// the store has failed or closed; at once if it already has. [`Lsn::NEVER`] thus waits for the
+    /// store's end.
     fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>);
 
     /// Bytes submitted and not yet durable. Readers of sockets pause above a limit.

@@ -28,7 +28,7 @@ impl Waiters {
         }
     }
 
-    /// Takes everyone: the store has failed.
+    /// Takes everyone: the store has failed or closed.
     pub(crate) fn take_all(&mut self, reached: &mut Vec<Arc<dyn DurableWaker>>) {
         reached.extend(self.0.drain().map(|Reverse(waiter)| waiter.waker));
     }

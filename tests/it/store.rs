@@ -128,6 +128,7 @@ for_every_store! {
     bodies_of_any_size_come_back_whole
     numbers_that_run_backwards_stop_the_store
     a_closed_store_takes_nothing_and_says_so
+    whoever_waits_for_what_never_comes_is_woken_by_the_close
     many_threads_get_places_in_the_order_of_their_queues
     any_workload_is_found_again_as_it_was
 }
@@ -326,6 +327,20 @@ fn a_closed_store_takes_nothing_and_says_so<P: Place>() {
     let place = place.restarted();
     let state = State::recovered(place.store());
     assert_eq!(state.meta.len(), 1);
+}
+
+fn whoever_waits_for_what_never_comes_is_woken_by_the_close<P: Place>() {
+    let place = P::new();
+    let store = place.store();
+    let (early, late) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+    store.notify(Lsn::NEVER, Arc::clone(&early) as Arc<dyn DurableWaker>);
+    let last = store.submit(unawaited([put_meta("a", "1")]));
+    store.close().unwrap();
+    early.wait();
+    assert!(store.durable() >= last);
+    store.notify(Lsn::NEVER, Arc::clone(&late) as Arc<dyn DurableWaker>);
+    late.wait();
+    assert_eq!((early.rung(), late.rung()), (1, 1));
 }
 
 fn many_threads_get_places_in_the_order_of_their_queues<P: Place + Sync>() {

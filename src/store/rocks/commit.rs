@@ -136,12 +136,15 @@ impl Shared {
     /// See [`Store::notify`](crate::store::Store::notify).
     pub(super) fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
         let mut intake = self.intake();
-        if intake.failure.is_some() || lsn <= self.durable() {
+        let never_comes = intake.failure.is_some() || (intake.closing && lsn > intake.last);
+        if never_comes || lsn <= self.durable() {
             drop(intake);
             waker.wake();
             return;
         }
-        intake.wanted = intake.wanted.max(lsn);
+        if lsn < Lsn::NEVER {
+            intake.wanted = intake.wanted.max(lsn);
+        }
         intake.waiters.push(lsn, waker);
         self.wake_committer(intake, true);
     }
@@ -264,9 +267,7 @@ impl Committer {
             }
         };
         self.ended = true;
-        if let Err(error) = end {
-            self.fail(error);
-        }
+        self.end(end.err());
     }
 
     /// Waits for something to do.
@@ -371,10 +372,11 @@ impl Committer {
         Ok(())
     }
 
-    fn fail(&self, error: StoreError) {
+    /// Wakes everyone who waits for what will not come.
+    fn end(&self, failure: Option<StoreError>) {
         let mut reached = Vec::new();
         let mut intake = self.shared.intake();
-        intake.failure = Some(error);
+        intake.failure = failure;
         intake.waiters.take_all(&mut reached);
         let unwritten = std::mem::take(&mut intake.waiting);
         let in_flight = std::mem::take(&mut intake.in_flight);
@@ -389,7 +391,7 @@ impl Drop for Committer {
         if !self.ended {
             // A defect of ours: nobody must wait for a thread that is gone.
             let reason = "the committer's thread panicked".to_owned();
-            self.fail(StoreError::Io { path: self.shared.path(), reason });
+            self.end(Some(StoreError::Io { path: self.shared.path(), reason }));
         }
     }
 }

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
 use leveret::store::rocks::{Options, RocksStore};
-use leveret::store::{Lsn, Store, StoreError};
+use leveret::store::{DurableWaker, Lsn, Store, StoreError};
 
 use super::model::{
-    Random, State, Workload, awaited, drop_queue, enqueue, purge, put_meta, queue, settle,
+    Bell, Random, State, Workload, awaited, drop_queue, enqueue, purge, put_meta, queue, settle,
     unawaited, wait_for,
 };
 use super::{Disk, Place};
@@ -337,6 +337,22 @@ fn what_nobody_awaits_is_synced_all_the_same() {
     };
     assert!((0..1_000).any(synced));
     assert_eq!(disk.store.counters().syncs, 1);
+}
+
+#[test]
+fn waiting_for_the_stores_end_hurries_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let patient = Options { gather_ms_max: 60_000, ..OBSERVED };
+    let store = RocksStore::open(dir.path(), patient).unwrap();
+    let end = Arc::new(Bell::default());
+    store.notify(Lsn::NEVER, Arc::clone(&end) as Arc<dyn DurableWaker>);
+    for seq in 0..20 {
+        store.submit(unawaited([enqueue(1, seq, b"x")]));
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!((store.counters().syncs, end.rung()), (0, 0));
+    store.close().unwrap();
+    assert_eq!((store.counters().batches, end.rung()), (20, 1));
 }
 
 #[test]
