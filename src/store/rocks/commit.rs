@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) durable: AtomicU64,
     pub(super) backlog_bytes: AtomicU64,
     pub(super) counters: Counters,
+    /// Whether the intake holds a failure: every connection asks in every turn.
+    failed: AtomicBool,
     intake: Mutex<Intake>,
     work: Condvar,
 }
@@ -104,6 +106,7 @@ impl Shared {
             durable: AtomicU64::new(applied.0),
             backlog_bytes: AtomicU64::new(0),
             counters: Counters::default(),
+            failed: AtomicBool::new(false),
             intake: Mutex::new(intake),
             work: Condvar::new(),
         }
@@ -154,6 +157,9 @@ impl Shared {
     }
 
     pub(super) fn failure(&self) -> Option<StoreError> {
+        if !self.failed.load(Ordering::Acquire) {
+            return None;
+        }
         self.intake().failure.clone()
     }
 
@@ -376,6 +382,7 @@ impl Committer {
     fn end(&self, failure: Option<StoreError>) {
         let mut reached = Vec::new();
         let mut intake = self.shared.intake();
+        self.shared.failed.store(failure.is_some(), Ordering::Release);
         intake.failure = failure;
         intake.waiters.take_all(&mut reached);
         let unwritten = std::mem::take(&mut intake.waiting);
