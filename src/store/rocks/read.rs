@@ -40,7 +40,7 @@ pub(super) fn read(
         && !unwritten.dropped
     {
         each_message(&shared.db, &shared.path(), queue, &listed, from.0, |seq, message| {
-            if !unwritten.settles(seq.0) {
+            if !unwritten.settles(seq.0) && is_kept(shared, queue, seq) {
                 messages.push((seq, message));
             }
             let full = messages.len() >= messages_max;
@@ -52,6 +52,12 @@ pub(super) fn read(
     let newer = unwritten.enqueued.range(beyond..).take(room);
     messages.extend(newer.map(|(seq, message)| (QueueSeq(*seq), message.clone())));
     Ok(messages)
+}
+
+/// Whether a message that was found is unsettled. What is listed does not tell: a group that has
+/// been encoded takes spans off the list, and their records lie there until it is written.
+fn is_kept(shared: &Shared, queue: QueueKey, seq: QueueSeq) -> bool {
+    shared.queues().states.get(&queue).is_some_and(|state| !state.cursor.is_settled(seq.0))
 }
 
 /// What unwritten batches do to one queue.
@@ -159,4 +165,56 @@ fn bounded<'db>(db: &'db DB, from: &[u8], to: &[u8]) -> DBRawIterator<'db> {
     options.set_iterate_upper_bound(to);
     options.fill_cache(false);
     db.raw_iterator_opt(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::message::Envelope;
+    use crate::store::rocks::apply::Pending;
+    use crate::store::rocks::{Options, RocksStore};
+    use crate::store::{Lsn, Store};
+
+    const QUEUE: QueueKey = QueueKey { shard: 0, queue: 1 };
+
+    fn enqueue(seq: u64) -> Op {
+        let envelope = Envelope {
+            exchange: b"",
+            routing_key: b"",
+            properties: b"",
+            persistent: true,
+            hides_bcc: false,
+            published_ms: 0,
+        };
+        Op::Enqueue { queue: QUEUE, seq: QueueSeq(seq), message: Message::new(&envelope, b"x") }
+    }
+
+    fn settle(seq: u64) -> Op {
+        Op::Settle { queue: QUEUE, seq: QueueSeq(seq) }
+    }
+
+    fn commit(store: &RocksStore, ops: Vec<Op>) {
+        let lsn = store.submit(Batch { ops, awaited: true });
+        while store.durable() < lsn {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_is_settled_stays_away_while_its_deletion_is_not_yet_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+        commit(&store, (0..1_000).map(enqueue).collect());
+        // As many spans as a cursor's record may list.
+        commit(&store, (0..128).map(|span| settle(2 * span + 1)).collect());
+        // One more: half of them leave the list. Here is the moment before that is written.
+        let batch = Batch { ops: vec![settle(501)], awaited: true };
+        let group = [Pending { lsn: Lsn(3), cost_bytes: 0, batch }];
+        let encoded = store.shared.queues().encode(&group, "test").unwrap();
+        assert!(encoded.batch.len() > 60, "{} operations", encoded.batch.len());
+        let found = store.read(QUEUE, QueueSeq(0), 200).unwrap();
+        let expected = (0..1_000).filter(|seq| seq % 2 == 0 || (*seq > 255 && *seq != 501));
+        let found: Vec<u64> = found.into_iter().map(|(seq, _)| seq.0).collect();
+        assert_eq!(found, expected.take(200).collect::<Vec<_>>());
+    }
 }
