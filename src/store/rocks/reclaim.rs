@@ -2,8 +2,9 @@
 //!
 //! A range deletion hides records; their bytes stay until tables are merged. After much of one
 //! queue was deleted, files that lie wholly inside its dead range are dropped at once. Where files
-//! hold several queues that finds none, so when the tables are more than twice as large as what
-//! lives in them they are merged: each such merge frees at least as much as it writes.
+//! hold several queues that finds none, so when the records in the tables are more than twice as
+//! large as those that live they are merged: each such merge frees at least as much as it writes.
+//! Both are counted before compression, for nobody knows how well those that live compress.
 //!
 //! It works only on what is durable: a file dropped before the cursor's move is synced could be
 //! missed after a power failure. Dropping a file may bring older dead records below it back to
@@ -13,7 +14,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use rocksdb::CompactOptions;
+use rocksdb::{CompactOptions, properties};
 
 use super::apply::Reclaim;
 use super::commit::Shared;
@@ -44,15 +45,24 @@ fn drop_files(shared: &Shared, queue: QueueKey, below: u64) {
 }
 
 fn merge_if_mostly_dead(shared: &Shared) {
-    let tables = shared.db.property_int_value(rocksdb::properties::TOTAL_SST_FILES_SIZE);
+    let tables = shared.db.property_int_value(properties::TOTAL_SST_FILES_SIZE);
+    let records = shared.db.property_value(properties::AGGREGATED_TABLE_PROPERTIES);
     let tables_bytes = tables.ok().flatten().unwrap_or_default();
+    let records_bytes = records.ok().flatten().map_or(0, |text| raw_bytes(&text));
     let live_bytes = shared.queues().ready_bytes();
-    if tables_bytes < TABLES_BYTES_MIN || tables_bytes / DEAD_RATIO < live_bytes {
+    if tables_bytes < TABLES_BYTES_MIN || records_bytes / DEAD_RATIO < live_bytes {
         return;
     }
     let mut options = CompactOptions::default();
     options.set_exclusive_manual_compaction(false);
     shared.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &options);
+}
+
+/// The bytes of all keys and values in the tables, from RocksDB's summary of them.
+fn raw_bytes(summary: &str) -> u64 {
+    let pairs = summary.split(';').filter_map(|pair| pair.split_once('='));
+    let raw = pairs.filter(|(name, _)| matches!(name.trim(), "raw key size" | "raw value size"));
+    raw.filter_map(|(_, bytes)| bytes.trim().parse::<u64>().ok()).sum()
 }
 
 #[cfg(test)]
@@ -75,7 +85,7 @@ mod tests {
         }
     }
 
-    fn enqueue(seq: u64) -> Op {
+    fn enqueue(seq: u64, body: &[u8]) -> Op {
         let envelope = Envelope {
             exchange: b"",
             routing_key: b"",
@@ -84,14 +94,21 @@ mod tests {
             hides_bcc: false,
             published_ms: 0,
         };
-        // Nothing that compresses: a file holds a few of them.
-        let mut state = seq + 1;
+        Op::Enqueue { queue: QUEUE, seq: QueueSeq(seq), message: Message::new(&envelope, body) }
+    }
+
+    fn settle(seq: u64) -> Op {
+        Op::Settle { queue: QUEUE, seq: QueueSeq(seq) }
+    }
+
+    /// Bytes that do not compress.
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut state = seed + 1;
         let next = |_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             state.to_le_bytes()[7]
         };
-        let body: Vec<u8> = (0..256 << 10).map(next).collect();
-        Op::Enqueue { queue: QUEUE, seq: QueueSeq(seq), message: Message::new(&envelope, &body) }
+        (0..len).map(next).collect()
     }
 
     fn tables(store: &RocksStore) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -103,7 +120,7 @@ mod tests {
     fn spread_out(dir: &std::path::Path) -> RocksStore {
         let store = RocksStore::open(dir, Options::default()).unwrap();
         store.shared.db.set_options(&[("target_file_size_base", "1000000")]).unwrap();
-        (0..MESSAGES).for_each(|seq| commit(&store, enqueue(seq)));
+        (0..MESSAGES).for_each(|seq| commit(&store, enqueue(seq, &noise(seq, 256 << 10))));
         store.shared.db.flush().unwrap();
         let mut rewriting = CompactOptions::default();
         rewriting.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
@@ -145,11 +162,58 @@ mod tests {
                 store.recover(&mut count).unwrap();
                 assert_eq!(count.0, MESSAGES - head);
             }
-            commit(&store, Op::Settle { queue: QUEUE, seq: QueueSeq(head) });
+            commit(&store, settle(head));
         }
         drop_files(&store.shared, QUEUE, MESSAGES);
         let after = tables(&store).len();
         assert!(after + 5 < before, "{after} of {before} files are left");
         assert_eq!(store.durable(), Lsn(2 * MESSAGES));
+    }
+
+    fn tables_bytes(store: &RocksStore) -> u64 {
+        let bytes = store.shared.db.property_int_value(properties::LIVE_SST_FILES_SIZE);
+        bytes.unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_queue_that_is_more_than_half_full_gives_files_back_and_merges_nothing() {
+        const MIB: usize = 1 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+        store.shared.db.set_options(&[("target_file_size_base", "4000000")]).unwrap();
+        (0..160).for_each(|seq| commit(&store, enqueue(seq, &noise(seq, MIB))));
+        store.shared.db.flush().unwrap();
+        store.shared.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+        let full = tables_bytes(&store);
+        assert!(full > 150 * MIB as u64, "{full}");
+        (0..70).for_each(|seq| commit(&store, settle(seq)));
+        let freed = |_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            tables_bytes(&store) < full - 40 * MIB as u64
+        };
+        assert!((0..2_000).any(freed), "{} of {full} bytes left", tables_bytes(&store));
+        assert_eq!(store.read(QUEUE, QueueSeq(0), 1).unwrap()[0].0, QueueSeq(70));
+    }
+
+    #[test]
+    fn mostly_dead_tables_are_merged_however_well_their_records_compress() {
+        const HALF: usize = 512 << 10;
+        let dir = tempfile::tempdir().unwrap();
+        let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+        for seq in 0..150 {
+            let mut body = noise(seq, HALF);
+            body.resize(2 * HALF, 0);
+            commit(&store, enqueue(seq, &body));
+        }
+        store.shared.db.flush().unwrap();
+        let full = tables_bytes(&store);
+        assert!((70 << 20..100 << 20).contains(&full), "{full}");
+        // What stays is more than half of the tables as they are, a third before compression.
+        (0..100).for_each(|seq| commit(&store, settle(seq)));
+        let merged = |_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            tables_bytes(&store) < full / 2
+        };
+        assert!((0..2_000).any(merged), "{} of {full} bytes left", tables_bytes(&store));
     }
 }
