@@ -118,10 +118,10 @@ impl Options {
     }
 }
 
-/// RocksDB's error as ours.
+/// RocksDB's error as ours; `path` is its directory.
 pub(super) fn store_error(path: &str, error: &rocksdb::Error) -> StoreError {
-    let path = path.to_owned();
     let reason = error.to_string();
+    let path = file_named(path, &reason).unwrap_or(path).to_owned();
     match error.kind() {
         rocksdb::ErrorKind::Corruption => StoreError::Damaged { path, reason },
         rocksdb::ErrorKind::IOError
@@ -129,6 +129,35 @@ pub(super) fn store_error(path: &str, error: &rocksdb::Error) -> StoreError {
         {
             StoreError::Locked { path }
         }
+        // Each of its files is there from when something refers to it until nothing does.
+        rocksdb::ErrorKind::IOError if reason.contains("No such file or directory") => {
+            StoreError::Damaged { path, reason }
+        }
         _ => StoreError::Io { path, reason },
+    }
+}
+
+/// The first file of a directory that a text names.
+fn file_named<'a>(dir: &str, text: &'a str) -> Option<&'a str> {
+    let (from, _) = text.match_indices(dir).find(|(at, _)| text[at + dir.len()..].starts_with('/'))?;
+    let named = &text[from..];
+    let name = &named[dir.len() + 1..];
+    let len = name.find(|it: char| it == ':' || it == ';' || it.is_whitespace());
+    Some(&named[..dir.len() + 1 + len.unwrap_or(name.len())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_that_an_error_speaks_of_is_found() {
+        let named = |text| file_named("/var/lib/a b/db", text);
+        let text = "IO error: No such file: While open: /var/lib/a b/db/000012.sst: No such file";
+        assert_eq!(named(text), Some("/var/lib/a b/db/000012.sst"));
+        let text = "in /var/lib/a b/db: see /var/lib/a b/db/MANIFEST-000005 may be corrupted";
+        assert_eq!(named(text), Some("/var/lib/a b/db/MANIFEST-000005"));
+        assert_eq!(named("Corruption: in /var/lib/a b/db or elsewhere"), None);
+        assert_eq!(named("Corruption: no file"), None);
     }
 }
