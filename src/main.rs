@@ -13,7 +13,7 @@ mod run;
 
 /// A message broker that speaks AMQP 0-9-1 as RabbitMQ does.
 #[derive(Debug, Parser)]
-#[command(name = "leveret", version, about)]
+#[command(name = "leveret", version, about, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -22,6 +22,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the broker until it is told to stop (SIGTERM or SIGINT).
+    #[command(after_help = EXIT_CODES)]
     Server(ServerArgs),
 }
 
@@ -38,6 +39,16 @@ struct ServerArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
+
+/// The exit codes, as `sysexits.h` has them.
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  stopped as told
+  65  the data are damaged or of another version
+  69  a port cannot be listened on
+  74  the store could not be written, synced or read: nothing was confirmed after that
+  75  another process uses the data directory
+  78  the configuration is refused";
 
 /// Exit code of a configuration that is refused (EX_CONFIG).
 const EXIT_CONFIG: u8 = 78;

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Formatter};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use leveret::broker::inspect::Inspect;
 use leveret::broker::queue::QueueKind;
@@ -16,16 +17,22 @@ use leveret::metrics::ProcessReader;
 use leveret::server::{self, clock::Clock};
 use leveret::session::{Mechanism, SessionSettings};
 use leveret::store::rocks::{Options, RocksStore};
-use leveret::store::{Store, StoreError};
+use leveret::store::{DurableWaker, Lsn, Store, StoreError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::fmt::format::{DefaultFields, Format};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
+
+/// How long the tasks may take to end once everyone was told to.
+const STOP_MS_MAX: u64 = 1_000;
+/// The same after a failure of the store, clients' good-byes included: nothing that could be waited
+/// for can become durable any more, and whoever watches the process should hear of it at once.
+const FAILED_STOP_MS_MAX: u64 = 300;
 
 /// Why the broker did not start, or did not stop well.
 #[derive(Debug)]
@@ -141,7 +148,8 @@ pub(crate) fn run(settings: Arc<Settings>) -> Result<(), RunError> {
         Broker::open(broker_settings(&settings), Arc::clone(&store), entropy, clock.now())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve(&settings, &broker, clock));
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };
+    runtime.shutdown_timeout(Duration::from_millis(stop_ms_max));
     store.close()?;
     served
 }
@@ -187,8 +195,17 @@ async fn serve(
         None => tracing::info!("stopping"),
     }
     let _ = stop.send(true);
-    while doors.join_next().await.is_some() {}
-    failure.map_or(Ok(()), |failure| Err(failure.into()))
+    let all_gone = async { while doors.join_next().await.is_some() {} };
+    match failure {
+        None => {
+            all_gone.await;
+            Ok(())
+        }
+        Some(failure) => {
+            let _ = tokio::time::timeout(Duration::from_millis(FAILED_STOP_MS_MAX), all_gone).await;
+            Err(failure.into())
+        }
+    }
 }
 
 /// The HTTP doors, bound.
@@ -268,12 +285,23 @@ fn now_ms() -> u64 {
 
 /// Resolves when the store has failed: a broker that cannot keep messages must not go on.
 async fn store_failure(broker: &Arc<Broker>) -> StoreError {
-    let mut every = tokio::time::interval(std::time::Duration::from_millis(100));
+    let ended = Arc::new(StoreEnded::default());
+    broker.store().notify(Lsn::NEVER, Arc::<StoreEnded>::clone(&ended));
     loop {
-        every.tick().await;
+        ended.0.notified().await;
         if let Some(failure) = broker.store().failure() {
             return failure;
         }
+    }
+}
+
+/// Hears of the store's end.
+#[derive(Default)]
+struct StoreEnded(Notify);
+
+impl DurableWaker for StoreEnded {
+    fn wake(&self) {
+        self.0.notify_one();
     }
 }
 

@@ -4,6 +4,8 @@
 mod crash;
 #[cfg(feature = "rocksdb")]
 mod disk;
+#[cfg(feature = "rocksdb")]
+mod ending;
 mod faulty;
 mod model;
 
