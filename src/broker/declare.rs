@@ -108,7 +108,7 @@ impl Broker {
         if name.is_empty() {
             return Err(refusal::exchange_default_refused());
         }
-        let change = vhost.change();
+        let mut change = vhost.change();
         if let Some(existing) = vhost.exchange(name.as_bytes()) {
             check_exchange_equivalence(vhost, &existing.spec, &asked)?;
             return Ok(exists_from(vhost, existing.spec.durable));
@@ -142,6 +142,7 @@ impl Broker {
         // Before anyone can see it: what is built on it must follow it into the store.
         let lsn = self.define(vhost, batch);
         self.add_exchange(vhost, spec);
+        change.note();
         drop(change);
         Ok(lsn)
     }
@@ -341,7 +342,7 @@ impl Broker {
         } else if name.starts_with(RESERVED) {
             return Err(refusal::queue_reserved_name(name));
         }
-        let change = vhost.change();
+        let mut change = vhost.change();
         if let Some(existing) = vhost.queue(name.as_bytes()) {
             check_queue_equivalence(vhost, &existing, &asked, asker)?;
             let lsn = exists_from(vhost, existing.spec().durable);
@@ -374,6 +375,7 @@ impl Broker {
         // into the store, or a crash in between leaves a confirmed message without its queue.
         let lsn = self.define(vhost, batch);
         let queue = self.add_queue(vhost, spec, now);
+        change.note();
         drop(change);
         NodeCounters::add(&self.counters.queues_created, 1);
         Ok((queue, lsn))
@@ -452,6 +454,7 @@ impl Broker {
         remove_exchanges(vhost, &mut change, abandoned, &mut batch.ops);
         vhost.queues.remove(name);
         vhost.queues_by_id.remove(&queue.key().queue);
+        change.note();
         if queue.spec().durable {
             let (vhost, name) = (vhost.name().to_string(), name.to_string());
             batch.ops.push(DefinitionKey::Queue { vhost, name }.delete());
@@ -498,6 +501,7 @@ fn remove_exchanges(
         leaving.append(&mut remove_bindings_to(vhost, change, destination, ops));
         vhost.exchanges.remove(&exchange.spec.name);
         vhost.exchanges_by_id.remove(&exchange.id);
+        change.note();
         if exchange.spec.durable {
             let (vhost, name) = (vhost.name().to_string(), exchange.spec.name.to_string());
             ops.push(DefinitionKey::Exchange { vhost, name }.delete());

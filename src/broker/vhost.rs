@@ -94,7 +94,7 @@ pub(super) struct Bindings {
 
 impl Bindings {
     /// False when it was there already.
-    pub(super) fn insert(&mut self, binding: &Arc<Binding>) -> bool {
+    fn insert(&mut self, binding: &Arc<Binding>) -> bool {
         let new = self.by_source.entry(binding.source).or_default().insert(Arc::clone(binding));
         if new {
             let end = self.by_destination.entry(binding.destination).or_default();
@@ -104,7 +104,7 @@ impl Bindings {
     }
 
     /// False when it was not there.
-    pub(super) fn remove(&mut self, binding: &Binding) -> bool {
+    fn remove(&mut self, binding: &Binding) -> bool {
         remove_from(&mut self.by_destination, &binding.destination, binding);
         remove_from(&mut self.by_source, &binding.source, binding)
     }
@@ -272,10 +272,11 @@ impl Vhost {
         cacheable
     }
 
-    /// Starts a change of topology. The generation moves when the guard is dropped.
+    /// Starts a change of topology. If something did change, the generation moves when the guard is
+    /// dropped.
     pub(super) fn change(&self) -> TopologyChange<'_> {
         let bindings = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
-        TopologyChange { bindings, generation: &self.generation }
+        TopologyChange { bindings, generation: &self.generation, changed: false }
     }
 
     /// Queues as operators see them.
@@ -352,10 +353,32 @@ pub(super) fn encode_arguments(arguments: &Table) -> Vec<u8> {
     bytes
 }
 
-/// The topology lock, held. Dropping it makes cached routes stale.
+/// The topology lock, held. Dropping it makes cached routes stale if something changed.
 pub(super) struct TopologyChange<'v> {
     bindings: MutexGuard<'v, Bindings>,
     generation: &'v AtomicU64,
+    changed: bool,
+}
+
+impl TopologyChange<'_> {
+    /// Adds a binding; false when it was there already.
+    pub(super) fn insert(&mut self, binding: &Arc<Binding>) -> bool {
+        let new = self.bindings.insert(binding);
+        self.changed |= new;
+        new
+    }
+
+    /// Takes a binding away; false when it was not there.
+    pub(super) fn remove(&mut self, binding: &Binding) -> bool {
+        let removed = self.bindings.remove(binding);
+        self.changed |= removed;
+        removed
+    }
+
+    /// An exchange or a queue comes or goes.
+    pub(super) fn note(&mut self) {
+        self.changed = true;
+    }
 }
 
 impl std::ops::Deref for TopologyChange<'_> {
@@ -366,14 +389,10 @@ impl std::ops::Deref for TopologyChange<'_> {
     }
 }
 
-impl std::ops::DerefMut for TopologyChange<'_> {
-    fn deref_mut(&mut self) -> &mut Bindings {
-        &mut self.bindings
-    }
-}
-
 impl Drop for TopologyChange<'_> {
     fn drop(&mut self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        if self.changed {
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }

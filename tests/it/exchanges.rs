@@ -640,3 +640,22 @@ fn a_long_chain_of_auto_delete_exchanges_goes_with_what_it_leads_to() {
         client.refused(1, exchange(name, "").passive(), 404, &text);
     }
 }
+
+#[test]
+fn remembered_routes_stay_when_a_declaration_changes_nothing() {
+    let world = World::new();
+    let client = world.client();
+    let declare = || {
+        client.ok(1, exchange("x", "topic"));
+        client.declare(1, queue("q"));
+        client.ok(1, bind("q", "x", "#"));
+        client.ok(1, unbind("q", "x", "nothing"));
+        client.ok(1, delete_exchange("nothing"));
+        client.ok(1, delete_queue("nothing"));
+        world.broker().vhost("/").unwrap().generation()
+    };
+    let remembered = declare();
+    assert_eq!(declare(), remembered);
+    client.ok(1, bind("q", "x", "another"));
+    assert_ne!(declare(), remembered);
+}
