@@ -435,9 +435,10 @@ impl Broker {
     ) -> Result<(u32, Lsn), Refusal> {
         let name = queue.name();
         if queue.spec().args.kind == QueueKind::Quorum
-            && (condition.if_unused || condition.if_empty)
+            && let DeleteCondition::Asked { if_unused, if_empty } = condition
+            && (if_unused || if_empty)
         {
-            let flag = if condition.if_unused { "if-unused" } else { "if-empty" };
+            let flag = if if_unused { "if-unused" } else { "if-empty" };
             return Err(refusal::queue_quorum_conditional_delete(name, vhost.name(), flag));
         }
         let mut change = vhost.change();

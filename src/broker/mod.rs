@@ -272,7 +272,8 @@ impl Broker {
         while let Some(queue) = self.timers.take_due(now.unix_ms) {
             let expired = queue.handle_deadline(now, &mut effects);
             if expired {
-                self.delete_gone_queue(&queue, &mut effects);
+                let condition = queue::DeleteCondition::Expired(now);
+                self.delete_gone_queue(&queue, condition, &mut effects);
             }
             self.finish(&mut effects, now);
         }
@@ -280,12 +281,16 @@ impl Broker {
     }
 
     /// Deletes a queue that has no more reason to be: its last consumer went, it expired, or its
-    /// owner left.
-    pub fn delete_gone_queue(&self, queue: &Arc<Queue>, effects: &mut Effects) {
+    /// owner left. One that is in use again by now stays.
+    pub fn delete_gone_queue(
+        &self,
+        queue: &Arc<Queue>,
+        condition: queue::DeleteCondition,
+        effects: &mut Effects,
+    ) {
         if let Some(vhost) = self.vhost(&queue.spec().vhost) {
-            let unconditional = queue::DeleteCondition::default();
-            // An unconditional deletion is never refused.
-            let _ = self.delete_queue(&vhost, queue, unconditional, effects);
+            // Refused only when the queue has a reason to be again.
+            let _ = self.delete_queue(&vhost, queue, condition, effects);
         }
     }
 

@@ -239,7 +239,7 @@ impl Vhost {
                 for key in keys {
                     exchange.matches(key, headers, &mut destinations);
                 }
-                if exchange.spec.kind == Kind::Headers {
+                if exchange.spec.kind.uses_headers() {
                     cacheable = Cacheable::No;
                 }
             }

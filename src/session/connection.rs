@@ -18,6 +18,7 @@ use super::handshake::{self, HandshakeEnd, Login, Tuned};
 use super::output::Output;
 use super::{PeerAddress, SessionSettings};
 use crate::broker::outbox::{ConnectionId, Item, Outbox, Wake};
+use crate::broker::queue::DeleteCondition;
 use crate::broker::vhost::Vhost;
 use crate::broker::views::{ConnectionView, NodeCounters};
 use crate::broker::{Asker, Broker, ConnectionHandle, Now};
@@ -914,7 +915,8 @@ impl Running {
             self.close_channel(number);
         }
         for queue in std::mem::take(&mut self.core.exclusive_queues) {
-            broker.delete_gone_queue(&queue, &mut self.core.effects);
+            let condition = DeleteCondition::OwnerGone;
+            broker.delete_gone_queue(&queue, condition, &mut self.core.effects);
         }
         broker.finish(&mut self.core.effects, self.core.now);
         self.core.fold_tally();

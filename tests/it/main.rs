@@ -13,6 +13,7 @@ mod config;
 mod confirms;
 mod coverage;
 mod dead_letter;
+mod deletion;
 mod exchanges;
 mod handshake;
 mod limits;

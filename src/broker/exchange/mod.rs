@@ -67,6 +67,13 @@ impl Kind {
             Self::Headers => "headers",
         }
     }
+
+    /// Whether the answer depends on a message's headers, so that it must not be remembered by
+    /// routing key alone.
+    #[must_use]
+    pub fn uses_headers(self) -> bool {
+        self == Self::Headers
+    }
 }
 
 /// Why a binding is refused. Values are printed as RabbitMQ prints them in its reply texts.
@@ -178,13 +185,6 @@ impl Matcher {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// Whether the answer depends on a message's headers, so that it must not be remembered by
-    /// routing key alone.
-    #[must_use]
-    pub fn uses_headers(&self) -> bool {
-        matches!(self, Self::Headers(_))
-    }
 }
 
 #[cfg(test)]
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn only_headers_exchanges_look_at_headers() {
-        let uses = KINDS.map(|kind| Matcher::new(kind).uses_headers());
+        let uses = KINDS.map(Kind::uses_headers);
         assert_eq!(uses, [false, false, false, true]);
     }
 }

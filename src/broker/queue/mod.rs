@@ -358,7 +358,6 @@ impl Queue {
         let mut state = self.lock();
         state.forget_deadline();
         let mut batch = Batch::default();
-        state.expire(self, now, &mut batch.ops, effects);
         state.dispatch(self, now, &mut batch.ops, effects);
         self.submit(batch);
         let expired = state.is_expired(&self.spec, now);
@@ -388,14 +387,9 @@ impl Queue {
         self.lock().counts()
     }
 
-    /// Marks the queue as gone and returns its consumers for notification, and how many messages
-    /// waited. The caller holds the vhost's topology lock and submits the store's part.
-    #[must_use]
-    pub fn close(&self) -> (Vec<ConsumerSpec>, u32) {
-        self.lock().close()
-    }
-
-    /// Checks `if_unused` and `if_empty` and closes, in one step.
+    /// Checks that the queue may go and marks it as gone, in one step. Returns its consumers for
+    /// notification, and how many messages waited. The caller holds the vhost's topology lock and
+    /// submits the store's part.
     ///
     /// # Errors
     /// Says which condition failed; the queue is then unchanged.
@@ -405,13 +399,20 @@ impl Queue {
     ) -> Result<(Vec<ConsumerSpec>, u32), DeleteRefusal> {
         let mut state = self.lock();
         let (ready, consumers) = state.counts();
-        if condition.if_unused && consumers > 0 {
-            return Err(DeleteRefusal::InUse);
+        match condition {
+            DeleteCondition::Asked { if_unused: true, .. } | DeleteCondition::Abandoned
+                if consumers > 0 =>
+            {
+                Err(DeleteRefusal::InUse)
+            }
+            DeleteCondition::Expired(now) if !state.is_expired(&self.spec, now) => {
+                Err(DeleteRefusal::InUse)
+            }
+            DeleteCondition::Asked { if_empty: true, .. } if ready > 0 => {
+                Err(DeleteRefusal::NotEmpty)
+            }
+            _ => Ok(state.close()),
         }
-        if condition.if_empty && ready > 0 {
-            return Err(DeleteRefusal::NotEmpty);
-        }
-        Ok(state.close())
     }
 
     /// A dead-lettered message has arrived elsewhere (or nowhere) and its settlement is submitted.
@@ -482,19 +483,29 @@ pub enum Attempt {
     Unsent,
 }
 
-/// The conditions of queue.delete.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct DeleteCondition {
-    /// Only without consumers.
-    pub if_unused: bool,
-    /// Only without waiting messages.
-    pub if_empty: bool,
+/// Why a queue is deleted, and what must still be so when it is: between the wish and the deletion
+/// someone may have come to use it.
+#[derive(Debug, Clone, Copy)]
+pub enum DeleteCondition {
+    /// A client asked.
+    Asked {
+        /// Only without consumers.
+        if_unused: bool,
+        /// Only without waiting messages.
+        if_empty: bool,
+    },
+    /// Its last consumer went and it is auto-delete: only if no other consumer has come.
+    Abandoned,
+    /// Nobody used it for its time to live: only if that is still so at this moment.
+    Expired(Now),
+    /// The connection that owns it ends.
+    OwnerGone,
 }
 
 /// Which condition failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteRefusal {
-    /// It has consumers.
+    /// It has consumers, or was used.
     InUse,
     /// It has messages.
     NotEmpty,

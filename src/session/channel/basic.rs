@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::{Channel, Consumer, Mode, ReplyConsumer};
 use crate::broker::REPLY_TO;
 use crate::broker::outbox::ConsumerId;
-use crate::broker::queue::{Acks, Attempt, ConsumeRefusal, ConsumerSpec, Entry, Queue, Settled};
+use crate::broker::queue::{
+    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeleteCondition, Entry, Queue, Settled,
+};
 use crate::protocol::frame;
 use crate::protocol::method::{Method, basic as methods};
 use crate::protocol::refusal::{self, Refusal};
@@ -141,7 +143,8 @@ impl Channel {
             self.recall(core, Some(id));
             self.consumers.remove(&id);
             if abandoned {
-                core.broker.delete_gone_queue(&queue, &mut core.effects);
+                let condition = DeleteCondition::Abandoned;
+                core.broker.delete_gone_queue(&queue, condition, &mut core.effects);
             }
             core.broker.finish(&mut core.effects, core.now);
         }

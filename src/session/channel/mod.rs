@@ -23,7 +23,7 @@ use super::core::Core;
 use super::ledger::{Answer, Ledger};
 use super::unacked::{Outstanding, Unacked};
 use crate::broker::outbox::{ConsumerId, Item};
-use crate::broker::queue::{Acks, Attempt, Entry, Limiter, Queue};
+use crate::broker::queue::{Acks, Attempt, DeleteCondition, Entry, Limiter, Queue};
 use crate::broker::views::ChannelView;
 use crate::protocol::method::{Method, basic as methods, channel as channel_methods};
 use crate::protocol::refusal::{self, Refusal};
@@ -297,7 +297,8 @@ impl Channel {
         let held = held.into_iter().map(|held| (held.queue_slot, held.consumer, held.entry));
         self.give_back(core, held, Attempt::Delivered);
         for queue in abandoned {
-            core.broker.delete_gone_queue(&queue, &mut core.effects);
+            let condition = DeleteCondition::Abandoned;
+            core.broker.delete_gone_queue(&queue, condition, &mut core.effects);
         }
         core.broker.finish(&mut core.effects, core.now);
     }

@@ -218,8 +218,8 @@ impl Channel {
         let name = self.queue_name(delete.queue)?;
         let deleted = match core.find_queue(name) {
             Ok(queue) => {
-                let condition =
-                    DeleteCondition { if_unused: delete.if_unused, if_empty: delete.if_empty };
+                let (if_unused, if_empty) = (delete.if_unused, delete.if_empty);
+                let condition = DeleteCondition::Asked { if_unused, if_empty };
                 let deleted =
                     core.broker.delete_queue(&core.vhost, &queue, condition, &mut core.effects);
                 core.broker.finish(&mut core.effects, core.now);
