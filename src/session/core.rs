@@ -1,8 +1,10 @@
 //! What a connection's channels share: the broker, the way out, and the work gathered in a turn.
 //!
 //! A turn is one run of the connection's task: it decodes what was read, then hands its publishes
-//! and settlements to their queues, queue by queue, under one lock each. Gathering keeps the order
-//! per queue; anything that must see its effects calls [`flush`](Core::flush) first.
+//! and settlements to their queues: queue by queue, each under one lock and as one batch, unless a
+//! message goes to several queues that store it. Then the turn is one batch, submitted while all of
+//! its queues are locked, so that a crash shows such a message in all of them or in none. Gathering
+//! keeps the order per queue; anything that must see its effects calls [`flush`](Core::flush) first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use super::routes::Routes;
 use crate::broker::inspect::MessageSizes;
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConnectionId, Item, Outbox};
-use crate::broker::queue::{Effects, Publisher, Queue, Settled};
+use crate::broker::queue::{Effects, Publisher, Queue, Settled, Turn};
 use crate::broker::users::User;
 use crate::broker::vhost::Vhost;
 use crate::broker::views::NodeCounters;
@@ -23,7 +25,7 @@ use crate::broker::{Asker, Broker, Now};
 use crate::protocol::frame;
 use crate::protocol::method::Method;
 use crate::protocol::refusal::{self, Refusal};
-use crate::store::Lsn;
+use crate::store::{Batch, Lsn, Store};
 
 /// Queues whose gathering slots are kept from turn to turn.
 const SLOTS_KEPT_MAX: usize = 64;
@@ -95,6 +97,12 @@ struct Slot {
     settled: Vec<Settled>,
 }
 
+impl Slot {
+    fn is_empty(&self) -> bool {
+        self.publishes.is_empty() && self.settled.is_empty()
+    }
+}
+
 /// The work gathered in a turn.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
@@ -105,6 +113,8 @@ pub(super) struct Gathered {
     settled: usize,
     /// Whether a publisher waits for one of the publishes.
     awaited: bool,
+    /// Whether a message is stored in more than one queue.
+    joint: bool,
 }
 
 impl Gathered {
@@ -126,10 +136,18 @@ impl Gathered {
         self.awaited = true;
     }
 
-    /// Adds a message for a queue.
-    pub(super) fn publish(&mut self, queue: &Arc<Queue>, message: Message) {
-        self.publishes += 1;
-        self.slot(queue).publishes.push(message);
+    /// Adds a message for its queues.
+    pub(super) fn publish(&mut self, queues: &[Arc<Queue>], message: Message) {
+        let Some((last, others)) = queues.split_last() else { return };
+        if !others.is_empty() && !self.joint {
+            let mut storing = queues.iter().filter(|queue| queue.stores(&message));
+            self.joint = storing.nth(1).is_some();
+        }
+        self.publishes += queues.len();
+        for queue in others {
+            self.slot(queue).publishes.push(message.clone());
+        }
+        self.slot(last).publishes.push(message);
     }
 
     /// Adds a settlement for a queue.
@@ -142,23 +160,25 @@ impl Gathered {
         self.publishes == 0 && self.settled == 0
     }
 
-    /// Hands everything to the queues; returns where the store has all of it.
-    fn flush(&mut self, now: Now, effects: &mut Effects) -> Lsn {
-        let mut last = Lsn::ZERO;
+    /// Hands everything to the queues; returns where the store has all publishes.
+    fn flush(&mut self, store: &dyn Store, now: Now, effects: &mut Effects) -> Lsn {
         let publisher = match std::mem::take(&mut self.awaited) {
             true => Publisher::Waits,
             false => Publisher::GoesOn,
         };
-        for slot in &mut self.slots {
-            if !slot.settled.is_empty() {
-                slot.queue.settle(&slot.settled, now, effects);
-                slot.settled.clear();
+        let last = if std::mem::take(&mut self.joint) {
+            self.flush_jointly(store, publisher, now, effects)
+        } else {
+            let mut last = Lsn::ZERO;
+            for Slot { queue, publishes, settled } in &mut self.slots {
+                if !publishes.is_empty() || !settled.is_empty() {
+                    let turn = Turn { settled, publishes, publisher };
+                    last = last.max(queue.take_turn(turn, now, effects));
+                    settled.clear();
+                }
             }
-            if !slot.publishes.is_empty() {
-                let lsn = slot.queue.publish(slot.publishes.drain(..), publisher, now, effects);
-                last = last.max(lsn);
-            }
-        }
+            last
+        };
         self.publishes = 0;
         self.settled = 0;
         if self.slots.len() > SLOTS_KEPT_MAX {
@@ -167,6 +187,33 @@ impl Gathered {
             self.last = 0;
         }
         last
+    }
+
+    /// The same as one batch.
+    fn flush_jointly(
+        &mut self,
+        store: &dyn Store,
+        publisher: Publisher,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Lsn {
+        let mut slots: Vec<_> = self.slots.iter_mut().filter(|slot| !slot.is_empty()).collect();
+        slots.sort_unstable_by_key(|slot| slot.queue.key());
+        let mut batch = Batch::default();
+        let mut changes = Vec::with_capacity(slots.len());
+        for Slot { queue, publishes, settled } in slots {
+            changes.push((queue.begin(), Turn { settled, publishes, publisher }));
+        }
+        for (change, turn) in &mut changes {
+            let stored = change.take_turn(turn, now, &mut batch.ops, effects);
+            batch.awaited |= stored && publisher == Publisher::Waits;
+        }
+        let lsn = if batch.is_empty() { Lsn::ZERO } else { store.submit(batch) };
+        drop(changes);
+        for slot in &mut self.slots {
+            slot.settled.clear();
+        }
+        lsn
     }
 }
 
@@ -290,7 +337,8 @@ impl Core {
     pub(super) fn flush(&mut self) -> bool {
         let worked = !self.gathered.is_empty();
         if worked {
-            let lsn = self.gathered.flush(self.now, &mut self.effects);
+            let store = self.broker.store().as_ref();
+            let lsn = self.gathered.flush(store, self.now, &mut self.effects);
             self.flushed = self.flushed.max(lsn);
         }
         self.broker.finish(&mut self.effects, self.now);

@@ -598,6 +598,59 @@ fn what_was_confirmed_survives_a_crash() {
     assert!(lost > 0, "some crash loses what was not confirmed, or this test shows nothing");
 }
 
+/// Crashes after messages were published to `amq.fanout`, behind which three such queues are bound.
+fn check_that_fanouts_are_whole_or_absent(declaration: fn(&str) -> QueueDeclare) {
+    let mut found = [false; 2];
+    for seed in 0..40 {
+        let (world, disk) = World::on_disk(Faults { seed, ..Faults::default() });
+        let client = world.client();
+        for name in ["c", "a", "b"] {
+            client.send(1, declaration(name).durable());
+            disk.sync();
+            world.pump();
+            client.take(1);
+            client.send(1, bind(name, "amq.fanout", ""));
+            disk.sync();
+            world.pump();
+            client.take(1);
+        }
+        for n in 1..=3 {
+            client.send(1, persistent("amq.fanout", "", n.to_string()));
+        }
+        let disk = Arc::new(disk.crash(Faults { seed, ..Faults::default() }));
+        let client = World::over(disk, Setup::default(), 0).client();
+        let there = client.drain(1, "a");
+        assert_eq!(client.drain(1, "b"), there, "seed {seed}");
+        assert_eq!(client.drain(1, "c"), there, "seed {seed}");
+        found[usize::from(there.len() == 3)] = true;
+    }
+    assert_eq!(found, [true; 2], "some crashes lose a message, some do not");
+}
+
+#[test]
+fn a_fanout_is_whole_or_absent_after_a_crash() {
+    check_that_fanouts_are_whole_or_absent(queue);
+    check_that_fanouts_are_whole_or_absent(|name| {
+        queue(name).arg("x-max-length", 10).arg("x-overflow", "reject-publish")
+    });
+}
+
+#[test]
+fn what_a_turn_settles_and_publishes_in_a_queue_is_one_batch() {
+    let (world, disk) = World::on_disk(Faults::default());
+    let client = world.client();
+    client.send(1, queue("q").durable());
+    client.send(1, persistent("", "q", "a"));
+    disk.sync();
+    world.pump();
+    client.take(1);
+    assert_eq!(client.fetch(1, "q").text(), "a");
+    disk.sync();
+    client.send_at_once(1, &[&ack(1), &persistent("", "q", "b"), &persistent("", "q", "c")]);
+    assert_eq!(disk.unsynced(), 1);
+    assert_eq!(client.drain(1, "q"), ["b", "c"]);
+}
+
 #[test]
 fn a_crash_keeps_all_of_a_transaction_or_nothing() {
     let mut outcomes = [false; 2];

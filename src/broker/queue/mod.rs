@@ -130,6 +130,12 @@ pub struct QueueSpec {
     pub args: QueueArgs,
 }
 
+impl QueueSpec {
+    fn stores(&self, message: &Message) -> bool {
+        self.durable && (message.is_persistent() || self.args.kind == QueueKind::Quorum)
+    }
+}
+
 /// Why a consumer was not added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConsumeRefusal {
@@ -189,55 +195,23 @@ impl Queue {
         self.spec.args.may_reject()
     }
 
-    /// Takes messages in, in order, and assigns what can be assigned. Returns where the store has
-    /// them (`Lsn::ZERO` when nothing needed storing). A deleted queue takes and forgets them, as a
-    /// queue that was deleted a moment later would.
-    pub fn publish(
-        self: &Arc<Self>,
-        messages: impl IntoIterator<Item = Message>,
-        publisher: Publisher,
-        now: Now,
-        effects: &mut Effects,
-    ) -> Lsn {
-        let mut state = self.lock();
-        let mut batch = Batch { ops: Vec::new(), awaited: publisher == Publisher::Waits };
-        state.expire(self, now, &mut batch.ops, effects);
-        for message in messages {
-            state.enqueue(&self.spec, message, now, &mut batch.ops);
-        }
-        state.dispatch_new(self, now, &mut batch.ops, effects);
-        self.submit(batch)
+    /// Whether the store keeps this message once it is here.
+    #[must_use]
+    pub fn stores(&self, message: &Message) -> bool {
+        self.spec.stores(message)
     }
 
-    /// Takes one message in unless the queue is full and set to refuse: then `None`.
-    pub fn offer(
-        self: &Arc<Self>,
-        message: Message,
-        now: Now,
-        effects: &mut Effects,
-    ) -> Option<Lsn> {
-        let mut state = self.lock();
-        if state.is_full_for(&self.spec, &message) {
-            if self.spec.args.overflow == Overflow::RejectPublishDlx {
-                state.refuse_to_dead_letter(self, message, now, effects);
-            }
-            return None;
-        }
-        let mut batch = Batch { ops: Vec::new(), awaited: true };
-        state.expire(self, now, &mut batch.ops, effects);
-        state.enqueue(&self.spec, message, now, &mut batch.ops);
-        state.dispatch_new(self, now, &mut batch.ops, effects);
-        Some(self.submit(batch))
-    }
-
-    /// Messages are done with: acknowledged, or written out to a consumer that does not
-    /// acknowledge. Frees their consumers' credit and assigns more.
-    pub fn settle(self: &Arc<Self>, settled: &[Settled], now: Now, effects: &mut Effects) -> Lsn {
-        let mut state = self.lock();
-        let mut batch = Batch::default();
-        state.settle(&self.spec, settled, &mut batch.ops);
-        state.dispatch(self, now, &mut batch.ops, effects);
-        self.submit(batch)
+    /// Takes a connection's turn: what it is done with, then what it publishes, in order; then
+    /// assigns what can be assigned. Returns where the store has the publishes (`Lsn::ZERO` when
+    /// none needed storing). A deleted queue takes and forgets them, as a queue that was deleted a
+    /// moment later would.
+    pub fn take_turn(self: &Arc<Self>, mut turn: Turn<'_>, now: Now, effects: &mut Effects) -> Lsn {
+        let mut ops = Vec::new();
+        let awaited = turn.publisher == Publisher::Waits;
+        let mut change = self.begin();
+        let stored = change.take_turn(&mut turn, now, &mut ops, effects);
+        let lsn = self.submit(Batch { ops, awaited: awaited && stored });
+        if stored { lsn } else { Lsn::ZERO }
     }
 
     /// Messages come back to their places. `attempt` says whether a client may have seen them.
@@ -465,6 +439,18 @@ impl std::fmt::Debug for Queue {
     }
 }
 
+/// What a connection has gathered for a queue.
+#[derive(Debug)]
+pub struct Turn<'t> {
+    /// Messages that are done with: acknowledged, or written out to a consumer that does not
+    /// acknowledge.
+    pub settled: &'t [Settled],
+    /// New messages; left empty, with their capacity.
+    pub publishes: &'t mut Vec<Message>,
+    /// Whether their publisher waits.
+    pub publisher: Publisher,
+}
+
 /// Whether a publisher waits for its messages to be durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Publisher {
@@ -511,8 +497,9 @@ pub enum DeleteRefusal {
     NotEmpty,
 }
 
-/// A queue locked for a change that spans several queues (tx.commit, dead-lettering): the
-/// operations of all of them go into one batch, submitted while every lock is held.
+/// A queue locked for a change that spans several queues (a message that goes to more than one, a
+/// transaction, dead letters): the operations of all of them go into one batch, submitted while
+/// every lock is held.
 pub struct QueueChange<'q> {
     queue: &'q Arc<Queue>,
     state: MutexGuard<'q, State>,
@@ -523,6 +510,28 @@ impl QueueChange<'_> {
     #[must_use]
     pub fn key(&self) -> QueueKey {
         self.queue.key()
+    }
+
+    /// See [`Queue::take_turn`]; what must be stored goes to `ops`. True when a publish must be.
+    pub fn take_turn(
+        &mut self,
+        turn: &mut Turn<'_>,
+        now: Now,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Turn { settled, publishes, .. } = turn;
+        let stored = publishes.iter().filter(|message| self.queue.stores(message)).count();
+        ops.reserve(stored + settled.iter().filter(|one| one.stored).count());
+        self.state.settle(&self.queue.spec, settled, ops);
+        self.state.expire(self.queue, now, ops, effects);
+        let before = ops.len();
+        for message in publishes.drain(..) {
+            self.state.enqueue(&self.queue.spec, message, now, ops);
+        }
+        let stored = ops.len() > before;
+        self.state.dispatch_new(self.queue, now, ops, effects);
+        stored
     }
 
     /// Takes a message in; what must be stored goes to `ops`.
@@ -536,15 +545,58 @@ impl QueueChange<'_> {
         self.state.is_full_for(&self.queue.spec, message)
     }
 
-    /// Settles messages; what must be stored goes to `ops`.
+    /// Takes one message in and assigns what can be assigned, unless the queue is full and set to
+    /// refuse: then false.
+    pub fn offer(
+        &mut self,
+        message: Message,
+        now: Now,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) -> bool {
+        let spec = &self.queue.spec;
+        if self.state.is_full_for(spec, &message) {
+            if spec.args.overflow == Overflow::RejectPublishDlx {
+                self.state.refuse_to_dead_letter(self.queue, message, now, effects);
+            }
+            return false;
+        }
+        self.state.expire(self.queue, now, ops, effects);
+        self.state.enqueue(spec, message, now, ops);
+        self.state.dispatch_new(self.queue, now, ops, effects);
+        true
+    }
+
+    /// Settles messages.
     pub fn settle(&mut self, settled: &[Settled], ops: &mut Vec<Op>) {
         self.state.settle(&self.queue.spec, settled, ops);
     }
 
-    /// Assigns what can be assigned. Call it once `ops` are complete: expiries and overflow add to
-    /// them.
+    /// A message that a client may have seen comes back to its place.
+    pub fn requeue(
+        &mut self,
+        consumer: ConsumerId,
+        entry: Entry,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) {
+        self.state.requeue(self.queue, consumer, entry, Attempt::Delivered, ops, effects);
+    }
+
+    /// A message is rejected for good.
+    pub fn reject(
+        &mut self,
+        consumer: ConsumerId,
+        entry: Entry,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) {
+        self.state.reject(self.queue, consumer, entry, ops, effects);
+    }
+
+    /// Expires what is due and assigns what can be assigned.
     pub fn dispatch(&mut self, now: Now, ops: &mut Vec<Op>, effects: &mut Effects) {
-        self.state.dispatch_new(self.queue, now, ops, effects);
+        self.state.dispatch(self.queue, now, ops, effects);
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::args::{Overflow, QueueKind};
+use super::args::Overflow;
 use super::consumers::{Consumer, Consumers};
 use super::ready::Ready;
 use super::{
@@ -133,8 +133,7 @@ impl State {
     }
 
     fn entry(&self, spec: &QueueSpec, seq: QueueSeq, message: Message, from_ms: u64) -> Entry {
-        let stored =
-            spec.durable && (message.is_persistent() || spec.args.kind == QueueKind::Quorum);
+        let stored = spec.stores(&message);
         let mut entry = Entry { stored, ..Entry::new(seq, message) };
         let own_ttl_ms = if has_expiration_or_priority(entry.message.properties()) {
             let properties = Properties::parse(entry.message.properties()).ok();

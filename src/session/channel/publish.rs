@@ -19,6 +19,7 @@ use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::table::{RawTable, Table, ValueRef};
 use crate::session::core::Core;
+use crate::store::Batch;
 
 const CLASS_BASIC: u16 = 60;
 /// RabbitMQ's longest expiration: ten years, in milliseconds.
@@ -135,28 +136,32 @@ impl Channel {
                 return;
             }
         };
-        let Some((last, others)) = queues.split_last() else {
+        if queues.is_empty() {
             return self.unroutable(core, &message, mandatory);
-        };
-        core.tally.routed += 1;
-        for queue in others {
-            core.gathered.publish(queue, message.clone());
         }
-        core.gathered.publish(last, message);
+        core.tally.routed += 1;
+        core.gathered.publish(queues, message);
     }
 
-    /// Publishes to queues of which at least one may refuse: the answer is needed at once.
+    /// Publishes to queues of which at least one may refuse: the answer is needed at once. Those
+    /// that take the message do so in one batch.
     fn offer(&mut self, core: &mut Core, message: &Message, queues: &[Arc<Queue>]) {
         // Earlier publishes of this channel come first, and have their own answer.
         core.flush();
         let flushed = core.flushed;
         let mut refused = false;
-        for queue in queues {
-            match queue.offer(message.clone(), core.now, &mut core.effects) {
-                Some(lsn) => core.flushed = core.flushed.max(lsn),
-                None => refused = true,
-            }
+        let mut queues: Vec<&Arc<Queue>> = queues.iter().collect();
+        queues.sort_unstable_by_key(|queue| queue.key());
+        let mut changes: Vec<_> = queues.into_iter().map(Queue::begin).collect();
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        for change in &mut changes {
+            let (ops, effects) = (&mut batch.ops, &mut core.effects);
+            refused |= !change.offer(message.clone(), core.now, ops, effects);
         }
+        if !batch.is_empty() {
+            core.flushed = core.flushed.max(core.broker.store().submit(batch));
+        }
+        drop(changes);
         core.tally.routed += 1;
         if let Mode::Confirm(ledger) = &mut self.mode {
             if refused {
