@@ -1,53 +1,78 @@
 //! Dead-lettering: a message leaves its queue for the dead-letter exchange, with its history.
 //!
-//! The arrival in the target queues and the departure from the queue of origin are one batch of the
-//! store, submitted while every target is locked: a crash shows either both or neither. Headers
+//! The arrival in the target queues and the departure from the queue of origin are in one batch of
+//! the store, submitted while every target is locked: a crash shows either both or neither. Many
+//! messages that die at once in a queue share batches. Headers
 //! follow RabbitMQ 4 (`x-death`, `x-first-death-*`, `x-last-death-*`).
 
 use std::sync::Arc;
 
 use super::message::{Envelope, Message};
-use super::queue::{DeadLetter, DeathReason, Effects, Queue};
+use super::queue::{DeadLetter, DeathReason, Effects, Publisher, Queue, QueueChange};
 use super::vhost::Vhost;
 use super::{Broker, Now};
 use crate::protocol::properties::Properties;
 use crate::protocol::table::{RawTable, ShortString, Table, Value};
-use crate::store::{Batch, Op};
+use crate::store::{Batch, Lsn, Op};
+
+/// Messages that move in one batch, at most: their targets stay locked meanwhile.
+const MOVED_AT_ONCE_MAX: usize = 256;
 
 impl Broker {
-    /// Moves everything in `effects.dead_letters` on. Targets may add further effects.
-    pub(super) fn dead_letter(&self, effects: &mut Effects, now: Now) {
-        for dead in std::mem::take(&mut effects.dead_letters) {
-            self.dead_letter_one(&dead, effects, now);
+    /// Moves everything in `effects.dead_letters` on, in its order. Targets may add further effects.
+    /// Returns where the store has it.
+    pub(super) fn dead_letter(&self, effects: &mut Effects, publisher: Publisher, now: Now) -> Lsn {
+        let dead = std::mem::take(&mut effects.dead_letters);
+        let mut last = Lsn::ZERO;
+        for of_one_queue in dead.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
+            for moving in of_one_queue.chunks(MOVED_AT_ONCE_MAX) {
+                last = last.max(self.move_on(moving, effects, publisher, now));
+            }
         }
+        last
     }
 
-    fn dead_letter_one(&self, dead: &DeadLetter, effects: &mut Effects, now: Now) {
-        let origin = &dead.queue;
-        let mut targets = Vec::new();
-        let mut message = None;
-        if let Some(vhost) = self.vhost(&origin.spec().vhost) {
-            message = self.route_dead_letter(&vhost, dead, now, &mut targets);
-        }
-        let mut batch = Batch::default();
-        targets.sort_by_key(|queue| queue.key());
-        {
-            let mut changes: Vec<_> = targets.iter().map(Queue::begin).collect();
-            if let Some(message) = message {
-                for change in changes.iter_mut().filter(|change| !change.is_full_for(&message)) {
-                    change.enqueue(message.clone(), now, &mut batch.ops);
+    /// Moves messages that died in one queue, as one batch.
+    fn move_on(
+        &self,
+        moving: &[DeadLetter],
+        effects: &mut Effects,
+        publisher: Publisher,
+        now: Now,
+    ) -> Lsn {
+        let Some(origin) = moving.first().map(|dead| &dead.queue) else { return Lsn::ZERO };
+        let vhost = self.vhost(&origin.spec().vhost);
+        let route = |dead: &DeadLetter| {
+            let mut targets = Vec::new();
+            let message = self.route_dead_letter(vhost.as_ref()?, dead, now, &mut targets)?;
+            Some((message, targets))
+        };
+        let routed: Vec<_> = moving.iter().map(route).collect();
+        let mut targets: Vec<&Arc<Queue>> =
+            routed.iter().flatten().flat_map(|(_, targets)| targets).collect();
+        targets.sort_unstable_by_key(|queue| queue.key());
+        targets.dedup_by_key(|queue| queue.key());
+        let mut changes: Vec<_> = targets.into_iter().map(Queue::begin).collect();
+        let mut batch = Batch { ops: Vec::new(), awaited: publisher == Publisher::Waits };
+        let (mut bytes, mut stored) = (0, 0);
+        for (dead, routed) in moving.iter().zip(&routed) {
+            if let Some((message, targets)) = routed {
+                for target in targets {
+                    if let Ok(at) = changes.binary_search_by_key(&target.key(), QueueChange::key) {
+                        changes[at].offer(message.clone(), now, &mut batch.ops, effects);
+                    }
                 }
             }
             if dead.entry.stored {
                 batch.ops.push(Op::Settle { queue: origin.key(), seq: dead.entry.seq });
+                stored += 1;
             }
-            for change in &mut changes {
-                change.dispatch(now, &mut batch.ops, effects);
-            }
-            self.submit(batch);
+            bytes += dead.entry.message.body_len() as u64;
         }
-        let bytes = dead.entry.message.body_len() as u64;
-        origin.finish_transit(1, bytes, u64::from(dead.entry.stored));
+        let lsn = self.submit(batch);
+        drop(changes);
+        origin.finish_transit(moving.len() as u64, bytes, stored);
+        lsn
     }
 
     /// Finds the targets and builds the message for them; `None` when it cannot go anywhere: the
@@ -96,7 +121,7 @@ impl Broker {
             hides_bcc: false,
             published_ms: now.unix_ms,
         };
-        Some(Message::new(&envelope, old.body()))
+        Some(old.readdressed(&envelope))
     }
 }
 

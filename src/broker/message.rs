@@ -83,6 +83,18 @@ impl Message {
         Self { record, large_body: Some(Arc::new(body)) }
     }
 
+    /// The same body under another envelope. A large body is shared, not copied.
+    #[must_use]
+    pub fn readdressed(&self, envelope: &Envelope<'_>) -> Self {
+        match &self.large_body {
+            Some(body) => Self {
+                record: build_record(envelope, &[], body.len()),
+                large_body: Some(Arc::clone(body)),
+            },
+            None => Self::new(envelope, self.body()),
+        }
+    }
+
     /// Reads a message back from the bytes of [`record_parts`](Self::record_parts), joined.
     ///
     /// # Errors
@@ -292,6 +304,19 @@ mod tests {
                 assert!(message.is_persistent());
                 assert_eq!(message.published_ms(), 1_795_000_000_123);
             }
+        }
+    }
+
+    #[test]
+    fn a_readdressed_message_has_the_same_body_and_shares_a_large_one() {
+        for size in [0, 100, INLINE_BODY_BYTES_MAX + 1] {
+            let message = Message::new(&envelope(), &vec![7; size]);
+            let moved = message.readdressed(&Envelope { routing_key: b"dead", ..envelope() });
+            assert_eq!((moved.routing_key(), moved.exchange()), (&b"dead"[..], &b"logs"[..]));
+            assert_eq!(moved.body(), message.body());
+            let shared = message.large_body().zip(moved.large_body());
+            assert_eq!(shared.is_some(), size > INLINE_BODY_BYTES_MAX);
+            assert!(shared.is_none_or(|(a, b)| Arc::ptr_eq(a, b)));
         }
     }
 

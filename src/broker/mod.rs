@@ -29,7 +29,7 @@ use dashmap::DashMap;
 
 pub use declare::{Asker, BindingRequest, DestinationRef, ExchangeDeclaration, QueueDeclaration};
 use outbox::{ConnectionId, ConsumerId, Outbox};
-use queue::{Effects, Queue};
+use queue::{Effects, Publisher, Queue};
 pub use reply_to::REPLY_TO;
 use reply_to::ReplyTargets;
 use timers::Timers;
@@ -257,13 +257,20 @@ impl Broker {
     /// Does what queues left to be done once their locks were released: dead-letters messages,
     /// notes deadlines, wakes connections. Call it with no lock held.
     pub fn finish(&self, effects: &mut Effects, now: Now) {
+        self.finish_for(Publisher::GoesOn, effects, now);
+    }
+
+    /// The same for someone who may wait for it. Returns where the store has what was moved.
+    pub fn finish_for(&self, publisher: Publisher, effects: &mut Effects, now: Now) -> Lsn {
+        let mut last = Lsn::ZERO;
         while !effects.dead_letters.is_empty() {
-            self.dead_letter(effects, now);
+            last = last.max(self.dead_letter(effects, publisher, now));
         }
         for (at_ms, queue) in effects.deadlines.drain(..) {
             self.timers.note(at_ms, &queue);
         }
         effects.wakes.fire();
+        last
     }
 
     /// Handles every deadline that has passed and returns the next one, in Unix milliseconds.

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use dashmap::DashMap;
+use rustc_hash::FxHashSet;
 
 use super::definitions::read_arguments;
 use super::exchange::{Destination, Kind, Matcher};
@@ -227,6 +228,9 @@ impl Vhost {
     ) -> Cacheable {
         let mut cacheable = Cacheable::Yes;
         let mut seen_exchanges = vec![exchange.id];
+        let (mut exchanges_met, mut queues_met) = (Met::default(), Met::default());
+        // One exchange names each of its destinations once for a key.
+        let mut named_once = out.is_empty() && keys.len() == 1;
         let mut open = vec![Arc::clone(exchange)];
         let mut destinations = Vec::new();
         while let Some(exchange) = open.pop() {
@@ -252,14 +256,15 @@ impl Vhost {
             for destination in &destinations {
                 match destination {
                     Destination::Queue(id) => {
-                        if out.iter().all(|queue| queue.key().queue != *id)
+                        let met = out.iter().map(|queue| queue.key().queue);
+                        if (named_once || queues_met.is_new(*id, met))
                             && let Some(queue) = self.queues_by_id.get(id)
                         {
                             out.push(Arc::clone(queue.value()));
                         }
                     }
                     Destination::Exchange(id) => {
-                        if !seen_exchanges.contains(id)
+                        if exchanges_met.is_new(*id, seen_exchanges.iter().copied())
                             && let Some(next) = self.exchanges_by_id.get(id)
                         {
                             seen_exchanges.push(*id);
@@ -268,6 +273,7 @@ impl Vhost {
                     }
                 }
             }
+            named_once = false;
         }
         cacheable
     }
@@ -342,6 +348,26 @@ impl Vhost {
             });
         }
         views
+    }
+}
+
+/// The queues or exchanges that a message's way has led to. A few are compared one by one; more are
+/// gathered in a set.
+#[derive(Default)]
+struct Met(FxHashSet<u64>);
+
+impl Met {
+    const COMPARED_MAX: usize = 16;
+
+    /// Whether `id` is not among `met`, which must grow by `id` and nothing else if so.
+    fn is_new(&mut self, id: u64, mut met: impl ExactSizeIterator<Item = u64>) -> bool {
+        if self.0.is_empty() {
+            if met.len() <= Self::COMPARED_MAX {
+                return met.all(|other| other != id);
+            }
+            self.0.extend(met);
+        }
+        self.0.insert(id)
     }
 }
 

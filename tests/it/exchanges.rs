@@ -659,3 +659,26 @@ fn remembered_routes_stay_when_a_declaration_changes_nothing() {
     client.ok(1, bind("q", "x", "another"));
     assert_ne!(declare(), remembered);
 }
+
+#[test]
+fn a_queue_that_many_ways_lead_to_gets_a_message_once() {
+    let world = World::new();
+    let client = world.client();
+    client.ok(1, exchange("first", "fanout"));
+    client.ok(1, exchange("second", "fanout"));
+    client.ok(1, bind_exchange("second", "first", ""));
+    let names: Vec<String> = (0..50).map(|n| format!("q{n}")).collect();
+    for name in &names {
+        client.declare(1, queue(name));
+        client.ok(1, bind(name, "first", ""));
+        client.ok(1, bind(name, "second", ""));
+    }
+    client.declare(1, queue("last"));
+    client.ok(1, bind("last", "second", ""));
+    let copies = props().header("CC", array(["another key"]));
+    client.send(1, publish("first", "", "by one key"));
+    client.send(1, publish("first", "", "by two").with(copies));
+    for name in names.iter().map(String::as_str).chain(["last"]) {
+        assert_eq!(client.drain(1, name), ["by one key", "by two"], "{name}");
+    }
+}

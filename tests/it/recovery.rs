@@ -652,6 +652,32 @@ fn what_a_turn_settles_and_publishes_in_a_queue_is_one_batch() {
 }
 
 #[test]
+fn messages_that_die_at_once_move_in_few_batches() {
+    let (world, disk) = World::on_disk(Faults::default());
+    let client = world.client();
+    let origin = queue("q")
+        .durable()
+        .arg("x-dead-letter-exchange", "")
+        .arg("x-dead-letter-routing-key", "dead")
+        .arg("x-message-ttl", 100);
+    for declaration in [queue("dead").durable(), origin] {
+        client.send(1, declaration);
+        disk.sync();
+        world.pump();
+        client.take(1);
+    }
+    for n in 0..1_000 {
+        client.send(1, persistent("", "q", n.to_string()));
+    }
+    disk.sync();
+    world.advance(100);
+    assert_eq!(disk.unsynced(), 4, "256 messages a batch");
+    let due: Vec<String> = (0..1_000).map(|n| n.to_string()).collect();
+    assert_eq!(client.drain(1, "dead"), due);
+    assert_eq!(client.depth(1, "q"), 0);
+}
+
+#[test]
 fn a_crash_keeps_all_of_a_transaction_or_nothing() {
     let mut outcomes = [false; 2];
     for seed in 0..40 {
