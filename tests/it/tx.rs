@@ -1,8 +1,10 @@
 //! Transactions: publishes and acknowledgements that take effect together.
 
+use std::sync::Arc;
+
 use leveret::covers;
 use leveret::protocol::method::{Method, tx};
-use leveret::store::faulty::Faults;
+use leveret::store::faulty::{Faults, FaultyStore};
 
 use crate::support::*;
 
@@ -116,6 +118,37 @@ fn a_commit_drops_the_oldest_of_a_full_queue() {
     }
     client.ok(1, tx_commit());
     assert_eq!(other.drain(1, "short"), ["b", "c"]);
+}
+
+#[test]
+fn a_publish_goes_where_it_led_when_it_was_sent() {
+    let (_world, client, other) = transactional();
+    other.declare(1, queue("r"));
+    other.ok(1, bind("q", "amq.direct", "k"));
+    client.send(1, publish("amq.direct", "k", "x"));
+    other.ok(1, unbind("q", "amq.direct", "k"));
+    other.ok(1, bind("r", "amq.direct", "k"));
+    client.ok(1, tx_commit());
+    assert_eq!(other.drain(1, "q"), ["x"]);
+    assert_eq!(other.depth(1, "r"), 0);
+}
+
+#[test]
+fn what_a_full_queue_refuses_at_the_commit_can_die_too() {
+    let (_world, client, other) = transactional();
+    other.declare(1, queue("dead"));
+    let full = queue("full")
+        .arg("x-max-length", 1)
+        .arg("x-overflow", "reject-publish-dlx")
+        .arg("x-dead-letter-exchange", "")
+        .arg("x-dead-letter-routing-key", "dead");
+    other.declare(1, full);
+    client.send(1, publish("", "full", "taken"));
+    client.send(1, publish("", "full", "refused"));
+    client.send(1, tx_commit());
+    client.expect_channel_close(1, 406, "PRECONDITION_FAILED - partial tx completion");
+    assert_eq!(other.drain(1, "full"), ["taken"]);
+    assert_eq!(other.drain(1, "dead"), ["refused"]);
 }
 
 // ---- acknowledging ------------------------------------------------------------------------------
@@ -258,4 +291,64 @@ fn a_commit_is_answered_once_it_is_on_disk() {
     disk.sync();
     world.pump();
     client.expect(1, Method::TxCommitOk(tx::CommitOk));
+}
+
+/// A client on a disk with these queues, each of which holds a message that the client, now in a
+/// transaction, has fetched.
+fn holding_one_of_each(
+    declarations: &[QueueDeclare],
+    names: &[&str],
+) -> (World, Arc<FaultyStore>, Client) {
+    let (world, disk) = World::on_disk(Faults::default());
+    let client = world.client();
+    for declaration in declarations {
+        client.send(1, declaration.clone());
+        disk.sync();
+        world.pump();
+        assert!(client.next(1).is_some());
+    }
+    client.ok(1, tx_select());
+    for name in names {
+        let other = world.client();
+        other.send(1, publish("", name, *name).with_bytes(PERSISTENT));
+        client.fetch(1, name);
+    }
+    disk.sync();
+    (world, disk, client)
+}
+
+#[test]
+fn what_a_commit_rejects_is_in_its_batch() {
+    let queues = ["q", "r", "s"].map(|name| queue(name).durable());
+    let (world, disk, client) = holding_one_of_each(&queues, &["q", "r", "s"]);
+    client.send(1, reject(1, Then::Discard));
+    client.send(1, nack(2, Then::Requeue));
+    client.send(1, ack(3));
+    client.send(1, publish("", "s", "new").with_bytes(PERSISTENT));
+    client.send(1, tx_commit());
+    client.expect_nothing();
+    assert_eq!(disk.unsynced(), 1);
+    disk.sync();
+    world.pump();
+    client.expect(1, Method::TxCommitOk(tx::CommitOk));
+    let other = world.client();
+    assert_eq!(other.depth(1, "q"), 0);
+    assert_eq!(other.drain(1, "r"), ["r"]);
+    assert_eq!(other.drain(1, "s"), ["new"]);
+}
+
+#[test]
+fn a_commit_is_answered_once_its_dead_letters_have_moved() {
+    let mortal = queue("q")
+        .durable()
+        .arg("x-dead-letter-exchange", "")
+        .arg("x-dead-letter-routing-key", "dead");
+    let (world, disk, client) = holding_one_of_each(&[queue("dead").durable(), mortal], &["q"]);
+    client.send(1, reject(1, Then::Discard));
+    client.send(1, tx_commit());
+    client.expect_nothing();
+    disk.sync();
+    world.pump();
+    client.expect(1, Method::TxCommitOk(tx::CommitOk));
+    assert_eq!(world.client().drain(1, "dead"), ["q"]);
 }

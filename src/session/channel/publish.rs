@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::content::{Body, Content};
+use super::tx::Publish;
 use super::{Channel, Mode};
 use crate::broker::message::{Envelope, Message};
 use crate::broker::queue::Queue;
@@ -98,7 +99,12 @@ impl Channel {
             Body::Gathered(bytes) => Message::with_large_body(&envelope, bytes),
         };
         if let Mode::Transaction(transaction) = &mut self.mode {
-            transaction.publish(message, targets, content.mandatory);
+            let queues = match targets {
+                Targets::Known(at) => Some(core.routes.at(at).queues.clone()),
+                Targets::Once(queues) => Some(queues),
+                Targets::Reply => None,
+            };
+            transaction.publish(Publish { message, queues, mandatory: content.mandatory });
             return Ok(());
         }
         self.hand_over(core, message, &targets, content.mandatory);

@@ -1,18 +1,19 @@
 //! Class tx: publishes and acknowledgements that take effect together.
 //!
-//! Publishes are checked when they arrive and kept with their targets; acknowledgements keep what
-//! they settle. tx.commit locks every queue involved, in key order, applies everything, and submits
-//! one batch to the store: after a crash either all of it is there or none (RabbitMQ promises that
-//! for one queue only). commit-ok is sent once the batch is durable.
+//! Publishes are checked and routed when they arrive, as in RabbitMQ; acknowledgements and
+//! rejections keep what they settle. tx.commit locks every queue involved, in key order, applies
+//! everything, and submits one batch to the store: after a crash either all of it is there or none
+//! (RabbitMQ promises that for one queue only). A message that the commit sends to a dead-letter
+//! exchange moves right after it, in a batch of its own. commit-ok is sent once all of this is
+//! durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::publish::Targets;
 use super::{Channel, Mode};
 use crate::broker::message::Message;
 use crate::broker::outbox::ConsumerId;
-use crate::broker::queue::{Acks, Queue, QueueChange, Settled};
+use crate::broker::queue::{Acks, Publisher, Queue, QueueChange, Settled};
 use crate::protocol::method::Method;
 use crate::protocol::refusal::{self, Refusal};
 use crate::session::core::Core;
@@ -20,24 +21,25 @@ use crate::session::unacked::Outstanding;
 use crate::store::{Batch, Lsn, QueueKey};
 
 /// A publish that waits for tx.commit.
-struct Publish {
-    message: Message,
-    queues: Option<Vec<Arc<Queue>>>,
-    mandatory: bool,
+pub(super) struct Publish {
+    pub(super) message: Message,
+    /// Where it was routed; `None` is a direct reply.
+    pub(super) queues: Option<Vec<Arc<Queue>>>,
+    pub(super) mandatory: bool,
 }
 
 /// What waits for tx.commit.
 #[derive(Default)]
 pub(super) struct Transaction {
-    publishes: Vec<(Message, Targets, bool)>,
+    publishes: Vec<Publish>,
     acked: Vec<Outstanding>,
     requeued: Vec<Outstanding>,
     rejected: Vec<Outstanding>,
 }
 
 impl Transaction {
-    pub(super) fn publish(&mut self, message: Message, targets: Targets, mandatory: bool) {
-        self.publishes.push((message, targets, mandatory));
+    pub(super) fn publish(&mut self, publish: Publish) {
+        self.publishes.push(publish);
     }
 
     pub(super) fn ack(&mut self, held: Outstanding) {
@@ -50,7 +52,12 @@ impl Transaction {
 
     /// Publishes and acknowledgements that wait.
     pub(super) fn len(&self) -> usize {
-        self.publishes.len() + self.acked.len() + self.requeued.len() + self.rejected.len()
+        self.publishes.len() + self.settled().count()
+    }
+
+    /// The deliveries that are acknowledged or refused.
+    fn settled(&self) -> impl Iterator<Item = &Outstanding> {
+        self.acked.iter().chain(&self.requeued).chain(&self.rejected)
     }
 
     /// The deliveries whose acknowledgement is undone.
@@ -94,89 +101,73 @@ impl Channel {
         let Mode::Transaction(transaction) = &mut self.mode else {
             return Err(refusal::tx_not_selected());
         };
-        let Transaction { publishes, acked, requeued, rejected } = std::mem::take(transaction);
-        let publishes = self.resolve(core, publishes);
-        let (lsn, partial) = self.apply(core, &publishes, &acked);
-        for publish in &publishes {
-            match &publish.queues {
-                Some(queues) if queues.is_empty() => {
-                    self.unroutable(core, &publish.message, publish.mandatory);
-                }
+        let mut transaction = std::mem::take(transaction);
+        core.tally.acknowledged += transaction.acked.len() as u64;
+        let by_consumers = transaction.settled().filter(|it| it.consumer != ConsumerId::NONE);
+        self.limiter.release(u32::try_from(by_consumers.count()).unwrap_or(u32::MAX));
+        let (lsn, partial) = self.apply(core, &mut transaction);
+        let moved = core.broker.finish_for(Publisher::Waits, &mut core.effects, core.now);
+        for Publish { message, queues, mandatory } in transaction.publishes {
+            match queues {
+                Some(queues) if queues.is_empty() => self.unroutable(core, &message, mandatory),
                 Some(_) => core.tally.routed += 1,
                 None => {
-                    let key = publish.message.routing_key().to_vec();
-                    let message = publish.message.clone();
+                    let key = message.routing_key().to_vec();
                     core.broker.reply(&key, message, &mut core.effects.wakes);
                 }
             }
         }
-        core.tally.acknowledged += acked.len() as u64;
-        let from_consumers = acked.iter().filter(|held| held.consumer != ConsumerId::NONE).count();
-        self.limiter.release(u32::try_from(from_consumers).unwrap_or(u32::MAX));
-        self.refuse_now(core, requeued, true);
-        self.refuse_now(core, rejected, false);
+        if self.limiter.limit() > 0 {
+            self.resume(core, Some(self.number));
+        }
+        core.broker.finish(&mut core.effects, core.now);
         if partial {
             return Err(refusal::tx_partial_completion());
         }
-        core.send_when_durable(self.number, &Method::TxCommitOk(Default::default()), lsn);
+        let ok = Method::TxCommitOk(Default::default());
+        core.send_when_durable(self.number, &ok, lsn.max(moved));
         Ok(())
     }
 
-    /// The queues of each publish. Remembered routes may have been forgotten since: the topology at
-    /// the time of the commit decides, as in RabbitMQ.
-    fn resolve(&self, core: &mut Core, publishes: Vec<(Message, Targets, bool)>) -> Vec<Publish> {
-        let mut resolved = Vec::with_capacity(publishes.len());
-        for (message, targets, mandatory) in publishes {
-            let queues = match targets {
-                Targets::Once(queues) => Some(queues),
-                Targets::Reply => None,
-                Targets::Known(_) => {
-                    let mut queues = Vec::new();
-                    if let Some(exchange) = core.vhost.exchange(message.exchange()) {
-                        core.vhost.route(&exchange, &[message.routing_key()], None, &mut queues);
-                    }
-                    Some(queues)
-                }
-            };
-            resolved.push(Publish { message, queues, mandatory });
-        }
-        resolved
-    }
-
-    /// Applies publishes and acks to their queues as one change and one batch. True when a queue
-    /// refused a publish.
-    fn apply(&self, core: &mut Core, publishes: &[Publish], acked: &[Outstanding]) -> (Lsn, bool) {
-        let mut partial = false;
+    /// Applies a transaction to its queues as one change and one batch. True when a queue refused a
+    /// publish.
+    fn apply(&self, core: &mut Core, transaction: &mut Transaction) -> (Lsn, bool) {
         let mut queues: BTreeMap<QueueKey, Arc<Queue>> = BTreeMap::new();
-        for queue in publishes.iter().filter_map(|publish| publish.queues.as_ref()).flatten() {
-            queues.insert(queue.key(), Arc::clone(queue));
-        }
-        for held in acked {
-            let queue = self.queue_at(held.queue_slot);
-            queues.insert(queue.key(), Arc::clone(queue));
+        let published = transaction.publishes.iter().filter_map(|it| it.queues.as_ref()).flatten();
+        let settled = transaction.settled().map(|held| self.queue_at(held.queue_slot));
+        for queue in published.chain(settled) {
+            queues.entry(queue.key()).or_insert_with(|| Arc::clone(queue));
         }
         let mut changes: BTreeMap<QueueKey, QueueChange<'_>> =
             queues.iter().map(|(key, queue)| (*key, queue.begin())).collect();
+        let mut partial = false;
         let mut batch = Batch { ops: Vec::new(), awaited: true };
+        let (now, ops, effects) = (core.now, &mut batch.ops, &mut core.effects);
+        let Transaction { publishes, acked, requeued, rejected } = transaction;
         for publish in publishes {
             for queue in publish.queues.iter().flatten() {
-                let Some(change) = changes.get_mut(&queue.key()) else { continue };
-                if change.is_full_for(&publish.message) {
-                    partial = true;
-                } else {
-                    change.enqueue(publish.message.clone(), core.now, &mut batch.ops);
+                if let Some(change) = changes.get_mut(&queue.key()) {
+                    partial |= !change.offer(publish.message.clone(), now, ops, effects);
                 }
             }
         }
-        for held in acked {
-            let key = self.queue_at(held.queue_slot).key();
-            if let Some(change) = changes.get_mut(&key) {
-                let settled = Settled::of(&held.entry, held.consumer, Acks::Manual);
-                change.settle(&[settled], &mut batch.ops);
+        for held in acked.drain(..) {
+            if let Some(change) = changes.get_mut(&self.queue_at(held.queue_slot).key()) {
+                change.settle(&[Settled::of(&held.entry, held.consumer, Acks::Manual)], ops);
+            }
+        }
+        for held in requeued.drain(..) {
+            if let Some(change) = changes.get_mut(&self.queue_at(held.queue_slot).key()) {
+                change.requeue(held.consumer, held.entry, ops, effects);
+            }
+        }
+        for held in rejected.drain(..) {
+            if let Some(change) = changes.get_mut(&self.queue_at(held.queue_slot).key()) {
+                change.reject(held.consumer, held.entry, ops, effects);
             }
         }
         for change in changes.values_mut() {
-            change.dispatch(core.now, &mut batch.ops, &mut core.effects);
+            change.dispatch(now, ops, effects);
         }
         let lsn = if batch.is_empty() { Lsn::ZERO } else { core.broker.store().submit(batch) };
         (lsn, partial)
