@@ -4,8 +4,8 @@
 //! what is durable goes to the store as one batch. The returned [`Lsn`] says when an answer may be
 //! sent. Checks come in RabbitMQ's order, because it decides which refusal a client sees.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::definitions::{
     BindingKey, DefinitionKey, DestinationName, exchange_record, number_value, queue_record,
@@ -219,8 +219,7 @@ impl Broker {
             return Ok(vhost.defined());
         }
         let bound = {
-            let mut matcher =
-                source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
             matcher.bind(&binding.key, &asked.arguments, binding.destination)
         };
         if let Err(error) = bound {
@@ -351,7 +350,10 @@ impl Broker {
         let args = QueueArgs::parse(&asked.arguments)
             .map_err(|error| argument_refusal(&name, vhost, error))?;
         check_kind_properties(vhost, &name, &args, &asked)?;
-        let id = self.next_queue_id.fetch_add(1, Ordering::Relaxed);
+        // Held until the record is submitted: in the store, too, the next id never goes back.
+        let mut next_id = self.next_queue_id.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = *next_id;
+        *next_id += 1;
         let durable = asked.durable && !asked.exclusive;
         let spec = QueueSpec {
             key: QueueKey { shard: 0, queue: id },
@@ -374,6 +376,7 @@ impl Broker {
         // Before anyone can see it: a message that another connection publishes to it must follow it
         // into the store, or a crash in between leaves a confirmed message without its queue.
         let lsn = self.define(vhost, batch);
+        drop(next_id);
         let queue = self.add_queue(vhost, spec, now);
         change.note();
         drop(change);
@@ -541,7 +544,7 @@ fn remove_binding(
     }
     ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
     let arguments = binding.arguments();
-    let mut matcher = source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
     matcher.unbind(&binding.key, &arguments, binding.destination);
     drop(matcher);
     let abandoned = source.spec.auto_delete && !change.has_source(source.id);

@@ -134,7 +134,7 @@ pub struct Broker {
     next_connection_id: AtomicU64,
     next_consumer_id: AtomicU64,
     next_exchange_id: AtomicU64,
-    next_queue_id: AtomicU64,
+    next_queue_id: Mutex<u64>,
     started: Now,
     stopping: AtomicBool,
 }
@@ -163,7 +163,7 @@ impl Broker {
             next_connection_id: AtomicU64::new(1),
             next_consumer_id: AtomicU64::new(1),
             next_exchange_id: AtomicU64::new(1),
-            next_queue_id: AtomicU64::new(1),
+            next_queue_id: Mutex::new(1),
             started: now,
             stopping: AtomicBool::new(false),
         });

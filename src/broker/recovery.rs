@@ -3,8 +3,7 @@
 //! Definitions come back in key order, so that whatever a record refers to is already there; a
 //! record that is not understood stops the start rather than being skipped.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::definitions::{
     BindingKey, DefinitionError, DefinitionKey, DestinationName, Record, read_arguments,
@@ -142,6 +141,11 @@ impl Visitor<'_> {
         })
     }
 
+    fn use_queue_ids_below(&self, next: u64) {
+        let mut id = self.broker.next_queue_id.lock().unwrap_or_else(PoisonError::into_inner);
+        *id = (*id).max(next);
+    }
+
     fn vhost(&self, name: &str) -> Result<Arc<Vhost>, DefinitionError> {
         self.broker.vhost(name).ok_or_else(|| DefinitionError(format!("vhost '{name}' is missing")))
     }
@@ -156,7 +160,7 @@ impl Visitor<'_> {
         let record = Record::decode(value)?;
         match key {
             DefinitionKey::NextQueueId => {
-                self.broker.next_queue_id.fetch_max(record.number("next")?, Ordering::Relaxed);
+                self.use_queue_ids_below(record.number("next")?);
             }
             DefinitionKey::User { name } => {
                 self.broker.users.insert(User::from_record(name, &record)?);
@@ -201,7 +205,7 @@ impl Visitor<'_> {
             .map_err(|error| DefinitionError(format!("invalid arguments: {error:?}")))?;
         let vhost = self.vhost(vhost)?;
         let id = record.number("id")?;
-        self.broker.next_queue_id.fetch_max(id + 1, Ordering::Relaxed);
+        self.use_queue_ids_below(id + 1);
         let spec = QueueSpec {
             key: QueueKey { shard: 0, queue: id },
             vhost: Arc::clone(vhost.name()),
@@ -241,7 +245,7 @@ impl Visitor<'_> {
             arguments: key.arguments.clone(),
         };
         vhost.change().insert(&Arc::new(binding));
-        let mut matcher = source.matcher.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
         matcher
             .bind(&key.routing_key, &arguments, destination)
             .map_err(|error| DefinitionError(format!("refused: {error:?}")))
