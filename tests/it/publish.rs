@@ -239,3 +239,13 @@ fn large_messages_reach_every_queue_whole() {
     assert_eq!(client.fetch(1, "b").body, body);
     client.expect_nothing();
 }
+
+#[test]
+fn minus_zero_is_no_time_at_all() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, queue("q"));
+    client.send(1, publish("", "q", "x").with(props().expiration("-0")));
+    client.send(1, publish("", "q", "y").with(props().expiration("+0")));
+    assert_eq!(client.depth(1, "q"), 0);
+}

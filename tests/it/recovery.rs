@@ -280,6 +280,24 @@ fn quorum_queues_keep_every_message() {
 }
 
 #[test]
+fn a_restart_is_no_delivery() {
+    let world = World::new();
+    let declaration = queue("q").durable().arg("x-queue-type", "quorum").arg("x-delivery-limit", 1);
+    let client = world.client();
+    client.declare(1, declaration);
+    client.send(1, publish("", "q", "x"));
+    let client = world.restarted(0).client();
+    let counts = [1, 2].map(|tag| {
+        let message = client.fetch(1, "q");
+        assert!(message.redelivered, "nobody knows");
+        client.send(1, nack(tag, Then::Requeue));
+        message.header("x-delivery-count")
+    });
+    assert_eq!(counts, [None, Some(Value::I64(1))]);
+    assert_eq!(client.depth(1, "q"), 0, "it came back twice");
+}
+
+#[test]
 fn acknowledged_messages_stay_gone_and_the_others_come_back() {
     let world = World::new();
     let client = world.client();

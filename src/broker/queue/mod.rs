@@ -38,8 +38,10 @@ pub struct Entry {
     pub message: Message,
     /// When it expires, in milliseconds of Unix time; `u64::MAX` is never.
     pub expires_ms: u64,
-    /// How often it was handed out and came back.
+    /// How often it was handed out and came back, as far as this life of the node knows.
     pub deliveries: u32,
+    /// Whether a client may have seen it, in this life of the node or an earlier one.
+    pub maybe_delivered: bool,
     /// Its priority level.
     pub priority: u8,
     /// Whether the store keeps it.
@@ -50,13 +52,21 @@ impl Entry {
     /// A message that was never handed out, is not stored and does not expire.
     #[must_use]
     pub fn new(seq: QueueSeq, message: Message) -> Self {
-        Self { seq, message, expires_ms: u64::MAX, deliveries: 0, priority: 0, stored: false }
+        Self {
+            seq,
+            message,
+            expires_ms: u64::MAX,
+            deliveries: 0,
+            maybe_delivered: false,
+            priority: 0,
+            stored: false,
+        }
     }
 
     /// Whether the client must be told that it may have seen this message before.
     #[must_use]
     pub fn redelivered(&self) -> bool {
-        self.deliveries > 0
+        self.maybe_delivered
     }
 }
 
@@ -532,17 +542,6 @@ impl QueueChange<'_> {
         let stored = ops.len() > before;
         self.state.dispatch_new(self.queue, now, ops, effects);
         stored
-    }
-
-    /// Takes a message in; what must be stored goes to `ops`.
-    pub fn enqueue(&mut self, message: Message, now: Now, ops: &mut Vec<Op>) {
-        self.state.enqueue(&self.queue.spec, message, now, ops);
-    }
-
-    /// Whether an enqueue would be refused.
-    #[must_use]
-    pub fn is_full_for(&self, message: &Message) -> bool {
-        self.state.is_full_for(&self.queue.spec, message)
     }
 
     /// Takes one message in and assigns what can be assigned, unless the queue is full and set to

@@ -102,7 +102,7 @@ impl State {
     pub(super) fn recover(&mut self, spec: &QueueSpec, seq: QueueSeq, message: Message) {
         let published_ms = message.published_ms();
         let mut entry = self.entry(spec, seq, message, published_ms);
-        entry.deliveries = 1;
+        entry.maybe_delivered = true;
         entry.stored = true;
         self.next_seq = self.next_seq.max(seq.0 + 1);
         self.ready.push(entry);
@@ -338,6 +338,7 @@ impl State {
             return;
         }
         if attempt == Attempt::Delivered {
+            entry.maybe_delivered = true;
             entry.deliveries = entry.deliveries.saturating_add(1);
             if queue.spec().args.delivery_limit.is_some_and(|max| entry.deliveries > max) {
                 self.die(queue, entry, DeathReason::DeliveryLimit, ops, effects);
@@ -552,9 +553,10 @@ fn has_expiration_or_priority(properties: &[u8]) -> bool {
     properties.first().is_some_and(|flags| flags & PRIORITY_OR_EXPIRATION != 0)
 }
 
-/// A decimal number as the publisher wrote it; checked when it was published.
+/// A decimal number as the publisher wrote it (0 may have a minus); checked when it was published.
 fn parse_decimal(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let number: i64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    u64::try_from(number).ok()
 }
 
 fn clamp(n: usize) -> u32 {

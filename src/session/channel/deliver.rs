@@ -64,7 +64,7 @@ impl Channel {
     pub(super) fn write_counted_content(&self, core: &mut Core, queue: &Queue, entry: &Entry) {
         let message = &entry.message;
         if queue.spec().args.kind == QueueKind::Quorum
-            && entry.redelivered()
+            && entry.deliveries > 0
             && let Some(properties) = with_headers(message, |headers| {
                 headers.insert("x-delivery-count", Value::I64(entry.deliveries.into()));
                 if message.hides_bcc() {
