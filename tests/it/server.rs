@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use leveret::broker::message::{Envelope, Message};
 use leveret::broker::outbox::ConnectionId;
-use leveret::broker::queue::{Effects, Publisher, Queue};
+use leveret::broker::queue::{Effects, Publisher, Queue, Turn};
 use leveret::broker::{Asker, Broker, BrokerSettings, QueueDeclaration};
 use leveret::protocol::Method;
 use leveret::protocol::method::{basic, queue};
@@ -130,9 +130,10 @@ impl Node {
             hides_bcc: false,
             published_ms: self.clock.now().unix_ms,
         };
-        let messages = (0..messages).map(|_| Message::new(&envelope, body));
+        let mut publishes: Vec<_> = (0..messages).map(|_| Message::new(&envelope, body)).collect();
+        let turn = Turn { settled: &[], publishes: &mut publishes, publisher: Publisher::GoesOn };
         let mut effects = Effects::default();
-        queue.publish(messages, Publisher::GoesOn, self.clock.now(), &mut effects);
+        queue.take_turn(turn, self.clock.now(), &mut effects);
         self.broker.finish(&mut effects, self.clock.now());
     }
 }
