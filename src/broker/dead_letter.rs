@@ -19,8 +19,8 @@ use crate::store::{Batch, Lsn, Op};
 const MOVED_AT_ONCE_MAX: usize = 256;
 
 impl Broker {
-    /// Moves everything in `effects.dead_letters` on, in its order. Targets may add further effects.
-    /// Returns where the store has it.
+    /// Moves everything in `effects.dead_letters` on, in its order. Targets may add further
+    /// effects. Returns where the store has it.
     pub(super) fn dead_letter(&self, effects: &mut Effects, publisher: Publisher, now: Now) -> Lsn {
         let dead = std::mem::take(&mut effects.dead_letters);
         let mut last = Lsn::ZERO;

@@ -373,8 +373,8 @@ impl Broker {
             let next = super::definitions::Record::default().with("next", number_value(id + 1));
             batch.ops.push(DefinitionKey::NextQueueId.put(next));
         }
-        // Before anyone can see it: a message that another connection publishes to it must follow it
-        // into the store, or a crash in between leaves a confirmed message without its queue.
+        // Before anyone can see it: a message that another connection publishes to it must follow
+        // it into the store, or a crash in between leaves a confirmed message without its queue.
         let lsn = self.define(vhost, batch);
         drop(next_id);
         let queue = self.add_queue(vhost, spec, now);

@@ -4,7 +4,8 @@
 //! and settlements to their queues: queue by queue, each under one lock and as one batch, unless a
 //! message goes to several queues that store it. Then the turn is one batch, submitted while all of
 //! its queues are locked, so that a crash shows such a message in all of them or in none. Gathering
-//! keeps the order per queue; anything that must see its effects calls [`flush`](Core::flush) first.
+//! keeps the order per queue; anything that must see its effects calls [`flush`](Core::flush)
+//! first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
