@@ -15,6 +15,11 @@ pub(crate) fn now_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Monotonic))
 }
 
+/// The same in milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    now_ns() / 1_000_000
+}
+
 /// The CPU time that this process has used in all its threads, in nanoseconds.
 pub(crate) fn own_cpu_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::ProcessCPUTime))

@@ -9,6 +9,9 @@
 //! - *recovered*: delivered though its confirm never came: allowed.
 //! - *disordered*: delivered after a later message of the same publishing channel. Where a queue
 //!   has one consumer that gives nothing back, this covers repetitions too (per consuming channel).
+//! - *resurrected*: delivered again although it was settled for good: its acknowledgement had been
+//!   sent [`SURE_MS`] before, and the broker was not ended in between. Looked for only where the
+//!   ends are known. (An acknowledgement that was on its way at a crash may be lost.)
 //! - *torn*: an unconfirmed message that reached some queues of a fanout and not all, or an
 //!   uncommitted transaction of which a part is there.
 
@@ -17,7 +20,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::journal::{Consumed, Published, RunPlan, read_consumer, read_plan, read_publisher};
+use super::journal::{
+    Consumed, Published, RunPlan, read_consumer, read_ends, read_plan, read_publisher,
+};
+
+/// How long after it was sent an acknowledgement must survive. Nobody awaits it, so a broker may
+/// keep it in memory for a moment; a busy one may come late to reading it.
+const SURE_MS: u64 = 1_500;
 
 const ATTEMPTED: u8 = 1;
 const CONFIRMED: u8 = 2;
@@ -52,6 +61,8 @@ pub(crate) struct Counts {
     pub(crate) unflagged: u64,
     /// See the module.
     pub(crate) torn: u64,
+    /// See the module.
+    pub(crate) resurrected: u64,
 }
 
 impl Counts {
@@ -69,18 +80,20 @@ impl Counts {
         self.disordered += other.disordered;
         self.unflagged += other.unflagged;
         self.torn += other.torn;
+        self.resurrected += other.resurrected;
     }
 
     /// Whether a promise was broken, beside those that are allowed to be.
     pub(crate) fn is_violated(&self, allowed: &Allowed) -> bool {
         let torn = if allowed.torn { 0 } else { self.torn };
         let unflagged = if allowed.unflagged { 0 } else { self.unflagged };
-        self.lost + self.unexpected + self.corrupt + self.disordered + torn + unflagged > 0
+        let never = self.lost + self.unexpected + self.corrupt + self.disordered + self.resurrected;
+        never + torn + unflagged > 0
     }
 
     /// The head of a table of counts.
     pub(crate) const HEAD: &'static str = "attempted | confirmed | delivered | duplicated | \
-        recovered | lost | unexpected | corrupt | disordered | unflagged | torn";
+        recovered | lost | unexpected | corrupt | disordered | unflagged | torn | resurrected";
 
     /// One row of that table.
     pub(crate) fn row(&self) -> String {
@@ -96,6 +109,7 @@ impl Counts {
             self.disordered,
             self.unflagged,
             self.torn,
+            self.resurrected,
         ];
         cells.map(|cell| cell.to_string()).join(" | ")
     }
@@ -113,13 +127,15 @@ pub(crate) struct Allowed {
 /// Checks the run whose journals are in `directory`.
 pub(crate) fn check(directory: &Path) -> io::Result<Counts> {
     let plan = read_plan(directory)?;
-    let mut check = Check { plan, counts: Counts::default(), sent: Vec::new(), seen: Vec::new() };
+    let ends = read_ends(directory)?;
+    let (counts, sent, seen) = (Counts::default(), Vec::new(), Vec::new());
+    let mut check = Check { plan, ends, counts, sent, seen };
     for publisher in 0..plan.publishers {
         check.read_publisher(directory, publisher)?;
     }
     let lengths: Vec<usize> = check.sent.iter().map(|sent| sent.state.len()).collect();
     for queue in 0..plan.queues {
-        check.seen.push(lengths.iter().map(|&length| vec![0; length]).collect());
+        check.seen.push(lengths.iter().map(|&length| vec![Seen::default(); length]).collect());
         let consumers = (queue..plan.consumers).step_by(plan.queues);
         let strict = consumers.clone().count() == 1;
         for consumer in consumers {
@@ -138,12 +154,24 @@ struct Sent {
     transactions: Vec<(u64, u64)>,
 }
 
+/// What became of a message in one queue.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    state: u8,
+    /// When it was delivered last, at the latest line of time before that.
+    delivered_ms: u64,
+    /// From when on it must not be delivered any more.
+    sure_ms: Option<u64>,
+}
+
 struct Check {
     plan: RunPlan,
+    /// When the broker was ended.
+    ends: Option<Vec<u64>>,
     counts: Counts,
     sent: Vec<Sent>,
     /// By queue, publisher, seq.
-    seen: Vec<Vec<Vec<u8>>>,
+    seen: Vec<Vec<Vec<Seen>>>,
 }
 
 /// A consumer's place in its journal.
@@ -151,6 +179,9 @@ struct Reader {
     queue: usize,
     /// Deliveries of this channel that are not settled yet.
     unsettled: Vec<(usize, usize)>,
+    /// Those whose acknowledgement was about to be sent at the time, in milliseconds.
+    settling: Vec<(usize, usize)>,
+    now_ms: u64,
     /// The highest seq so far, by publisher, with the publishing channel it is of.
     highest: Vec<Option<(usize, u64)>>,
     strict: bool,
@@ -183,10 +214,12 @@ impl Check {
         strict: bool,
     ) -> io::Result<()> {
         let highest = vec![None; self.plan.publishers];
-        let mut reader = Reader { queue, unsettled: Vec::new(), highest, strict };
+        let (unsettled, settling) = (Vec::new(), Vec::new());
+        let mut reader = Reader { queue, unsettled, settling, now_ms: 0, highest, strict };
         read_consumer(directory, consumer, |event| match event {
             Consumed::Channel => {
                 reader.unsettled.clear();
+                reader.settling.clear();
                 if reader.strict {
                     reader.highest.fill(None);
                 }
@@ -202,13 +235,30 @@ impl Check {
                 self.delivered(&mut reader, publisher, seq, again);
             }
             Consumed::Settled => {
-                for (publisher, seq) in reader.unsettled.drain(..) {
-                    self.seen[queue][publisher][seq] |= SETTLED;
+                for &(publisher, seq) in &reader.unsettled {
+                    self.seen[queue][publisher][seq].state |= SETTLED;
                 }
+                reader.settling.append(&mut reader.unsettled);
+            }
+            Consumed::Time(ms) => {
+                if let Some(sure_ms) = self.sure_ms(reader.now_ms, ms) {
+                    for (publisher, seq) in reader.settling.drain(..) {
+                        self.seen[queue][publisher][seq].sure_ms.get_or_insert(sure_ms);
+                    }
+                }
+                reader.settling.clear();
+                reader.now_ms = ms;
             }
             Consumed::Foreign => self.counts.unexpected += 1,
             Consumed::Corrupt => self.counts.corrupt += 1,
         })
+    }
+
+    /// From when on an acknowledgement must have come to stay that was sent between two times.
+    fn sure_ms(&self, from_ms: u64, to_ms: u64) -> Option<u64> {
+        let sure_ms = to_ms + SURE_MS;
+        let mut ends = self.ends.as_ref()?.iter();
+        (!ends.any(|end| (from_ms..sure_ms).contains(end))).then_some(sure_ms)
     }
 
     /// Notes a delivery. Returns where its state is kept, unless it was unexpected.
@@ -229,7 +279,9 @@ impl Check {
             self.counts.unexpected += 1;
             return None;
         };
-        let state = &mut self.seen[reader.queue][publisher][at];
+        let seen = &mut self.seen[reader.queue][publisher][at];
+        seen.delivered_ms = seen.delivered_ms.max(reader.now_ms);
+        let state = &mut seen.state;
         self.counts.duplicated += u64::from(*state & DELIVERED != 0);
         if !again {
             self.counts.unflagged += u64::from(*state & UNFLAGGED != 0);
@@ -254,7 +306,12 @@ impl Check {
                     continue;
                 }
                 let homes = self.homes(at);
-                let seen = |queue: usize, bit: u8| self.seen[queue][publisher][at] & bit != 0;
+                let seen = |queue: usize, bit: u8| self.seen[queue][publisher][at].state & bit != 0;
+                let again = homes.clone().filter(|&queue| {
+                    let Seen { delivered_ms, sure_ms, .. } = self.seen[queue][publisher][at];
+                    sure_ms.is_some_and(|sure_ms| delivered_ms >= sure_ms)
+                });
+                self.counts.resurrected += again.count() as u64;
                 let delivered = homes.clone().filter(|&queue| seen(queue, DELIVERED)).count();
                 if state & CONFIRMED != 0 {
                     let unsettled = homes.filter(|&queue| !seen(queue, SETTLED)).count();
@@ -268,7 +325,7 @@ impl Check {
                 let there = (first..=last).filter(|&seq| {
                     let at = usize::try_from(seq).unwrap_or(usize::MAX);
                     let mut homes = self.homes(at);
-                    homes.any(|queue| self.seen[queue][publisher][at] & DELIVERED != 0)
+                    homes.any(|queue| self.seen[queue][publisher][at].state & DELIVERED != 0)
                 });
                 let there = there.count() as u64;
                 self.counts.torn += u64::from(there != 0 && there != last - first + 1);
@@ -304,11 +361,11 @@ fn mark(state: &mut Vec<u8>, first: u64, last: u64, bit: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crash::journal::{Journal, write_plan};
+    use crate::crash::journal::{Journal, note_end, write_plan};
     use std::fs;
     use std::path::PathBuf;
 
-    use Consumed::{Delivered as D, Requeued as R, Settled as S};
+    use Consumed::{Delivered as D, Requeued as R, Settled as S, Time as W};
     use Published::{Attempted as A, Channel as E, Confirmed as C, Transaction as T};
 
     /// A run directory that is removed with the test.
@@ -322,9 +379,19 @@ mod tests {
 
     fn checked(
         name: &str,
+        shape: (usize, bool),
+        published: &[Published],
+        consumed: &[&[Consumed]],
+    ) -> Counts {
+        checked_with_ends(name, shape, published, consumed, &[])
+    }
+
+    fn checked_with_ends(
+        name: &str,
         (queues, fanout): (usize, bool),
         published: &[Published],
         consumed: &[&[Consumed]],
+        ends: &[u64],
     ) -> Counts {
         let name = format!("leveret-load-check-{}-{name}", std::process::id());
         let scratch = Scratch(std::env::temp_dir().join(name));
@@ -343,6 +410,7 @@ mod tests {
             }
             journal.flush().unwrap();
         }
+        ends.iter().for_each(|ms| note_end(&scratch.0, *ms).unwrap());
         check(&scratch.0).unwrap()
     }
 
@@ -370,6 +438,35 @@ mod tests {
         let events = [D(0, 0, false), S, Consumed::Channel, D(0, 0, false), S];
         let counts = checked("unflagged", (1, false), &[E(0), A(0, 0), C(0, 0)], &[&events]);
         assert_eq!((counts.duplicated, counts.unflagged, counts.disordered), (1, 1, 0));
+    }
+
+    #[test]
+    fn what_was_settled_well_before_a_crash_must_not_come_back() {
+        let published = [E(0), A(0, 0), C(0, 0)];
+        let settled_at = |ms| [Consumed::Channel, W(10), D(0, 0, false), S, W(ms)];
+        let again_at = |ms| [Consumed::Channel, W(ms), D(0, 0, true), S, W(ms + 1)];
+        let resurrected = |name, settled, again, ends: &[u64]| {
+            let events = [settled_at(settled), again_at(again)].concat();
+            let counts = checked_with_ends(name, (1, false), &published, &[&events], ends);
+            assert_eq!((counts.duplicated, counts.disordered, counts.lost), (1, 0, 0));
+            assert_eq!(counts.is_violated(&Allowed::default()), counts.resurrected > 0);
+            counts.resurrected
+        };
+        let later = 20 + SURE_MS;
+        assert_eq!(resurrected("back", 20, later + 9, &[later]), 1);
+        assert_eq!(resurrected("back-late", 20, 9 * later, &[later, 8 * later]), 1);
+        assert_eq!(resurrected("on-its-way", 20, later + 9, &[later - 1]), 0);
+        assert_eq!(resurrected("not-sent", 20, later + 9, &[15, later]), 0);
+        assert_eq!(resurrected("ends-unknown", 20, later + 9, &[]), 0);
+        // Another consumer of the queue counts as well.
+        let (one, other) = (settled_at(20), again_at(later + 9));
+        let counts =
+            checked_with_ends("other", (1, false), &published, &[&one[..], &other[..]], &[later]);
+        assert_eq!(counts.resurrected, 1);
+        // Settled without being sent: the connection broke.
+        let unsent = [&[W(10), D(0, 0, false), S][..], &again_at(later + 9)].concat();
+        let counts = checked_with_ends("unsent", (1, false), &published, &[&unsent], &[later]);
+        assert_eq!(counts.resurrected, 0);
     }
 
     #[test]

@@ -289,6 +289,8 @@ pub(crate) struct CrashConsumer<'a> {
     journal: Journal,
     random: Random,
     unsettled: usize,
+    /// What the journal's last line of time says; 0 when something was settled after it.
+    noted_ms: u64,
     last_tag: u64,
     missing_since_ns: Option<u64>,
     out: Vec<u8>,
@@ -317,6 +319,7 @@ impl<'a> CrashConsumer<'a> {
             journal: Journal::consumer(&plan.directory, number)?,
             random: Random::new(plan.seed ^ (number as u64) << 48),
             unsettled: 0,
+            noted_ms: 0,
             last_tag: 0,
             missing_since_ns: None,
             out: Vec::new(),
@@ -364,11 +367,13 @@ impl<'a> CrashConsumer<'a> {
                 self.settle()?;
                 connection.send(&self.out)?;
                 self.out.clear();
+                self.note_time()?;
                 if self.signals.stop_consuming.load(Relaxed) {
                     return Ok(());
                 }
                 continue;
             }
+            self.note_time()?;
             while let Some(frame) = connection.inbound.next()? {
                 match frame.kind {
                     FRAME_METHOD => {
@@ -401,7 +406,17 @@ impl<'a> CrashConsumer<'a> {
             }
             connection.send(&self.out)?;
             self.out.clear();
+            self.note_time()?;
         }
+    }
+
+    fn note_time(&mut self) -> io::Result<()> {
+        let now_ms = clock::now_ms();
+        if now_ms == self.noted_ms {
+            return Ok(());
+        }
+        self.noted_ms = now_ms;
+        self.journal.consumed(Consumed::Time(now_ms))
     }
 
     fn delivered(&mut self, arriving: &Arriving) -> io::Result<()> {
@@ -432,6 +447,7 @@ impl<'a> CrashConsumer<'a> {
     fn settle(&mut self) -> io::Result<()> {
         if self.unsettled > 0 {
             self.journal.consumed(Consumed::Settled)?;
+            self.noted_ms = 0;
             put_ack(&mut self.out, CHANNEL, self.last_tag, Covers::UpTo);
             self.unsettled = 0;
         }

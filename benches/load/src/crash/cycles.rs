@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::body::Random;
 use super::broker::Broker;
 use super::check::{Allowed, Counts, check};
 use super::clients::{ClientPlan, Fresh, Signals};
+use super::journal::note_end;
 use crate::clock;
 
 /// How long a broker may take to end after SIGTERM.
@@ -68,7 +69,7 @@ struct Progress {
 pub(crate) fn run(plan: &Cycles, out: &mut impl Write) -> Result<bool, CrashError> {
     writeln!(out, "seed {}", plan.clients.seed)?;
     writeln!(out, "| cycles | {} |", Counts::HEAD)?;
-    writeln!(out, "|{}", " ---: |".repeat(12))?;
+    writeln!(out, "|{}", " ---: |".repeat(13))?;
     let mut random = Random::new(plan.clients.seed);
     let mut progress = Progress::default();
     fs::create_dir_all(&plan.clients.directory)?;
@@ -85,7 +86,7 @@ pub(crate) fn run(plan: &Cycles, out: &mut impl Write) -> Result<bool, CrashErro
         clients.directory = run_directory(plan, run);
         super::run_clients(&clients, Fresh::Yes, |signals| {
             for _ in 0..cycles {
-                cycle(plan, &mut broker, &mut random, &mut progress, signals)?;
+                cycle(plan, &clients.directory, &mut broker, &mut random, &mut progress, signals)?;
                 progress.cycles += 1;
             }
             Ok(())
@@ -118,6 +119,7 @@ pub(crate) fn run(plan: &Cycles, out: &mut impl Write) -> Result<bool, CrashErro
 /// One life of the broker under load, and its next start.
 fn cycle(
     plan: &Cycles,
+    directory: &Path,
     broker: &mut Option<Broker>,
     random: &mut Random,
     progress: &mut Progress,
@@ -129,6 +131,7 @@ fn cycle(
         return Ok(());
     }
     if let Some(broker) = broker.take() {
+        note_end(directory, clock::now_ms())?;
         match plan.ending {
             Ending::Kill => broker.kill()?,
             Ending::Term => broker.terminate(TERMINATE_S)?,
@@ -171,11 +174,11 @@ fn run_directory(plan: &Cycles, run: u32) -> PathBuf {
 
 /// Checks the journals of one run. Returns whether all promises were kept.
 pub(crate) fn check_only(
-    directory: &std::path::Path,
+    directory: &Path,
     allowed: &Allowed,
     out: &mut impl Write,
 ) -> io::Result<bool> {
     let counts = check(directory)?;
-    writeln!(out, "| {} |\n|{}\n| {} |", Counts::HEAD, " ---: |".repeat(11), counts.row())?;
+    writeln!(out, "| {} |\n|{}\n| {} |", Counts::HEAD, " ---: |".repeat(12), counts.row())?;
     Ok(!counts.is_violated(allowed))
 }

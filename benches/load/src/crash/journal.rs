@@ -1,7 +1,8 @@
 //! The journals of a crash test: what each client tried, was told and saw, in the order it did.
 //!
 //! One directory is one run. It holds `run` (the settings that the check needs), one
-//! `publisher-N` and one `consumer-N` per client; each is a text file with one event a line. A line
+//! `publisher-N` and one `consumer-N` per client, and `ends` where the broker was ended by us, with
+//! the times; each is a text file with one event a line. A line
 //! is written before the thing it announces is done (attempts, settlements) or after it is seen
 //! (confirms, deliveries), so that what the journal omits has certainly not happened.
 
@@ -50,6 +51,9 @@ pub(crate) enum Consumed {
     Requeued(u32, u64, bool),
     /// All deliveries of this channel are about to be acknowledged.
     Settled,
+    /// The time in milliseconds. What stands above has happened, acknowledgements were handed to
+    /// the system; what stands below has not.
+    Time(u64),
     /// A delivery of another run.
     Foreign,
     /// A delivery whose checksum is wrong.
@@ -96,6 +100,7 @@ impl Journal {
                 writeln!(self.0, "R {publisher} {seq} {}", u8::from(again))
             }
             Consumed::Settled => writeln!(self.0, "S"),
+            Consumed::Time(ms) => writeln!(self.0, "W {ms}"),
             Consumed::Foreign => writeln!(self.0, "F"),
             Consumed::Corrupt => writeln!(self.0, "X"),
         }
@@ -127,6 +132,23 @@ pub(crate) fn read_plan(directory: &Path) -> io::Result<RunPlan> {
         queues: count(queues)?.max(1),
         fanout: fanout == 1,
     })
+}
+
+/// Notes that the broker is about to be ended.
+pub(crate) fn note_end(directory: &Path, ms: u64) -> io::Result<()> {
+    let mut ends = File::options().create(true).append(true).open(directory.join("ends"))?;
+    writeln!(ends, "{ms}")
+}
+
+/// Reads when the broker was ended, in order; `None` when that is not known.
+pub(crate) fn read_ends(directory: &Path) -> io::Result<Option<Vec<u64>>> {
+    let text = match fs::read_to_string(directory.join("ends")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let ends = text.lines().map(|line| numbers(line).map(|[ms]| ms));
+    ends.collect::<io::Result<_>>().map(Some)
 }
 
 /// Reads a publisher's journal.
@@ -164,6 +186,7 @@ pub(crate) fn read_consumer(
             'D' => delivery(rest).map(|(p, seq, again)| Consumed::Delivered(p, seq, again))?,
             'R' => delivery(rest).map(|(p, seq, again)| Consumed::Requeued(p, seq, again))?,
             'S' => Consumed::Settled,
+            'W' => numbers(rest).map(|[ms]| Consumed::Time(ms))?,
             'F' => Consumed::Foreign,
             'X' => Consumed::Corrupt,
             _ => return Err(io::Error::other(format!("an event {kind}"))),
