@@ -139,7 +139,8 @@ pub(super) fn store_error(path: &str, error: &rocksdb::Error) -> StoreError {
 
 /// The first file of a directory that a text names.
 fn file_named<'a>(dir: &str, text: &'a str) -> Option<&'a str> {
-    let (from, _) = text.match_indices(dir).find(|(at, _)| text[at + dir.len()..].starts_with('/'))?;
+    let (from, _) =
+        text.match_indices(dir).find(|(at, _)| text[at + dir.len()..].starts_with('/'))?;
     let named = &text[from..];
     let name = &named[dir.len() + 1..];
     let len = name.find(|it: char| it == ':' || it == ';' || it.is_whitespace());
