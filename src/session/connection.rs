@@ -6,7 +6,8 @@
 //! what the queues assigned to its consumers, and sends the confirms that have become durable.
 //!
 //! Invariants: after the connection has ended, in whichever way, no queue holds a consumer of it
-//! and no message is left with it; a client that was sent connection.close is listened to only for its close-ok.
+//! and no message is left with it; a client that was sent connection.close is listened to only for
+//! its close-ok.
 
 use std::sync::{Arc, Mutex};
 

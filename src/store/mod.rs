@@ -237,9 +237,9 @@ pub trait Store: Send + Sync {
     /// Everything up to here is on disk.
     fn durable(&self) -> Lsn;
 
-    /// Asks for one [`DurableWaker::wake`] once `durable()` has reached `lsn`, or never will because
-    /// the store has failed or closed; at once if it already has. [`Lsn::NEVER`] thus waits for the
-    /// store's end.
+    /// Asks for one [`DurableWaker::wake`] once `durable()` has reached `lsn`, or never will
+    /// because the store has failed or closed; at once if it already has. [`Lsn::NEVER`] thus waits
+    /// for the store's end.
     fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>);
 
     /// Bytes submitted and not yet durable. Readers of sockets pause above a limit.

@@ -1,8 +1,8 @@
 //! The compatibility report's other half: every promise of `spec/` is shown by a test.
 //!
 //! A test names what it shows with `covers!("queue.not-found")`. Ids of `spec/errors.toml` and
-//! `spec/arguments.toml` that no test names fail here, as do names that no file of `spec/` knows, and
-//! names outside a test.
+//! `spec/arguments.toml` that no test names fail here, as do names that no file of `spec/` knows,
+//! and names outside a test.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
