@@ -98,7 +98,7 @@ fn make_dir(dir: &Path) -> Result<(), StoreError> {
         .map_err(|error| io_error(dir, &error))?;
     for made in missing.iter().rev() {
         let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
-        sync_dir(parent.unwrap_or(Path::new(".")))?;
+        sync_dir(parent.unwrap_or_else(|| Path::new(".")))?;
     }
     Ok(())
 }
