@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::broker::message::Message;
 use crate::broker::queue::Entry;
 use crate::protocol::refusal::Refusal;
+use crate::store::QueueKey;
 
 /// Deliveries that may wait for one connection.
 pub const ITEMS_MAX: usize = 4096;
@@ -46,8 +47,8 @@ impl ConsumerId {
 pub struct Delivery {
     /// The consumer's channel.
     pub channel: u16,
-    /// Which of the channel's queues it came from, as the channel numbered them.
-    pub queue_slot: u32,
+    /// The queue it came from.
+    pub queue: QueueKey,
     /// The consumer.
     pub consumer: ConsumerId,
     /// The message and its place.

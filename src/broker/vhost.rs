@@ -22,7 +22,7 @@ use super::exchange::{Destination, Kind, Matcher};
 use super::queue::Queue;
 use crate::broker::views::{BindingView, ExchangeView, QueueView};
 use crate::protocol::table::{RawTable, Table};
-use crate::store::Lsn;
+use crate::store::{Lsn, QueueKey};
 
 /// What an exchange was declared as.
 #[derive(Debug, Clone)]
@@ -214,6 +214,12 @@ impl Vhost {
     pub fn queue(&self, name: &[u8]) -> Option<Arc<Queue>> {
         let name = std::str::from_utf8(name).ok()?;
         self.queues.get(name).map(|entry| Arc::clone(entry.value()))
+    }
+
+    /// The queue with this key, unless it is gone.
+    #[must_use]
+    pub fn queue_by_key(&self, key: QueueKey) -> Option<Arc<Queue>> {
+        self.queues_by_id.get(&key.queue).map(|entry| Arc::clone(entry.value()))
     }
 
     /// Appends the queues that a message with these routing keys (its own, then CC and BCC) reaches

@@ -915,7 +915,7 @@ impl Running {
         for number in numbers {
             self.close_channel(number);
         }
-        for queue in std::mem::take(&mut self.core.exclusive_queues) {
+        for queue in self.core.exclusive_queues.take_all() {
             let condition = DeleteCondition::OwnerGone;
             broker.delete_gone_queue(&queue, condition, &mut self.core.effects);
         }

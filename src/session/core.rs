@@ -13,6 +13,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::SessionSettings;
+use super::held::OwnQueues;
 use super::output::Output;
 use super::routes::Routes;
 use crate::broker::inspect::MessageSizes;
@@ -236,7 +237,7 @@ pub(super) struct Core {
     pub(super) tally: Tally,
     /// Taken from the outbox, not yet encoded.
     pub(super) inbox: VecDeque<Item>,
-    pub(super) exclusive_queues: Vec<Arc<Queue>>,
+    pub(super) exclusive_queues: OwnQueues,
     /// Channels with publishes whose confirm is not assigned to a position yet.
     pub(super) confirming: Vec<u16>,
     /// Replies that wait until what they report is durable. Input rests meanwhile.
@@ -277,7 +278,7 @@ impl Core {
             routes: Routes::default(),
             tally: Tally::default(),
             inbox: VecDeque::new(),
-            exclusive_queues: Vec::new(),
+            exclusive_queues: OwnQueues::default(),
             confirming: Vec::new(),
             held: Vec::new(),
             held_until: None,

@@ -15,6 +15,7 @@ mod channel;
 mod connection;
 mod core;
 mod handshake;
+mod held;
 mod ledger;
 pub mod output;
 mod routes;

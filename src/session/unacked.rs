@@ -7,14 +7,15 @@ use std::collections::VecDeque;
 
 use crate::broker::outbox::ConsumerId;
 use crate::broker::queue::Entry;
+use crate::store::QueueKey;
 
 /// A delivery that waits for its acknowledgement.
 #[derive(Debug)]
 pub(super) struct Outstanding {
     /// Its delivery tag.
     pub(super) tag: u64,
-    /// Which of the channel's queues it came from.
-    pub(super) queue_slot: u32,
+    /// The queue it came from; its channel holds that.
+    pub(super) queue: QueueKey,
     /// Its consumer; `ConsumerId::NONE` for basic.get.
     pub(super) consumer: ConsumerId,
     /// When it was delivered, in monotonic milliseconds.
@@ -128,7 +129,7 @@ mod tests {
             let entry = Entry::new(QueueSeq(tag), Message::new(&envelope, b""));
             unacked.push(Outstanding {
                 tag,
-                queue_slot: 0,
+                queue: QueueKey { shard: 0, queue: 1 },
                 consumer: ConsumerId(1),
                 delivered_ms: tag,
                 entry,

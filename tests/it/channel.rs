@@ -1,5 +1,7 @@
 //! Channels: opening, closing, what follows an error, and that others are untouched.
 
+use std::sync::Arc;
+
 use leveret::covers;
 use leveret::protocol::method::{Method, access, channel, connection};
 
@@ -149,6 +151,28 @@ fn a_channel_error_releases_consumers_and_messages_before_the_client_agrees() {
     client.send(2, get("nowhere"));
     assert!(matches!(client.take(2).method(), Method::ChannelClose(_)));
     assert_eq!(client.declare(1, queue("q").passive()), ("q".into(), 1, 0));
+}
+
+#[test]
+fn a_channel_that_uses_a_queue_per_request_keeps_none_of_them() {
+    let world = World::new();
+    let client = world.client();
+    let vhost = world.broker().vhost("/").unwrap();
+    let mut queues = Vec::new();
+    for tag in 0..300_u64 {
+        let name = tag.to_string();
+        let declaration = queue(&name).exclusive().auto_delete();
+        client.declare(1, declaration);
+        queues.push(Arc::downgrade(&vhost.queue(name.as_bytes()).unwrap()));
+        client.send(1, publish("", &name, "reply"));
+        assert_eq!(client.fetch(1, &name).text(), "reply");
+        client.send(1, ack(tag + 1));
+        client.ok(1, consume(&name, "c"));
+        client.ok(1, cancel("c"));
+    }
+    // Apart from what the connection remembers for a while, as routes to publish by.
+    let kept = queues.iter().filter(|queue| queue.strong_count() > 0).count();
+    assert!(kept <= 100, "{kept} queues are still there");
 }
 
 #[test]

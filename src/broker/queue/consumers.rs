@@ -62,8 +62,6 @@ pub struct ConsumerSpec {
     pub tag: Arc<str>,
     /// Its channel.
     pub channel: u16,
-    /// How the channel numbers this queue.
-    pub queue_slot: u32,
     /// Where its deliveries go.
     pub outbox: Arc<Outbox>,
     /// Its connection's name, for operators.

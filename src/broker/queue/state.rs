@@ -22,7 +22,7 @@ use crate::broker::message::Message;
 use crate::broker::outbox::{ConnectionId, ConsumerId, Delivery, Item};
 use crate::broker::views::{ConsumerView, QueueCounters, QueueView};
 use crate::protocol::properties::Properties;
-use crate::store::{Lsn, Op, QueueSeq};
+use crate::store::{Lsn, Op, QueueKey, QueueSeq};
 
 /// Bytes assigned to one consumer before its outbox is filled and its room looked at again.
 const RUN_BYTES_MAX: usize = 256 * 1024;
@@ -229,7 +229,7 @@ impl State {
         if self.gone {
             return;
         }
-        self.assign_ready(effects);
+        self.assign_ready(queue.key(), effects);
         self.trim(queue, ops, effects);
         self.expire(queue, now, ops, effects);
         if let Some(at_ms) = self.next_deadline(queue.spec()) {
@@ -238,7 +238,7 @@ impl State {
     }
 
     /// Assigns waiting messages to consumers, in turn, as far as credit reaches.
-    fn assign_ready(&mut self, effects: &mut Effects) {
+    fn assign_ready(&mut self, key: QueueKey, effects: &mut Effects) {
         while !self.ready.is_empty() {
             let Some((slot, in_a_row)) = self.consumers.next() else { break };
             for _ in 0..in_a_row {
@@ -250,7 +250,7 @@ impl State {
                     break;
                 }
                 let Some(entry) = self.ready.pop() else { break };
-                self.assign(slot, entry);
+                self.assign(key, slot, entry);
                 if self.consumers.at(slot).batch_bytes() > RUN_BYTES_MAX {
                     break;
                 }
@@ -263,7 +263,7 @@ impl State {
         self.consumers.flush(&mut effects.wakes);
     }
 
-    fn assign(&mut self, slot: usize, entry: Entry) {
+    fn assign(&mut self, key: QueueKey, slot: usize, entry: Entry) {
         self.begin_transit(&entry);
         let consumer: &mut Consumer = self.consumers.at(slot);
         match consumer.spec.acks {
@@ -274,7 +274,7 @@ impl State {
         let bytes = entry.message.memory_bytes();
         let delivery = Delivery {
             channel: consumer.spec.channel,
-            queue_slot: consumer.spec.queue_slot,
+            queue: key,
             consumer: consumer.spec.id,
             entry,
         };

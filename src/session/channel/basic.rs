@@ -6,7 +6,7 @@ use super::{Channel, Consumer, Mode, ReplyConsumer};
 use crate::broker::REPLY_TO;
 use crate::broker::outbox::ConsumerId;
 use crate::broker::queue::{
-    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeleteCondition, Entry, Queue, Settled,
+    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeleteCondition, Queue, Settled,
 };
 use crate::protocol::frame;
 use crate::protocol::method::{Method, basic as methods};
@@ -14,6 +14,7 @@ use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::table::Table;
 use crate::session::core::Core;
 use crate::session::unacked::Outstanding;
+use crate::store::QueueKey;
 
 impl Channel {
     pub(super) fn on_qos(&mut self, core: &mut Core, qos: methods::Qos) -> Result<(), Refusal> {
@@ -78,7 +79,6 @@ impl Channel {
             id,
             tag: Arc::clone(&tag),
             channel: self.number,
-            queue_slot: self.queue_slot(&queue),
             outbox: Arc::clone(&core.outbox),
             connection_name: Arc::clone(&core.asker.connection_name),
             acks,
@@ -95,6 +95,7 @@ impl Channel {
             }
             ConsumeRefusal::Gone => refusal::queue_not_found(queue.name(), core.vhost.name()),
         })?;
+        self.queues.hold(&queue);
         self.tags.insert(Arc::clone(&tag), id);
         self.consumers.insert(id, Consumer { tag: Arc::clone(&tag), queue, acks });
         if !consume.nowait {
@@ -142,6 +143,7 @@ impl Channel {
             let abandoned = queue.remove_consumer(id, core.now, &mut core.effects);
             self.recall(core, Some(id));
             self.consumers.remove(&id);
+            self.queues.release(queue.key());
             if abandoned {
                 let condition = DeleteCondition::Abandoned;
                 core.broker.delete_gone_queue(&queue, condition, &mut core.effects);
@@ -182,11 +184,11 @@ impl Channel {
         match acks {
             Acks::Manual => {
                 core.tally.get_manual_ack += 1;
-                let queue_slot = self.queue_slot(&queue);
+                self.queues.hold(&queue);
                 let consumer = ConsumerId::NONE;
                 let delivered_ms = core.now.mono_ms;
-                let held = Outstanding { tag, queue_slot, consumer, delivered_ms, entry };
-                self.unacked.push(held);
+                let queue = queue.key();
+                self.unacked.push(Outstanding { tag, queue, consumer, delivered_ms, entry });
             }
             Acks::Automatic => {
                 core.tally.get_auto_ack += 1;
@@ -221,7 +223,10 @@ impl Channel {
         core.tally.acknowledged += 1;
         self.release_shared_credit(&held);
         let settled = Settled::of(&held.entry, held.consumer, Acks::Manual);
-        core.gathered.settle(&self.queues[held.queue_slot as usize], settled);
+        if let Some(queue) = self.queues.get(held.queue) {
+            core.gathered.settle(queue, settled);
+            self.queues.release(held.queue);
+        }
     }
 
     fn release_shared_credit(&self, held: &Outstanding) {
@@ -266,21 +271,20 @@ impl Channel {
     }
 
     /// Requeues or rejects what the client refused.
-    pub(super) fn refuse_now(&self, core: &mut Core, taken: Vec<Outstanding>, requeue: bool) {
+    pub(super) fn refuse_now(&mut self, core: &mut Core, taken: Vec<Outstanding>, requeue: bool) {
         for held in &taken {
             self.release_shared_credit(held);
         }
-        let held = taken.into_iter().map(|held| (held.queue_slot, held.consumer, held.entry));
+        let settled: Vec<QueueKey> = taken.iter().map(|held| held.queue).collect();
+        let held = taken.into_iter().map(|held| (held.queue, held.consumer, held.entry));
         if requeue {
             self.give_back(core, held, Attempt::Delivered);
         } else {
-            let mut rejected: Vec<(u32, ConsumerId, Entry)> = held.collect();
-            rejected.sort_by_key(|(slot, ..)| *slot);
-            for chunk in split_by_slot(rejected) {
-                let (slot, entries) = chunk;
-                self.queue_at(slot).reject(entries, core.now, &mut core.effects);
+            for (queue, entries) in self.by_queue(held) {
+                queue.reject(entries, core.now, &mut core.effects);
             }
         }
+        settled.into_iter().for_each(|queue| self.queues.release(queue));
         if self.limiter.limit() > 0 {
             self.resume(core, Some(self.number));
         }
@@ -321,17 +325,6 @@ impl Channel {
 /// Arguments that only streams take.
 const STREAM_ARGUMENTS: [&str; 3] =
     ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
-
-fn split_by_slot(sorted: Vec<(u32, ConsumerId, Entry)>) -> Vec<(u32, Vec<(ConsumerId, Entry)>)> {
-    let mut groups: Vec<(u32, Vec<(ConsumerId, Entry)>)> = Vec::new();
-    for (slot, consumer, entry) in sorted {
-        match groups.last_mut() {
-            Some((last, group)) if *last == slot => group.push((consumer, entry)),
-            _ => groups.push((slot, vec![(consumer, entry)])),
-        }
-    }
-    groups
-}
 
 fn consumer_priority(queue: &Queue, arguments: &Table) -> Result<i32, Refusal> {
     let Some(value) = arguments.get("x-priority") else { return Ok(0) };

@@ -22,7 +22,7 @@ impl Channel {
 
     /// Writes a delivery. One that needs no acknowledgement is settled with the turn.
     pub(in crate::session) fn deliver(&mut self, core: &mut Core, delivery: Delivery) {
-        let Delivery { queue_slot, consumer: id, entry, .. } = delivery;
+        let Delivery { queue, consumer: id, entry, .. } = delivery;
         let tag = self.next_tag;
         let Some(consumer) = self.consumers.get(&id) else {
             debug_assert!(false, "deliveries of a consumer that ends are recalled first");
@@ -43,13 +43,8 @@ impl Channel {
             Acks::Manual => {
                 core.tally.delivered_manual_ack += 1;
                 let delivered_ms = core.now.mono_ms;
-                self.unacked.push(Outstanding {
-                    tag,
-                    queue_slot,
-                    consumer: id,
-                    delivered_ms,
-                    entry,
-                });
+                self.queues.hold(&consumer.queue);
+                self.unacked.push(Outstanding { tag, queue, consumer: id, delivered_ms, entry });
             }
             Acks::Automatic => {
                 core.tally.delivered_auto_ack += 1;
@@ -95,8 +90,9 @@ impl Channel {
 
     /// The consumer's queue is gone: the client is told if it asked to be.
     pub(in crate::session) fn consumer_cancelled(&mut self, core: &mut Core, id: ConsumerId) {
-        let Some(Consumer { tag, .. }) = self.consumers.remove(&id) else { return };
+        let Some(Consumer { tag, queue, .. }) = self.consumers.remove(&id) else { return };
         self.tags.remove(&tag);
+        self.queues.release(queue.key());
         if core.capabilities.consumer_cancel_notify {
             let cancel = methods::Cancel { consumer_tag: &tag, nowait: true };
             core.send(self.number, &Method::BasicCancel(cancel));

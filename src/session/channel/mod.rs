@@ -15,11 +15,13 @@ mod publish;
 mod topology;
 mod tx;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::core::Core;
+use super::held::HeldQueues;
 use super::ledger::{Answer, Ledger};
 use super::unacked::{Outstanding, Unacked};
 use crate::broker::outbox::{ConsumerId, Item};
@@ -27,7 +29,7 @@ use crate::broker::queue::{Acks, Attempt, DeleteCondition, Entry, Limiter, Queue
 use crate::broker::views::ChannelView;
 use crate::protocol::method::{Method, basic as methods, channel as channel_methods};
 use crate::protocol::refusal::{self, Refusal};
-use crate::store::Lsn;
+use crate::store::{Lsn, QueueKey};
 pub(super) use content::Content;
 use tx::Transaction;
 
@@ -69,8 +71,8 @@ pub(super) struct Channel {
     consumers: FxHashMap<ConsumerId, Consumer>,
     tags: std::collections::HashMap<Arc<str>, ConsumerId>,
     reply_consumer: Option<ReplyConsumer>,
-    /// Queues that deliveries came from, as numbered in them.
-    queues: Vec<Arc<Queue>>,
+    /// The queues of consumers and unacknowledged deliveries.
+    queues: HeldQueues,
     unacked: Unacked,
     next_tag: u64,
     prefetch: u16,
@@ -89,7 +91,7 @@ impl Channel {
             consumers: FxHashMap::default(),
             tags: std::collections::HashMap::new(),
             reply_consumer: None,
-            queues: Vec::new(),
+            queues: HeldQueues::default(),
             unacked: Unacked::default(),
             next_tag: 1,
             prefetch: 0,
@@ -203,41 +205,37 @@ impl Channel {
         }
     }
 
-    /// How this channel numbers a queue.
-    fn queue_slot(&mut self, queue: &Arc<Queue>) -> u32 {
-        let known = self.queues.iter().position(|other| other.key() == queue.key());
-        let at = known.unwrap_or_else(|| {
-            self.queues.push(Arc::clone(queue));
-            self.queues.len() - 1
-        });
-        u32::try_from(at).expect("invariant: fewer queues than a channel has consumers and gets")
-    }
-
-    fn queue_at(&self, slot: u32) -> &Arc<Queue> {
-        &self.queues[slot as usize]
-    }
-
     /// Lets the queues of this channel's consumers assign again.
     pub(super) fn resume(&self, core: &mut Core, channel: Option<u16>) {
         let id = core.id();
-        for queue in &self.queues {
+        let queues: BTreeMap<QueueKey, &Arc<Queue>> =
+            self.consumers.values().map(|it| (it.queue.key(), &it.queue)).collect();
+        for queue in queues.into_values() {
             queue.resume(id, channel, core.now, &mut core.effects);
         }
+    }
+
+    /// Sorts messages that this channel held by their queues.
+    fn by_queue(
+        &self,
+        held: impl IntoIterator<Item = (QueueKey, ConsumerId, Entry)>,
+    ) -> impl Iterator<Item = (&Arc<Queue>, Vec<(ConsumerId, Entry)>)> {
+        let mut by_queue: BTreeMap<QueueKey, Vec<(ConsumerId, Entry)>> = BTreeMap::new();
+        for (queue, consumer, entry) in held {
+            by_queue.entry(queue).or_default().push((consumer, entry));
+        }
+        by_queue.into_iter().filter_map(|(key, entries)| Some((self.queues.get(key)?, entries)))
     }
 
     /// Gives messages back to their queues, in their order.
     fn give_back(
         &self,
         core: &mut Core,
-        held: impl IntoIterator<Item = (u32, ConsumerId, Entry)>,
+        held: impl IntoIterator<Item = (QueueKey, ConsumerId, Entry)>,
         attempt: Attempt,
     ) {
-        let mut by_queue: FxHashMap<u32, Vec<(ConsumerId, Entry)>> = FxHashMap::default();
-        for (slot, consumer, entry) in held {
-            by_queue.entry(slot).or_default().push((consumer, entry));
-        }
-        for (slot, entries) in by_queue {
-            self.queue_at(slot).requeue(entries, attempt, core.now, &mut core.effects);
+        for (queue, entries) in self.by_queue(held) {
+            queue.requeue(entries, attempt, core.now, &mut core.effects);
         }
     }
 
@@ -256,7 +254,7 @@ impl Channel {
                         && only.is_none_or(|only| only == delivery.consumer) =>
                 {
                     bytes += delivery.entry.message.memory_bytes();
-                    recalled.push((delivery.queue_slot, delivery.consumer, delivery.entry));
+                    recalled.push((delivery.queue, delivery.consumer, delivery.entry));
                 }
                 other => kept.push_back(other),
             }
@@ -294,7 +292,7 @@ impl Channel {
             self.unacked.restore(transaction.take_settled());
         }
         let held: Vec<Outstanding> = self.unacked.take_up_to(0).into_iter().flatten().collect();
-        let held = held.into_iter().map(|held| (held.queue_slot, held.consumer, held.entry));
+        let held = held.into_iter().map(|held| (held.queue, held.consumer, held.entry));
         self.give_back(core, held, Attempt::Delivered);
         for queue in abandoned {
             let condition = DeleteCondition::Abandoned;

@@ -116,12 +116,8 @@ impl Channel {
         };
         queue.touch(core.now, &mut core.effects);
         core.broker.finish(&mut core.effects, core.now);
-        let owned = |queue: &std::sync::Arc<crate::broker::queue::Queue>| {
-            queue.spec().owner.is_some()
-                && core.exclusive_queues.iter().all(|other| other.key() != queue.key())
-        };
-        if owned(&queue) {
-            core.exclusive_queues.push(std::sync::Arc::clone(&queue));
+        if queue.spec().owner.is_some() {
+            core.exclusive_queues.add(&queue, &core.vhost);
         }
         self.last_queue = Some(queue.name().to_string());
         if !declare.nowait {
@@ -223,8 +219,9 @@ impl Channel {
                 let deleted =
                     core.broker.delete_queue(&core.vhost, &queue, condition, &mut core.effects);
                 core.broker.finish(&mut core.effects, core.now);
-                core.exclusive_queues.retain(|other| other.key() != queue.key());
-                deleted?
+                let deleted = deleted?;
+                core.exclusive_queues.remove(queue.key());
+                deleted
             }
             // A missing queue counts as deleted.
             Err(refused) if refused.id == "queue.not-found" => (0, core.vhost.defined()),

@@ -105,7 +105,9 @@ impl Channel {
         core.tally.acknowledged += transaction.acked.len() as u64;
         let by_consumers = transaction.settled().filter(|it| it.consumer != ConsumerId::NONE);
         self.limiter.release(u32::try_from(by_consumers.count()).unwrap_or(u32::MAX));
+        let held: Vec<QueueKey> = transaction.settled().map(|held| held.queue).collect();
         let (lsn, partial) = self.apply(core, &mut transaction);
+        held.into_iter().for_each(|queue| self.queues.release(queue));
         let moved = core.broker.finish_for(Publisher::Waits, &mut core.effects, core.now);
         for Publish { message, queues, mandatory } in transaction.publishes {
             match queues {
@@ -133,10 +135,13 @@ impl Channel {
     /// publish.
     fn apply(&self, core: &mut Core, transaction: &mut Transaction) -> (Lsn, bool) {
         let mut queues: BTreeMap<QueueKey, Arc<Queue>> = BTreeMap::new();
-        let published = transaction.publishes.iter().filter_map(|it| it.queues.as_ref()).flatten();
-        let settled = transaction.settled().map(|held| self.queue_at(held.queue_slot));
-        for queue in published.chain(settled) {
+        for queue in transaction.publishes.iter().filter_map(|it| it.queues.as_ref()).flatten() {
             queues.entry(queue.key()).or_insert_with(|| Arc::clone(queue));
+        }
+        for held in transaction.settled() {
+            if let Some(queue) = self.queues.get(held.queue) {
+                queues.entry(held.queue).or_insert_with(|| Arc::clone(queue));
+            }
         }
         let mut changes: BTreeMap<QueueKey, QueueChange<'_>> =
             queues.iter().map(|(key, queue)| (*key, queue.begin())).collect();
@@ -152,17 +157,17 @@ impl Channel {
             }
         }
         for held in acked.drain(..) {
-            if let Some(change) = changes.get_mut(&self.queue_at(held.queue_slot).key()) {
+            if let Some(change) = changes.get_mut(&held.queue) {
                 change.settle(&[Settled::of(&held.entry, held.consumer, Acks::Manual)], ops);
             }
         }
         for held in requeued.drain(..) {
-            if let Some(change) = changes.get_mut(&self.queue_at(held.queue_slot).key()) {
+            if let Some(change) = changes.get_mut(&held.queue) {
                 change.requeue(held.consumer, held.entry, ops, effects);
             }
         }
         for held in rejected.drain(..) {
-            if let Some(change) = changes.get_mut(&self.queue_at(held.queue_slot).key()) {
+            if let Some(change) = changes.get_mut(&held.queue) {
                 change.reject(held.consumer, held.entry, ops, effects);
             }
         }
