@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 use super::channel::Channel;
 use super::core::Core;
 use super::handshake::{self, HandshakeEnd, Login, Tuned};
+use super::held::Resumption;
 use super::output::Output;
 use super::{PeerAddress, SessionSettings};
 use crate::broker::outbox::{ConnectionId, Item, Outbox, Wake};
@@ -780,12 +781,13 @@ impl Running {
         // more; that wakes this connection again instead of keeping it in the loop.
         self.flush();
         if std::mem::take(&mut self.core.has_room_again) {
+            let mut starved = Resumption::default();
             for state in self.channels.values() {
                 if let ChannelState::Open(channel) = state {
-                    channel.resume(&mut self.core, None);
+                    channel.add_consumers(&mut starved);
                 }
             }
-            self.core.broker.finish(&mut self.core.effects, self.core.now);
+            starved.run(0, &mut self.core);
         }
         self.settle_confirms();
         self.await_store(waker)?;
@@ -794,7 +796,7 @@ impl Running {
     }
 
     fn flush(&mut self) {
-        let settled = self.core.flush();
+        self.core.flush();
         let at = self.core.flushed;
         for number in std::mem::take(&mut self.core.confirming) {
             if let Some(ChannelState::Open(channel)) = self.channels.get_mut(&number) {
@@ -804,15 +806,10 @@ impl Running {
                 }
             }
         }
-        if settled {
-            for state in self.channels.values() {
-                if let ChannelState::Open(channel) = state
-                    && channel.shares_credit()
-                {
-                    channel.resume(&mut self.core, None);
-                }
+        for number in std::mem::take(&mut self.core.credit_freed) {
+            if let Some(ChannelState::Open(channel)) = self.channels.get_mut(&number) {
+                channel.hand_on_shared_credit(&mut self.core);
             }
-            self.core.broker.finish(&mut self.core.effects, self.core.now);
         }
     }
 

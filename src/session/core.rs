@@ -240,6 +240,8 @@ pub(super) struct Core {
     pub(super) exclusive_queues: OwnQueues,
     /// Channels with publishes whose confirm is not assigned to a position yet.
     pub(super) confirming: Vec<u16>,
+    /// Channels whose shared limit has credit to hand on.
+    pub(super) credit_freed: Vec<u16>,
     /// Replies that wait until what they report is durable. Input rests meanwhile.
     held: Vec<u8>,
     held_until: Option<Lsn>,
@@ -280,6 +282,7 @@ impl Core {
             inbox: VecDeque::new(),
             exclusive_queues: OwnQueues::default(),
             confirming: Vec::new(),
+            credit_freed: Vec::new(),
             held: Vec::new(),
             held_until: None,
             flushed: Lsn::ZERO,

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::core::Core;
+use crate::broker::outbox::ConsumerId;
 use crate::broker::queue::Queue;
 use crate::broker::vhost::Vhost;
 use crate::store::QueueKey;
@@ -47,6 +49,28 @@ impl HeldQueues {
 
     pub(super) fn get(&self, key: QueueKey) -> Option<&Arc<Queue>> {
         self.0.get(&key).map(|held| &held.queue)
+    }
+}
+
+/// Consumers that may be able to take more, by queue: each queue is asked once.
+#[derive(Debug, Default)]
+pub(super) struct Resumption(BTreeMap<QueueKey, (Arc<Queue>, Vec<ConsumerId>)>);
+
+impl Resumption {
+    pub(super) fn add(&mut self, queue: &Arc<Queue>, consumer: ConsumerId) {
+        let asked = self.0.entry(queue.key()).or_insert_with(|| (Arc::clone(queue), Vec::new()));
+        asked.1.push(consumer);
+    }
+
+    /// Asks the queues, beginning with another one whenever `turn` is another number: what they
+    /// compete for goes to each in turn.
+    pub(super) fn run(self, turn: usize, core: &mut Core) {
+        let queues: Vec<_> = self.0.into_values().collect();
+        let (after, first) = queues.split_at(turn.checked_rem(queues.len()).unwrap_or(0));
+        for (queue, consumers) in first.iter().chain(after) {
+            queue.resume(consumers, core.now, &mut core.effects);
+        }
+        core.broker.finish(&mut core.effects, core.now);
     }
 }
 

@@ -437,6 +437,67 @@ fn a_shared_prefetch_limits_the_channel_as_a_whole() {
     client.expect_nothing();
 }
 
+/// A client that shares a prefetch of one between consumers of `q`, which has `a`, and of `r`; it
+/// holds `a`, and `r` has `r`.
+fn sharing() -> (World, Client) {
+    let (world, client) = queue_with(["a"]);
+    client.declare(1, queue("r"));
+    client.ok(1, prefetch_shared(1));
+    client.ok(1, consume("q", "c"));
+    client.messages(1, ["a"]);
+    client.ok(1, consume("r", "d"));
+    client.send(1, publish("", "r", "r"));
+    client.expect_nothing();
+    (world, client)
+}
+
+#[test]
+fn shared_credit_reaches_other_queues_whatever_is_asked_for_in_the_same_breath() {
+    let (_world, client) = sharing();
+    client.send_at_once(1, &[&ack(1), &queue("q").passive()]);
+    assert!(matches!(client.take(1).method(), Method::QueueDeclareOk(_)));
+    client.messages(1, ["r"]);
+}
+
+#[test]
+fn shared_credit_of_what_a_cancelled_consumer_was_never_sent_reaches_other_queues() {
+    let (world, client) = queue_with([]);
+    let publisher = world.client();
+    client.declare(1, queue("r"));
+    client.declare(1, queue("large"));
+    client.open(2);
+    client.ok(2, consume("large", "l").no_ack());
+    client.ok(1, prefetch_shared(1));
+    client.ok(1, consume("q", "c"));
+    client.ok(1, consume("r", "d"));
+    client.stop_reading();
+    publisher.send(1, publish("", "large", vec![b'x'; 600_000]));
+    publisher.send(1, publish("", "q", "not sent"));
+    publisher.send(1, publish("", "r", "r"));
+    client.send(1, cancel("c"));
+    client.go_on_reading();
+    client.expect(1, Method::BasicCancelOk(basic::CancelOk { consumer_tag: "c" }));
+    client.messages(1, ["r"]);
+    assert_eq!(publisher.depth(1, "q"), 1);
+}
+
+#[test]
+fn queues_that_share_a_prefetch_take_turns() {
+    let (_world, client) = sharing();
+    for body in ["b", "c"] {
+        client.send(1, publish("", "q", body));
+    }
+    client.send(1, publish("", "r", "s"));
+    client.send(1, ack(1));
+    let mut seen = Vec::new();
+    for tag in 2..6 {
+        seen.push(client.message(1).text().to_owned());
+        client.expect_nothing();
+        client.send(1, ack(tag));
+    }
+    assert!(seen == ["b", "r", "c", "s"] || seen == ["r", "b", "s", "c"], "{seen:?}");
+}
+
 #[test]
 fn both_prefetch_limits_hold() {
     let (_world, client) = queue_with(["a", "b", "c", "d", "e"]);

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::broker::outbox::{ConnectionId, ConsumerId, Item, Outbox, Wakes};
+use crate::broker::outbox::{ConsumerId, Item, Outbox, Wakes};
 use crate::protocol::table::Table;
 
 /// A prefetch limit that all consumers of a channel share (`basic.qos` with global set).
@@ -42,14 +42,12 @@ impl Limiter {
         self.used.fetch_sub(n, Ordering::AcqRel);
     }
 
+    /// Takes one, if the limit allows. Two queues that try at once see no more taken than is: else
+    /// both could give up while one could have it.
     fn try_take(&self) -> bool {
         let limit = self.limit();
-        let taken = self.used.fetch_add(1, Ordering::AcqRel);
-        if limit != 0 && taken >= limit {
-            self.used.fetch_sub(1, Ordering::AcqRel);
-            return false;
-        }
-        true
+        let take = |used| (limit == 0 || used < limit).then_some(used + 1);
+        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok()
     }
 }
 
@@ -263,19 +261,12 @@ impl Consumers {
         }
     }
 
-    /// Lets a connection's consumers (of one channel, or all) try again.
-    pub(super) fn resume(&mut self, connection: ConnectionId, channel: Option<u16>) {
-        let slots: Vec<usize> = self
-            .slots
-            .iter()
-            .filter(|(_, consumer)| {
-                consumer.spec.outbox.connection() == connection
-                    && channel.is_none_or(|channel| channel == consumer.spec.channel)
-            })
-            .map(|(slot, _)| slot)
-            .collect();
-        for slot in slots {
-            self.unpark(slot);
+    /// Lets consumers try again. Those that are gone are ignored.
+    pub(super) fn resume(&mut self, consumers: &[ConsumerId]) {
+        for id in consumers {
+            if let Some(&slot) = self.by_id.get(id) {
+                self.unpark(slot);
+            }
         }
     }
 

@@ -311,17 +311,11 @@ impl Queue {
         removed && self.spec.auto_delete && state.consumers() == 0
     }
 
-    /// Lets a connection's consumers try again: its outbox has room, or a channel's shared limit
+    /// Lets consumers try again: their connection's outbox has room, or their channel's shared limit
     /// has credit.
-    pub fn resume(
-        self: &Arc<Self>,
-        connection: ConnectionId,
-        channel: Option<u16>,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    pub fn resume(self: &Arc<Self>, consumers: &[ConsumerId], now: Now, effects: &mut Effects) {
         let mut state = self.lock();
-        state.resume(connection, channel);
+        state.resume(consumers);
         let mut batch = Batch::default();
         state.dispatch(self, now, &mut batch.ops, effects);
         self.submit(batch);

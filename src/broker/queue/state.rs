@@ -19,7 +19,7 @@ use super::{
 };
 use crate::broker::Now;
 use crate::broker::message::Message;
-use crate::broker::outbox::{ConnectionId, ConsumerId, Delivery, Item};
+use crate::broker::outbox::{ConsumerId, Delivery, Item};
 use crate::broker::views::{ConsumerView, QueueCounters, QueueView};
 use crate::protocol::properties::Properties;
 use crate::store::{Lsn, Op, QueueKey, QueueSeq};
@@ -503,8 +503,8 @@ impl State {
         self.consumers.len()
     }
 
-    pub(super) fn resume(&mut self, connection: ConnectionId, channel: Option<u16>) {
-        self.consumers.resume(connection, channel);
+    pub(super) fn resume(&mut self, consumers: &[ConsumerId]) {
+        self.consumers.resume(consumers);
     }
 
     pub(super) fn close(&mut self) -> (Vec<ConsumerSpec>, u32) {

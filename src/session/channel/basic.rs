@@ -28,8 +28,7 @@ impl Channel {
         }
         if self.limiter.limit() != shared {
             self.limiter.set_limit(shared);
-            self.resume(core, Some(self.number));
-            core.broker.finish(&mut core.effects, core.now);
+            self.resume(core);
         }
         core.send(self.number, &Method::BasicQosOk(Default::default()));
         Ok(())
@@ -221,7 +220,9 @@ impl Channel {
             return;
         }
         core.tally.acknowledged += 1;
-        self.release_shared_credit(&held);
+        if held.consumer != ConsumerId::NONE {
+            self.free_shared_credit(core, 1);
+        }
         let settled = Settled::of(&held.entry, held.consumer, Acks::Manual);
         if let Some(queue) = self.queues.get(held.queue) {
             core.gathered.settle(queue, settled);
@@ -229,10 +230,15 @@ impl Channel {
         }
     }
 
-    fn release_shared_credit(&self, held: &Outstanding) {
-        if held.consumer != ConsumerId::NONE {
-            self.limiter.release(1);
-        }
+    /// Frees the shared limit's room of deliveries; what was fetched takes none.
+    pub(super) fn free_shared_credit_of<'a>(
+        &mut self,
+        core: &mut Core,
+        settled: impl IntoIterator<Item = &'a Outstanding>,
+    ) {
+        let deliveries = settled.into_iter().filter(|held| held.consumer != ConsumerId::NONE);
+        let deliveries = deliveries.count();
+        self.free_shared_credit(core, deliveries);
     }
 
     pub(super) fn on_nack(&mut self, core: &mut Core, nack: &methods::Nack) -> Result<(), Refusal> {
@@ -272,9 +278,7 @@ impl Channel {
 
     /// Requeues or rejects what the client refused.
     pub(super) fn refuse_now(&mut self, core: &mut Core, taken: Vec<Outstanding>, requeue: bool) {
-        for held in &taken {
-            self.release_shared_credit(held);
-        }
+        self.free_shared_credit_of(core, &taken);
         let settled: Vec<QueueKey> = taken.iter().map(|held| held.queue).collect();
         let held = taken.into_iter().map(|held| (held.queue, held.consumer, held.entry));
         if requeue {
@@ -285,9 +289,6 @@ impl Channel {
             }
         }
         settled.into_iter().for_each(|queue| self.queues.release(queue));
-        if self.limiter.limit() > 0 {
-            self.resume(core, Some(self.number));
-        }
         core.broker.finish(&mut core.effects, core.now);
     }
 
@@ -306,11 +307,6 @@ impl Channel {
         }
         self.refuse_now(core, taken, true);
         Ok(())
-    }
-
-    /// Whether acknowledgements may have freed a limit that several queues share.
-    pub(in crate::session) fn shares_credit(&self) -> bool {
-        self.limiter.limit() > 0
     }
 
     /// The queue a method means: an empty name is the last one declared on this channel.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::core::Core;
-use super::held::HeldQueues;
+use super::held::{HeldQueues, Resumption};
 use super::ledger::{Answer, Ledger};
 use super::unacked::{Outstanding, Unacked};
 use crate::broker::outbox::{ConsumerId, Item};
@@ -77,6 +77,10 @@ pub(super) struct Channel {
     next_tag: u64,
     prefetch: u16,
     limiter: Arc<Limiter>,
+    /// What the shared limit gets back at the end of the turn.
+    freed_credit: u32,
+    /// How often consumers were resumed: says which queue is first in turn.
+    resumed: usize,
     last_queue: Option<String>,
     has_published: bool,
 }
@@ -96,6 +100,8 @@ impl Channel {
             next_tag: 1,
             prefetch: 0,
             limiter: Arc::default(),
+            freed_credit: 0,
+            resumed: 0,
             last_queue: None,
             has_published: false,
         }
@@ -205,13 +211,36 @@ impl Channel {
         }
     }
 
-    /// Lets the queues of this channel's consumers assign again.
-    pub(super) fn resume(&self, core: &mut Core, channel: Option<u16>) {
-        let id = core.id();
-        let queues: BTreeMap<QueueKey, &Arc<Queue>> =
-            self.consumers.values().map(|it| (it.queue.key(), &it.queue)).collect();
-        for queue in queues.into_values() {
-            queue.resume(id, channel, core.now, &mut core.effects);
+    /// Adds this channel's consumers to those that are to try again.
+    pub(super) fn add_consumers(&self, resumption: &mut Resumption) {
+        for (id, consumer) in &self.consumers {
+            resumption.add(&consumer.queue, *id);
+        }
+    }
+
+    /// Lets this channel's consumers try again, each queue's first in turn.
+    fn resume(&mut self, core: &mut Core) {
+        let mut resumption = Resumption::default();
+        self.add_consumers(&mut resumption);
+        resumption.run(self.resumed, core);
+        self.resumed = self.resumed.wrapping_add(1);
+    }
+
+    /// The client holds so many deliveries less. Their room under the shared limit is free at the
+    /// end of the turn: were it at once, a queue would take it again for what was settled there,
+    /// and the others would wait for as long as that queue has messages.
+    fn free_shared_credit(&mut self, core: &mut Core, deliveries: usize) {
+        if deliveries > 0 && self.freed_credit == 0 {
+            core.credit_freed.push(self.number);
+        }
+        self.freed_credit += u32::try_from(deliveries).unwrap_or(u32::MAX);
+    }
+
+    /// Lets this channel's consumers compete for what has become free under their shared limit.
+    pub(super) fn hand_on_shared_credit(&mut self, core: &mut Core) {
+        self.limiter.release(std::mem::take(&mut self.freed_credit));
+        if self.limiter.limit() > 0 {
+            self.resume(core);
         }
     }
 
@@ -241,7 +270,7 @@ impl Channel {
 
     /// Takes deliveries to this channel (or to one consumer of it) out of what waits to be written
     /// and gives them back: the client never saw them.
-    fn recall(&self, core: &mut Core, only: Option<ConsumerId>) {
+    fn recall(&mut self, core: &mut Core, only: Option<ConsumerId>) {
         core.outbox.drain(&mut core.inbox);
         let number = self.number;
         let mut kept = std::collections::VecDeque::with_capacity(core.inbox.len());
@@ -263,7 +292,7 @@ impl Channel {
         let counted = recalled.iter().filter(|(_, consumer, _)| {
             self.consumers.get(consumer).is_some_and(|it| it.acks == Acks::Manual)
         });
-        self.limiter.release(u32::try_from(counted.count()).unwrap_or(u32::MAX));
+        self.free_shared_credit(core, counted.count());
         // Whoever found no room meanwhile is asked again at the end of the turn.
         core.release_outbox(recalled.len(), bytes);
         self.give_back(core, recalled, Attempt::Unsent);

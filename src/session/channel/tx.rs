@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use super::{Channel, Mode};
 use crate::broker::message::Message;
-use crate::broker::outbox::ConsumerId;
 use crate::broker::queue::{Acks, Publisher, Queue, QueueChange, Settled};
 use crate::protocol::method::Method;
 use crate::protocol::refusal::{self, Refusal};
@@ -103,8 +102,7 @@ impl Channel {
         };
         let mut transaction = std::mem::take(transaction);
         core.tally.acknowledged += transaction.acked.len() as u64;
-        let by_consumers = transaction.settled().filter(|it| it.consumer != ConsumerId::NONE);
-        self.limiter.release(u32::try_from(by_consumers.count()).unwrap_or(u32::MAX));
+        self.free_shared_credit_of(core, transaction.settled());
         let held: Vec<QueueKey> = transaction.settled().map(|held| held.queue).collect();
         let (lsn, partial) = self.apply(core, &mut transaction);
         held.into_iter().for_each(|queue| self.queues.release(queue));
@@ -118,9 +116,6 @@ impl Channel {
                     core.broker.reply(&key, message, &mut core.effects.wakes);
                 }
             }
-        }
-        if self.limiter.limit() > 0 {
-            self.resume(core, Some(self.number));
         }
         core.broker.finish(&mut core.effects, core.now);
         if partial {
