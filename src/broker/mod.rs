@@ -134,6 +134,7 @@ pub struct Broker {
     next_connection_id: AtomicU64,
     next_consumer_id: AtomicU64,
     next_exchange_id: AtomicU64,
+    /// Taken under a vhost's topology lock and held until the queue's record is submitted.
     next_queue_id: Mutex<u64>,
     started: Now,
     stopping: AtomicBool,
