@@ -233,7 +233,11 @@ impl Connection {
                     self.phase = Phase::Finished;
                 }
             }
-            Phase::Finished => {}
+            Phase::Finished => {
+                if at >= self.last_sign_ms() + CLOSE_OK_MS_MAX {
+                    self.out = Output::default();
+                }
+            }
         }
     }
 
@@ -255,8 +259,15 @@ impl Connection {
                 heartbeat.into_iter().chain(view).chain(acks).min()
             }
             Phase::Closing { until_ms } | Phase::Doomed { until_ms } => Some(*until_ms),
-            Phase::Finished => None,
+            Phase::Finished => {
+                (!self.out.is_empty()).then(|| self.last_sign_ms() + CLOSE_OK_MS_MAX)
+            }
         }
+    }
+
+    /// When the peer last sent something, or took something.
+    fn last_sign_ms(&self) -> u64 {
+        self.read_ms.max(self.written_ms)
     }
 
     /// Whether bytes from the peer can be handled now. While not, leave them in the socket.
@@ -409,8 +420,12 @@ impl Connection {
             return;
         }
         match Method::decode(frame.payload) {
-            Ok(Method::ConnectionCloseOk(_)) => self.phase = Phase::Finished,
-            Ok(Method::ConnectionClose(_)) => {
+            Ok(Method::ConnectionCloseOk(_)) => {
+                // Whoever agrees to the close has read what came before it, or never will.
+                self.out = Output::default();
+                self.phase = Phase::Finished;
+            }
+            Ok(Method::ConnectionClose(_)) if self.out.len() < OUTPUT_BYTES_MAX => {
                 let ok = Method::ConnectionCloseOk(Default::default());
                 frame::method(self.out.buffer(), 0, &ok);
             }
