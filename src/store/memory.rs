@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::image::Image;
+use super::waiters::Waiters;
 use super::{
     Batch, DurableWaker, Lsn, QueueKey, QueueSeq, Recovery, Store, StoreCounters, StoreError,
 };
@@ -25,6 +26,7 @@ struct State {
     last: u64,
     closed: bool,
     failure: Option<StoreError>,
+    waiters: Waiters,
     counters: StoreCounters,
 }
 
@@ -61,11 +63,16 @@ impl Store for MemoryStore {
         let lsn = state.last;
         state.counters.batches += 1;
         state.counters.ops += batch.ops.len() as u64;
+        let mut reached = Vec::new();
         if let Err(error) = state.image.apply(batch) {
             state.failure = Some(error);
+            state.waiters.take_all(&mut reached);
         } else {
             self.durable.store(lsn, Ordering::Release);
+            state.waiters.take_reached(Lsn(lsn), &mut reached);
         }
+        drop(state);
+        reached.iter().for_each(|waker| waker.wake());
         Lsn(lsn)
     }
 
@@ -73,8 +80,14 @@ impl Store for MemoryStore {
         Lsn(self.durable.load(Ordering::Acquire))
     }
 
-    fn notify(&self, _lsn: Lsn, waker: Arc<dyn DurableWaker>) {
-        // Whatever was submitted is durable, or the store has failed: there is nothing to wait for.
+    fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
+        let mut state = self.lock();
+        // Whatever was submitted is durable: only for what comes later, or for the end, one waits.
+        if state.failure.is_none() && !state.closed && lsn.0 > state.last {
+            state.waiters.push(lsn, waker);
+            return;
+        }
+        drop(state);
         waker.wake();
     }
 
@@ -111,6 +124,11 @@ impl Store for MemoryStore {
     fn close(&self) -> Result<(), StoreError> {
         let mut state = self.lock();
         state.closed = true;
-        state.failure.clone().map_or(Ok(()), Err)
+        let mut left = Vec::new();
+        state.waiters.take_all(&mut left);
+        let closed = state.failure.clone().map_or(Ok(()), Err);
+        drop(state);
+        left.iter().for_each(|waker| waker.wake());
+        closed
     }
 }

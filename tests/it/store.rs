@@ -337,6 +337,7 @@ fn whoever_waits_for_what_never_comes_is_woken_by_the_close<P: Place>() {
     let (early, late) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
     store.notify(Lsn::NEVER, Arc::clone(&early) as Arc<dyn DurableWaker>);
     let last = store.submit(unawaited([put_meta("a", "1")]));
+    assert_eq!(early.rung(), 0);
     store.close().unwrap();
     early.wait();
     assert!(store.durable() >= last);
