@@ -3,7 +3,6 @@
 use leveret::covers;
 use leveret::protocol::method::{Method, basic};
 
-use crate::support::client::close_connection;
 use crate::support::*;
 
 /// A queue `q` holding these messages, and a client.
@@ -316,32 +315,6 @@ fn a_client_that_does_not_read_keeps_nobody_waiting() {
     assert!(got > 60, "the fast one takes what the slow one cannot: {got}");
     slow.go_on_reading();
     assert_eq!(slow.all_messages(1).len() + got + client.drain(1, "q").len(), 100);
-}
-
-#[test]
-fn a_client_that_takes_its_leave_without_reading_is_gone_after_half_a_minute() {
-    let (world, client) = queue_with([]);
-    let rude = world.client();
-    rude.ok(1, consume("q", "c").no_ack());
-    rude.stop_reading();
-    client.send(1, publish("", "q", vec![b'x'; 500_000]));
-    rude.send(0, close_connection());
-    world.advance(29_000);
-    assert!(!rude.is_gone(), "it may still read");
-    world.advance(1_000);
-    assert!(rude.is_gone());
-}
-
-#[test]
-fn a_client_that_agrees_to_a_close_unread_is_gone_at_once() {
-    let (world, client) = queue_with([]);
-    let rude = world.client();
-    rude.ok(1, consume("q", "c").no_ack());
-    rude.stop_reading();
-    client.send(1, publish("", "q", vec![b'x'; 500_000]));
-    rude.send(1, Method::ChannelOpen(Default::default()));
-    rude.send(0, Method::ConnectionCloseOk(Default::default()));
-    assert!(rude.is_gone());
 }
 
 // ---- fetching -----------------------------------------------------------------------------------

@@ -485,3 +485,33 @@ fn ends_in_silence(world: &World, client: &Client) {
     world.advance(3_000);
     client.expect_gone();
 }
+
+#[test]
+fn a_client_that_takes_its_leave_without_reading_is_gone_after_half_a_minute() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, queue("q"));
+    let rude = world.client();
+    rude.ok(1, consume("q", "c").no_ack());
+    rude.stop_reading();
+    client.send(1, publish("", "q", vec![b'x'; 500_000]));
+    rude.send(0, close_connection());
+    world.advance(29_000);
+    assert!(!rude.is_gone(), "it may still read");
+    world.advance(1_000);
+    assert!(rude.is_gone());
+}
+
+#[test]
+fn a_client_that_agrees_to_a_close_unread_is_gone_at_once() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, queue("q"));
+    let rude = world.client();
+    rude.ok(1, consume("q", "c").no_ack());
+    rude.stop_reading();
+    client.send(1, publish("", "q", vec![b'x'; 500_000]));
+    rude.send(1, Method::ChannelOpen(Default::default()));
+    rude.send(0, Method::ConnectionCloseOk(Default::default()));
+    assert!(rude.is_gone());
+}

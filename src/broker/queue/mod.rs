@@ -311,8 +311,8 @@ impl Queue {
         removed && self.spec.auto_delete && state.consumers() == 0
     }
 
-    /// Lets consumers try again: their connection's outbox has room, or their channel's shared limit
-    /// has credit.
+    /// Lets consumers try again: their connection's outbox has room, or their channel's shared
+    /// limit has credit.
     pub fn resume(self: &Arc<Self>, consumers: &[ConsumerId], now: Now, effects: &mut Effects) {
         let mut state = self.lock();
         state.resume(consumers);
