@@ -166,7 +166,8 @@ fn fetch(url: &str) -> Option<String> {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let mut stream = TcpStream::connect(host).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").ok()?;
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
     let mut page = Vec::new();
     stream.take(METRICS_BYTES_MAX).read_to_end(&mut page).ok()?;
     Some(String::from_utf8_lossy(&page).into_owned())
@@ -200,8 +201,13 @@ mod tests {
         let url = format!("http://{}/metrics", listener.local_addr().unwrap());
         let server = thread::spawn(move || {
             let (mut peer, _) = listener.accept().unwrap();
-            let mut request = [0; 256];
-            let _ = peer.read(&mut request).unwrap();
+            // What is left unread when the socket closes would take the answer with it.
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                peer.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
             peer.write_all(
                 b"HTTP/1.1 200 OK\r\n\r\n# HELP a_total x\na_total{q=\"1\"} 3\n\
                 a_total{q=\"2\"} 4\na_total_more 9\n",
