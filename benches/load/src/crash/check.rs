@@ -14,7 +14,9 @@
 //!   ends are known. (An acknowledgement that was on its way at a crash may be lost.)
 //! - *torn*: an unconfirmed message that outlived a crash in some queues of a fanout and is missing
 //!   in others, or a transaction of which only a part did. What was delivered before the crash and
-//!   came back nowhere proves nothing: deliveries do not wait for the disk.
+//!   came back nowhere proves nothing: deliveries do not wait for the disk. Where the ends are
+//!   known, what a connection made after the crash was given has outlived it; elsewhere, what was
+//!   redelivered.
 
 use std::io;
 use std::path::Path;
@@ -22,7 +24,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::journal::{
-    Consumed, Published, RunPlan, read_consumer, read_ends, read_plan, read_publisher,
+    Consumed, End, Published, RunPlan, read_consumer, read_ends, read_plan, read_publisher,
 };
 
 /// How long after it was sent an acknowledgement must survive. Nobody awaits it, so a broker may
@@ -154,6 +156,8 @@ pub(crate) fn check(directory: &Path) -> io::Result<Counts> {
 struct Sent {
     state: Vec<u8>,
     channels: Vec<u64>,
+    /// When they were opened.
+    opened_ms: Vec<u64>,
     transactions: Vec<(u64, u64)>,
 }
 
@@ -163,6 +167,8 @@ struct Seen {
     state: u8,
     /// When it was delivered last, at the latest line of time before that.
     delivered_ms: u64,
+    /// When the last connection was asked for that it was delivered to.
+    opened_ms: u64,
     /// From when on it must not be delivered any more.
     sure_ms: Option<u64>,
 }
@@ -170,7 +176,7 @@ struct Seen {
 struct Check {
     plan: RunPlan,
     /// When the broker was ended.
-    ends: Option<Vec<u64>>,
+    ends: Option<Vec<End>>,
     counts: Counts,
     sent: Vec<Sent>,
     /// By queue, publisher, seq.
@@ -185,6 +191,8 @@ struct Reader {
     /// Those whose acknowledgement was about to be sent at the time, in milliseconds.
     settling: Vec<(usize, usize)>,
     now_ms: u64,
+    /// When this channel's connection was asked for, once that is read.
+    opened_ms: Option<u64>,
     /// The highest seq so far, by publisher, with the publishing channel it is of.
     highest: Vec<Option<(usize, u64)>>,
     strict: bool,
@@ -195,7 +203,15 @@ impl Check {
         let mut sent = Sent::default();
         let counts = &mut self.counts;
         read_publisher(directory, publisher, |event| match event {
-            Published::Channel(first) => sent.channels.push(first),
+            Published::Channel(first) => {
+                sent.channels.push(first);
+                sent.opened_ms.push(0);
+            }
+            Published::Time(ms) => {
+                if let Some(opened_ms) = sent.opened_ms.last_mut() {
+                    *opened_ms = ms;
+                }
+            }
             Published::Attempted(first, last) => {
                 counts.attempted += mark(&mut sent.state, first, last, ATTEMPTED);
             }
@@ -218,11 +234,13 @@ impl Check {
     ) -> io::Result<()> {
         let highest = vec![None; self.plan.publishers];
         let (unsettled, settling) = (Vec::new(), Vec::new());
-        let mut reader = Reader { queue, unsettled, settling, now_ms: 0, highest, strict };
+        let (now_ms, opened_ms) = (0, None);
+        let mut reader = Reader { queue, unsettled, settling, now_ms, opened_ms, highest, strict };
         read_consumer(directory, consumer, |event| match event {
             Consumed::Channel => {
                 reader.unsettled.clear();
                 reader.settling.clear();
+                reader.opened_ms = None;
                 if reader.strict {
                     reader.highest.fill(None);
                 }
@@ -250,6 +268,7 @@ impl Check {
                     }
                 }
                 reader.settling.clear();
+                reader.opened_ms.get_or_insert(ms);
                 reader.now_ms = ms;
             }
             Consumed::Foreign => self.counts.unexpected += 1,
@@ -261,7 +280,8 @@ impl Check {
     fn sure_ms(&self, from_ms: u64, to_ms: u64) -> Option<u64> {
         let sure_ms = to_ms + SURE_MS;
         let mut ends = self.ends.as_ref()?.iter();
-        (!ends.any(|end| (from_ms..sure_ms).contains(end))).then_some(sure_ms)
+        let interrupts = |end: &End| end.to_ms >= from_ms && end.from_ms < sure_ms;
+        (!ends.any(interrupts)).then_some(sure_ms)
     }
 
     /// Notes a delivery. Returns where its state is kept, unless it was unexpected.
@@ -284,6 +304,7 @@ impl Check {
         };
         let seen = &mut self.seen[reader.queue][publisher][at];
         seen.delivered_ms = seen.delivered_ms.max(reader.now_ms);
+        seen.opened_ms = seen.opened_ms.max(reader.opened_ms.unwrap_or(0));
         let state = &mut seen.state;
         self.counts.duplicated += u64::from(*state & DELIVERED != 0);
         if again {
@@ -317,27 +338,48 @@ impl Check {
                     sure_ms.is_some_and(|sure_ms| delivered_ms >= sure_ms)
                 });
                 self.counts.resurrected += again.count() as u64;
-                let delivered = homes.clone().filter(|&queue| seen(queue, DELIVERED)).count();
+                let is_delivered = homes.clone().any(|queue| seen(queue, DELIVERED));
                 if state & CONFIRMED != 0 {
                     let unsettled = homes.filter(|&queue| !seen(queue, SETTLED)).count();
                     self.counts.lost += unsettled as u64;
-                } else if delivered > 0 {
+                } else if is_delivered {
                     self.counts.recovered += 1;
-                    let outlived = homes.clone().any(|queue| seen(queue, AGAIN));
-                    let everywhere = homes.clone().all(|queue| seen(queue, SETTLED));
-                    self.counts.torn += u64::from(outlived && !everywhere);
+                    self.counts.torn += u64::from(self.is_torn(publisher, &[at]));
                 }
             }
             for &(first, last) in &sent.transactions {
-                let seen = |seq: u64, bit: u8| {
-                    let at = usize::try_from(seq).unwrap_or(usize::MAX);
-                    self.homes(at).any(|queue| self.seen[queue][publisher][at].state & bit != 0)
-                };
-                let outlived = (first..=last).any(|seq| seen(seq, AGAIN));
-                let whole = (first..=last).all(|seq| seen(seq, SETTLED));
-                self.counts.torn += u64::from(outlived && !whole);
+                let places = |seq: u64| usize::try_from(seq).unwrap_or(usize::MAX);
+                let places: Vec<usize> = (first..=last).map(places).collect();
+                self.counts.torn += u64::from(self.is_torn(publisher, &places));
             }
         }
+    }
+
+    /// Whether some of what belongs together outlived a crash and some is not there.
+    fn is_torn(&self, publisher: usize, together: &[usize]) -> bool {
+        let (mut there, mut missing) = (false, false);
+        for &at in together {
+            let gone_ms = self.gone_ms(publisher, at);
+            for queue in self.homes(at) {
+                let Seen { state, opened_ms, .. } = self.seen[queue][publisher][at];
+                let kept = match gone_ms {
+                    Some(gone_ms) => opened_ms > gone_ms,
+                    None => state & AGAIN != 0,
+                };
+                there |= kept;
+                missing |= !kept && state & SETTLED == 0;
+            }
+        }
+        there && missing
+    }
+
+    /// When the broker was gone to which a message was sent.
+    fn gone_ms(&self, publisher: usize, at: usize) -> Option<u64> {
+        let Sent { channels, opened_ms, .. } = &self.sent[publisher];
+        let channel = channels.partition_point(|&first| first <= at as u64).checked_sub(1)?;
+        let opened_ms = *opened_ms.get(channel)?;
+        let gone = self.ends.as_ref()?.iter().find(|end| end.to_ms >= opened_ms)?;
+        Some(gone.to_ms)
     }
 
     /// The queues in which a message belongs.
@@ -417,7 +459,8 @@ mod tests {
             }
             journal.flush().unwrap();
         }
-        ends.iter().for_each(|ms| note_end(&scratch.0, *ms).unwrap());
+        let end = |ms: &u64| End { from_ms: *ms, to_ms: *ms };
+        ends.iter().for_each(|ms| note_end(&scratch.0, end(ms)).unwrap());
         check(&scratch.0).unwrap()
     }
 
@@ -516,5 +559,24 @@ mod tests {
         let counts = checked("seen", (2, true), &[E(0), A(0, 1)], &[before, none]);
         assert_eq!(counts.torn, 0);
         assert_eq!(checked("seen-tx", (1, false), &published, &[before]).torn, 0);
+    }
+
+    #[test]
+    fn what_was_delivered_before_a_crash_and_is_gone_after_it_is_not_torn() {
+        let published = [E(0), Published::Time(5), A(0, 1)];
+        let torn = |name, one: &[Consumed], other: &[Consumed]| {
+            let consumed = [&[Consumed::Channel, W(6)], one, other].concat();
+            let without: &[Consumed] = &[Consumed::Channel, W(6), Consumed::Channel, W(30)];
+            let consumed: &[&[Consumed]] = &[&consumed, without];
+            checked_with_ends(name, (2, true), &published, consumed, &[20]).torn
+        };
+        let anew = [Consumed::Channel, W(30)];
+        assert_eq!(torn("gone", &[D(0, 0, false)], &anew), 0);
+        assert_eq!(torn("settled", &[D(0, 0, false), S, W(7)], &anew), 0);
+        let kept = [Consumed::Channel, W(30), D(0, 0, true), S];
+        assert_eq!(torn("kept", &[D(0, 0, false)], &kept), 1);
+        // Seen for the first time, and all the same after the crash.
+        let late = [Consumed::Channel, W(30), D(0, 0, false), S];
+        assert_eq!(torn("late", &[], &late), 1);
     }
 }

@@ -84,13 +84,18 @@ pub(crate) struct Signals {
     pub(crate) confirmed: AtomicU64,
 }
 
-/// Opens a connection, again and again until it works, the time is up or `stop` is set.
-fn reconnect(plan: &ClientPlan, stop: &AtomicBool) -> Result<Option<Connection>, ClientError> {
+/// Opens a connection, again and again until it works, the time is up or `stop` is set. Answers
+/// with the time of the attempt, too: a broker that was gone then is another one.
+fn reconnect(
+    plan: &ClientPlan,
+    stop: &AtomicBool,
+) -> Result<Option<(Connection, u64)>, ClientError> {
     let since_ns = clock::now_ns();
     let options = Options { body_view: BodyView::Whole, ..Options::default() };
     loop {
+        let asked_ms = clock::now_ms();
         match Connection::open(&plan.target, options) {
-            Ok(connection) => return Ok(Some(connection)),
+            Ok(connection) => return Ok(Some((connection, asked_ms))),
             Err(_) if stop.load(Relaxed) => return Ok(None),
             Err(error) if seconds_between(since_ns, clock::now_ns()) > plan.reconnect_s => {
                 return Err(error);
@@ -142,10 +147,10 @@ impl<'a> CrashPublisher<'a> {
     /// Publishes until told to stop. Fails only when the broker does not come back.
     pub(crate) fn run(mut self) -> Result<(), ClientError> {
         while !self.signals.stop_publishing.load(Relaxed) {
-            let Some(mut connection) = reconnect(self.plan, &self.signals.stop_publishing)? else {
-                break;
-            };
+            let connected = reconnect(self.plan, &self.signals.stop_publishing)?;
+            let Some((mut connection, asked_ms)) = connected else { break };
             self.journal.published(Published::Channel(self.next_seq))?;
+            self.journal.published(Published::Time(asked_ms))?;
             self.out.clear();
             // What the rate missed while the broker was away is not made up for.
             (self.started_ns, self.started_seq) = (clock::now_ns(), self.next_seq);
@@ -329,10 +334,11 @@ impl<'a> CrashConsumer<'a> {
     /// Consumes until told to stop. Fails only when the broker does not come back.
     pub(crate) fn run(mut self) -> Result<(), ClientError> {
         while !self.signals.stop_consuming.load(Relaxed) {
-            let Some(mut connection) = reconnect(self.plan, &self.signals.stop_consuming)? else {
-                break;
-            };
+            let connected = reconnect(self.plan, &self.signals.stop_consuming)?;
+            let Some((mut connection, asked_ms)) = connected else { break };
             self.journal.consumed(Consumed::Channel)?;
+            self.journal.consumed(Consumed::Time(asked_ms))?;
+            self.noted_ms = asked_ms;
             self.unsettled = 0;
             self.out.clear();
             match self.consume(&mut connection) {

@@ -16,7 +16,7 @@ use super::body::Random;
 use super::broker::Broker;
 use super::check::{Allowed, Counts, check};
 use super::clients::{ClientPlan, Fresh, Signals};
-use super::journal::note_end;
+use super::journal::{End, note_end};
 use crate::clock;
 
 /// How long a broker may take to end after SIGTERM.
@@ -73,7 +73,7 @@ pub(crate) fn run(plan: &Cycles, out: &mut impl Write) -> Result<bool, CrashErro
     let mut random = Random::new(plan.clients.seed);
     let mut progress = Progress::default();
     fs::create_dir_all(&plan.clients.directory)?;
-    let mut broker = Some(start(plan, &mut random, &mut progress)?);
+    let mut broker = Some(start(plan, None, &mut random, &mut progress)?);
     let mut kept = true;
     for run in 1.. {
         let cycles = plan.check_every.min(plan.cycles - progress.cycles);
@@ -131,19 +131,21 @@ fn cycle(
         return Ok(());
     }
     if let Some(broker) = broker.take() {
-        note_end(directory, clock::now_ms())?;
+        let from_ms = clock::now_ms();
         match plan.ending {
             Ending::Kill => broker.kill()?,
             Ending::Term => broker.terminate(TERMINATE_S)?,
         }
+        note_end(directory, End { from_ms, to_ms: clock::now_ms() })?;
     }
-    *broker = Some(start(plan, random, progress)?);
+    *broker = Some(start(plan, Some(directory), random, progress)?);
     Ok(())
 }
 
-/// Starts the broker; some starts are killed and begun again.
+/// Starts the broker; some starts are killed and begun again, as is noted in the run's directory.
 fn start(
     plan: &Cycles,
+    directory: Option<&Path>,
     random: &mut Random,
     progress: &mut Progress,
 ) -> Result<Broker, CrashError> {
@@ -153,7 +155,11 @@ fn start(
     {
         let broker = Broker::spawn(&plan.command, &log)?;
         thread::sleep(Duration::from_millis(last_ms * random.between(10, 100) / 100));
+        let from_ms = clock::now_ms();
         broker.kill()?;
+        if let Some(directory) = directory {
+            note_end(directory, End { from_ms, to_ms: clock::now_ms() })?;
+        }
         progress.start_kills += 1;
     }
     let since_ns = clock::now_ns();

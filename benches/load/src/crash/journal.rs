@@ -38,6 +38,17 @@ pub(crate) enum Published {
     Refused(u64, u64),
     /// These are about to be committed as one transaction.
     Transaction(u64, u64),
+    /// When the connection of the channel above was asked for, in milliseconds.
+    Time(u64),
+}
+
+/// An end of the broker that was brought about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    /// Before it was told or killed, in milliseconds.
+    pub(crate) from_ms: u64,
+    /// When it was gone.
+    pub(crate) to_ms: u64,
 }
 
 /// An event of a consumer.
@@ -52,7 +63,8 @@ pub(crate) enum Consumed {
     /// All deliveries of this channel are about to be acknowledged.
     Settled,
     /// The time in milliseconds. What stands above has happened, acknowledgements were handed to
-    /// the system; what stands below has not.
+    /// the system; what stands below has not. Right below a channel: when its connection was asked
+    /// for.
     Time(u64),
     /// A delivery of another run.
     Foreign,
@@ -86,6 +98,7 @@ impl Journal {
             Published::Confirmed(first, last) => writeln!(self.0, "C {first} {last}"),
             Published::Refused(first, last) => writeln!(self.0, "N {first} {last}"),
             Published::Transaction(first, last) => writeln!(self.0, "T {first} {last}"),
+            Published::Time(ms) => writeln!(self.0, "W {ms}"),
         }
     }
 
@@ -134,21 +147,21 @@ pub(crate) fn read_plan(directory: &Path) -> io::Result<RunPlan> {
     })
 }
 
-/// Notes that the broker is about to be ended.
-pub(crate) fn note_end(directory: &Path, ms: u64) -> io::Result<()> {
+/// Notes that the broker was ended.
+pub(crate) fn note_end(directory: &Path, end: End) -> io::Result<()> {
     let mut ends = File::options().create(true).append(true).open(directory.join("ends"))?;
-    writeln!(ends, "{ms}")
+    writeln!(ends, "{} {}", end.from_ms, end.to_ms)
 }
 
 /// Reads when the broker was ended, in order; `None` when that is not known.
-pub(crate) fn read_ends(directory: &Path) -> io::Result<Option<Vec<u64>>> {
+pub(crate) fn read_ends(directory: &Path) -> io::Result<Option<Vec<End>>> {
     let text = match fs::read_to_string(directory.join("ends")) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let ends = text.lines().map(|line| numbers(line).map(|[ms]| ms));
-    ends.collect::<io::Result<_>>().map(Some)
+    let end = |line| numbers(line).map(|[from_ms, to_ms]| End { from_ms, to_ms });
+    text.lines().map(end).collect::<io::Result<_>>().map(Some)
 }
 
 /// Reads a publisher's journal.
@@ -164,6 +177,7 @@ pub(crate) fn read_publisher(
             'C' => numbers(rest).map(|[first, last]| Published::Confirmed(first, last))?,
             'N' => numbers(rest).map(|[first, last]| Published::Refused(first, last))?,
             'T' => numbers(rest).map(|[first, last]| Published::Transaction(first, last))?,
+            'W' => numbers(rest).map(|[ms]| Published::Time(ms))?,
             _ => return Err(io::Error::other(format!("an event {kind}"))),
         });
         Ok(())
