@@ -195,7 +195,7 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
         let at = now.mono_ms;
-        if !self.wants_input() {
+        if self.input_waits_for_disk() {
             self.read_ms = at;
         }
         match &mut self.phase {
@@ -265,6 +265,16 @@ impl Connection {
         }
     }
 
+    /// Whether input rests for the disk, and not for what the peer leaves unread.
+    fn input_waits_for_disk(&self) -> bool {
+        match &self.phase {
+            Phase::Running(running) => {
+                running.core.holds_until().is_some() || self.waits_for_store()
+            }
+            _ => false,
+        }
+    }
+
     /// When the peer last sent something, or took something.
     fn last_sign_ms(&self) -> u64 {
         self.read_ms.max(self.written_ms)
@@ -304,6 +314,10 @@ impl Connection {
     pub fn handle_written(&mut self, n: usize, now: Now) {
         self.sent_bytes += n as u64;
         self.written_ms = now.mono_ms;
+        if n > 0 && !self.wants_input() {
+            // It is not listened to for what it has not read: that it reads is its sign of life.
+            self.read_ms = now.mono_ms;
+        }
         match &mut self.phase {
             Phase::Running(running) => running.core.out.advance(n),
             _ => self.out.advance(n),
@@ -600,7 +614,7 @@ impl Connection {
 
     fn end_turn(&mut self) {
         // While we do not listen, the client's silence says nothing about it.
-        if !self.wants_input() {
+        if self.input_waits_for_disk() {
             self.read_ms = self.now.mono_ms;
         }
         let Phase::Running(running) = &mut self.phase else { return };

@@ -515,3 +515,17 @@ fn a_client_that_agrees_to_a_close_unread_is_gone_at_once() {
     rude.send(0, Method::ConnectionCloseOk(Default::default()));
     assert!(rude.is_gone());
 }
+
+#[test]
+fn a_client_that_stops_reading_is_missed_however_much_waits_for_it() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, queue("q"));
+    let stopped = world.client_as(&Login { heartbeat_s: 10, ..Login::default() });
+    stopped.ok(1, consume("q", "c"));
+    stopped.stop_reading();
+    client.send(1, publish("", "q", vec![b'x'; 5_000_000]));
+    world.advance(20_000);
+    assert!(stopped.is_gone());
+    assert_eq!(client.depth(1, "q"), 1);
+}

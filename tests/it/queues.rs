@@ -523,7 +523,7 @@ fn a_queue_with_messages_is_not_deleted_if_empty() {
     let client = world.client();
     client.declare(1, queue("q"));
     client.send(1, publish("", "q", "x"));
-    let text = "PRECONDITION_FAILED - queue 'q' in vhost '/' is not empty";
+    let text = "PRECONDITION_FAILED - queue 'q' in vhost '/' not empty";
     client.refused(1, delete_queue("q").if_empty(), 406, text);
     client.drain(1, "q");
     client.ok(1, delete_queue("q").if_empty());

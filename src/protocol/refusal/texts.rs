@@ -548,7 +548,7 @@ pub fn queue_in_use(queue: impl Display, vhost: impl Display) -> Refusal {
 /// `queue.not-empty`: closes the channel with PRECONDITION_FAILED.
 #[must_use]
 pub fn queue_not_empty(queue: impl Display, vhost: impl Display) -> Refusal {
-    let explanation = format_args!("queue '{queue}' in vhost '{vhost}' is not empty");
+    let explanation = format_args!("queue '{queue}' in vhost '{vhost}' not empty");
     Refusal::new("queue.not-empty", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
 }
 
