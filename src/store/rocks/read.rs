@@ -31,26 +31,29 @@ pub(super) fn read(
     if messages_max == 0 {
         return Ok(Vec::new());
     }
-    // What is written is looked at last, so nothing falls between the two.
+    // What is written is looked at last, so nothing falls between the two. It may be written in the
+    // meantime and be found there as well, by when it came before or after a settle nobody knows:
+    // so what was unwritten is taken from here alone.
     let mut unwritten = Unwritten::default();
     shared.each_unwritten(|batch| unwritten.apply(batch, queue));
-    let mut messages = Vec::new();
+    let newer = unwritten.enqueued.range(from.0..).take(messages_max);
+    let mut messages: Vec<_> =
+        newer.map(|(seq, message)| (QueueSeq(*seq), message.clone())).collect();
     let listed = shared.queues().states.get(&queue).map(|state| state.cursor.listed());
     if let Some(listed) = listed
         && !unwritten.dropped
     {
+        let mut room = messages_max;
         each_message(&shared.db, &shared.path(), queue, &listed, from.0, |seq, message| {
-            if !unwritten.settles(seq.0) && is_kept(shared, queue, seq) {
+            if !unwritten.touches(seq.0) && is_kept(shared, queue, seq) {
                 messages.push((seq, message));
+                room -= 1;
             }
-            let full = messages.len() >= messages_max;
-            Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            Ok(if room == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
+        messages.sort_unstable_by_key(|(seq, _)| *seq);
+        messages.truncate(messages_max);
     }
-    let beyond = messages.last().map_or(from.0, |(last, _)| last.0.saturating_add(1));
-    let room = messages_max - messages.len();
-    let newer = unwritten.enqueued.range(beyond..).take(room);
-    messages.extend(newer.map(|(seq, message)| (QueueSeq(*seq), message.clone())));
     Ok(messages)
 }
 
@@ -93,8 +96,10 @@ impl Unwritten {
         }
     }
 
-    fn settles(&self, seq: u64) -> bool {
-        self.settled.contains(&seq)
+    /// Whether what is found on disk under this number says nothing any more.
+    fn touches(&self, seq: u64) -> bool {
+        self.enqueued.contains_key(&seq)
+            || self.settled.contains(&seq)
             || self.purges.iter().any(|(up_to, except)| is_purged(seq, *up_to, except))
     }
 }
@@ -197,6 +202,23 @@ mod tests {
         let lsn = store.submit(Batch { ops, awaited: true });
         while store.durable() < lsn {
             std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn what_comes_after_a_settle_of_its_number_is_found_wherever_it_lies() {
+        // The reader looks at what is unwritten, then at the disk: meanwhile it may be written.
+        let purge = Op::Purge { queue: QUEUE, up_to: QueueSeq(3), except: Vec::new() };
+        for round in 0..400 {
+            let dir = tempfile::tempdir().unwrap();
+            let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+            let first = vec![settle(0), purge.clone(), enqueue(0), enqueue(2), enqueue(4)];
+            store.submit(Batch { ops: first, awaited: round % 2 == 0 });
+            for _ in 0..20 {
+                let found = store.read(QUEUE, QueueSeq(0), 9).unwrap();
+                let found: Vec<u64> = found.into_iter().map(|(seq, _)| seq.0).collect();
+                assert_eq!(found, [0, 2, 4]);
+            }
         }
     }
 
