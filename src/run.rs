@@ -2,10 +2,11 @@
 
 use std::fmt::{Display, Formatter};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use leveret::broker::inspect::Inspect;
+use leveret::broker::operate::Operate;
 use leveret::broker::queue::QueueKind;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
@@ -243,9 +244,10 @@ impl HttpListeners {
             listeners.push(described("http/prometheus", listener)?);
         }
         let inspect: Arc<dyn Inspect> = Arc::<Broker>::clone(broker);
+        let operate: Arc<dyn Operate> = Arc::<Broker>::clone(broker);
         let process = ProcessReader::new(settings);
-        let _ = CLOCK.set(clock);
-        let context = Arc::new(Context { inspect, process, listeners, now_ms });
+        let now = Box::new(move || clock.now());
+        let context = Arc::new(Context { inspect, operate, process, listeners, now });
         let stop = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
@@ -274,13 +276,6 @@ impl HttpListeners {
         }
         Ok(())
     }
-}
-
-/// The process's clock, for the HTTP doors.
-static CLOCK: OnceLock<Clock> = OnceLock::new();
-
-fn now_ms() -> u64 {
-    CLOCK.get().map_or(0, |clock| clock.now().unix_ms)
 }
 
 /// Resolves when the store has failed: a broker that cannot keep messages must not go on.

@@ -84,8 +84,8 @@ impl Broker {
         now: Now,
         targets: &mut Vec<Arc<Queue>>,
     ) -> Option<Message> {
-        let args = &dead.queue.spec().args;
-        let exchange_name = args.dead_letter_exchange.as_deref()?;
+        let rules = &dead.rules;
+        let exchange_name = rules.dead_letter_exchange.as_deref()?;
         let exchange = vhost.exchange(exchange_name.as_bytes())?;
         let old = &dead.entry.message;
         let properties = Properties::parse(old.properties()).ok()?;
@@ -96,10 +96,10 @@ impl Broker {
             blind_keys = header_keys(&headers, "BCC");
             headers.remove("BCC");
         }
-        let keys = match &args.dead_letter_routing_key {
+        let keys = match &rules.dead_letter_routing_key {
             // No message can carry such a key, so none is routed by it.
             Some(key) if key.len() > ShortString::BYTES_MAX => return None,
-            Some(key) => vec![key.clone()],
+            Some(key) => vec![key.to_vec()],
             None => own_keys.iter().chain(&blind_keys).cloned().collect(),
         };
         let headers = with_death(headers, dead, &own_keys, properties.expiration, now);

@@ -12,6 +12,7 @@ use super::definitions::{
 };
 use super::exchange::{BindError, Destination, Kind};
 use super::outbox::{ConnectionId, Item};
+use super::policy::Object;
 use super::queue::args::{ArgumentError, inequivalent};
 use super::queue::{
     DeleteCondition, DeleteRefusal, Effects, Queue, QueueArgs, QueueKind, QueueSpec,
@@ -191,7 +192,8 @@ impl Broker {
 
     pub(super) fn add_exchange(&self, vhost: &Vhost, spec: ExchangeSpec) {
         let id = self.next_exchange_id.fetch_add(1, Ordering::Relaxed);
-        let exchange = Arc::new(Exchange::new(id, spec));
+        let policy = vhost.policy_for(Object::Exchange, &spec.name);
+        let exchange = Arc::new(Exchange::new(id, spec, policy));
         vhost.exchanges_by_id.insert(id, Arc::clone(&exchange));
         vhost.exchanges.insert(Arc::clone(&exchange.spec.name), exchange);
     }
@@ -385,7 +387,8 @@ impl Broker {
     }
 
     pub(super) fn add_queue(&self, vhost: &Vhost, spec: QueueSpec, now: Now) -> Arc<Queue> {
-        let queue = Arc::new(Queue::new(spec, Arc::clone(&self.store), now));
+        let policy = vhost.policy_for(Object::Queue(spec.args.kind), &spec.name);
+        let queue = Arc::new(Queue::new(spec, Arc::clone(&self.store), policy, now));
         vhost.queues_by_id.insert(queue.key().queue, Arc::clone(&queue));
         vhost.queues.insert(Arc::clone(queue.name()), Arc::clone(&queue));
         queue
@@ -479,7 +482,7 @@ impl Broker {
 
 impl Broker {
     /// Submits a change of definitions.
-    fn define(&self, vhost: &Vhost, batch: Batch) -> Lsn {
+    pub(super) fn define(&self, vhost: &Vhost, batch: Batch) -> Lsn {
         let lsn = self.submit(batch);
         vhost.note_defined(lsn);
         lsn

@@ -5,6 +5,7 @@
 //! and writes it, and fields can be added. Arguments are kept in it as bytes, so that whatever the
 //! codec took from a client fits a record.
 
+use crate::broker::policy::PolicyKind;
 use crate::broker::vhost::ExchangeSpec;
 use crate::protocol::table::{RawTable, Table, Value};
 use crate::store::Op;
@@ -14,6 +15,15 @@ const VERSION: i32 = 1;
 /// What a definition's key says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DefinitionKey {
+    /// A policy. They come back first: what is declared in their vhost looks at them.
+    Policy {
+        /// Its vhost.
+        vhost: String,
+        /// Whose it is.
+        kind: PolicyKind,
+        /// Its name.
+        name: String,
+    },
     /// The id that the next queue gets.
     NextQueueId,
     /// A user.
@@ -84,6 +94,7 @@ impl std::fmt::Display for DefinitionKey {
     /// As an operator would call what is kept under the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Policy { vhost, name, .. } => write!(f, "policy '{name}' in vhost '{vhost}'"),
             Self::NextQueueId => f.write_str("the next queue's id"),
             Self::User { name } => write!(f, "user '{name}'"),
             Self::Vhost { name } => write!(f, "vhost '{name}'"),
@@ -118,6 +129,12 @@ impl DefinitionKey {
             }
         };
         match self {
+            Self::Policy { vhost, kind: PolicyKind::User, name } => {
+                put(b'P', &[vhost.as_bytes(), b"user", name.as_bytes()]);
+            }
+            Self::Policy { vhost, kind: PolicyKind::Operator, name } => {
+                put(b'P', &[vhost.as_bytes(), b"operator", name.as_bytes()]);
+            }
             Self::NextQueueId => put(b'a', &[]),
             Self::User { name } => put(b'b', &[name.as_bytes()]),
             Self::Vhost { name } => put(b'c', &[name.as_bytes()]),
@@ -158,6 +175,14 @@ impl DefinitionKey {
             String::from_utf8(field.to_vec()).map_err(|_| bad())
         };
         match (kind, fields.len()) {
+            (b'P', 3) => {
+                let kind = match fields[1] {
+                    b"user" => PolicyKind::User,
+                    b"operator" => PolicyKind::Operator,
+                    _ => return Err(bad()),
+                };
+                Ok(Self::Policy { vhost: text(0)?, kind, name: text(2)? })
+            }
             (b'a', 0) => Ok(Self::NextQueueId),
             (b'b', 1) => Ok(Self::User { name: text(0)? }),
             (b'c', 1) => Ok(Self::Vhost { name: text(0)? }),
@@ -248,11 +273,17 @@ impl Record {
     /// # Errors
     /// When there is none of that name.
     pub fn number(&self, name: &str) -> Result<u64, DefinitionError> {
-        self.0
-            .get(name)
-            .and_then(Value::as_integer)
-            .and_then(|n| u64::try_from(n).ok())
-            .ok_or_else(|| DefinitionError(format!("number {name} is missing")))
+        u64::try_from(self.integer(name)?)
+            .map_err(|_| DefinitionError(format!("number {name} is negative")))
+    }
+
+    /// A number that may be negative.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn integer(&self, name: &str) -> Result<i64, DefinitionError> {
+        let integer = self.0.get(name).and_then(Value::as_integer);
+        integer.ok_or_else(|| DefinitionError(format!("number {name} is missing")))
     }
 
     /// A text.

@@ -4,6 +4,7 @@
 //! waits for a client or the disk, and no lock outlives a call. Access rights are the caller's
 //! business, except [`Inspect::authenticate`].
 
+use super::policy::PolicySpec;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
 use crate::store::StoreCounters;
 
@@ -34,6 +35,15 @@ pub struct PermissionView {
     pub write: String,
     /// Pattern of the names it may read from.
     pub read: String,
+}
+
+/// A policy of a vhost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyView {
+    /// The vhost.
+    pub vhost: String,
+    /// The policy.
+    pub spec: PolicySpec,
 }
 
 /// What the node says of itself. Set once, at start.

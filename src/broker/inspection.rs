@@ -13,7 +13,7 @@ use crate::protocol::refusal;
 use crate::store::StoreCounters;
 
 impl Broker {
-    fn vhosts_for(&self, vhost: Option<&str>) -> Vec<Arc<Vhost>> {
+    pub(super) fn vhosts_for(&self, vhost: Option<&str>) -> Vec<Arc<Vhost>> {
         match vhost {
             Some(name) => self.vhost(name).into_iter().collect(),
             None => self.vhosts.iter().map(|entry| Arc::clone(entry.value())).collect(),

@@ -3,6 +3,7 @@
 //! Definitions come back in key order, so that whatever a record refers to is already there; a
 //! record that is not understood stops the start rather than being skipped.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use super::definitions::{
@@ -10,6 +11,7 @@ use super::definitions::{
 };
 use super::exchange::{Destination, Kind};
 use super::message::Message;
+use super::policy::{Policies, Policy};
 use super::queue::{Queue, QueueArgs, QueueSpec};
 use super::users::{Permission, User};
 use super::vhost::{Binding, ExchangeSpec, Vhost};
@@ -30,7 +32,14 @@ const PREDECLARED: &[(&str, Kind, bool)] = &[
 
 /// Recovers `broker` from its store.
 pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> {
-    let mut visitor = Visitor { broker, now, failure: None, any: false, last_queue: None };
+    let mut visitor = Visitor {
+        broker,
+        now,
+        failure: None,
+        any: false,
+        policies: HashMap::new(),
+        last_queue: None,
+    };
     broker.store.recover(&mut visitor)?;
     if let Some(failure) = visitor.failure {
         return Err(StoreError::Damaged { path: broker.store.place(), reason: failure.0 });
@@ -63,14 +72,14 @@ fn create_first(broker: &Broker) {
         vhost.put(Record::default()),
         permission.put(&settings.default_user, &settings.default_vhost),
     ];
-    add_vhost(broker, &settings.default_vhost);
+    add_vhost(broker, &settings.default_vhost, Policies::default());
     broker.users.permit(settings.default_user.clone(), settings.default_vhost.clone(), permission);
     broker.users.insert(user);
     broker.store.submit(Batch { ops, awaited: true });
 }
 
-fn add_vhost(broker: &Broker, name: &str) -> Arc<Vhost> {
-    let vhost = Arc::new(Vhost::new(name.into()));
+fn add_vhost(broker: &Broker, name: &str, policies: Policies) -> Arc<Vhost> {
+    let vhost = Arc::new(Vhost::with_policies(name.into(), policies));
     for &(name, kind, internal) in PREDECLARED {
         let spec = ExchangeSpec {
             name: name.into(),
@@ -91,6 +100,8 @@ struct Visitor<'b> {
     now: Now,
     failure: Option<DefinitionError>,
     any: bool,
+    /// Of vhosts that have not come yet.
+    policies: HashMap<String, Policies>,
     /// Messages come queue by queue.
     last_queue: Option<Arc<Queue>>,
 }
@@ -150,15 +161,19 @@ impl Visitor<'_> {
         self.broker.vhost(name).ok_or_else(|| DefinitionError(format!("vhost '{name}' is missing")))
     }
 
-    fn definition(&self, key: &[u8], value: &[u8]) -> Result<(), DefinitionError> {
+    fn definition(&mut self, key: &[u8], value: &[u8]) -> Result<(), DefinitionError> {
         let key = DefinitionKey::decode(key)?;
         let kept = key.to_string();
         self.define(key, value).map_err(|error| DefinitionError(format!("{kept}: {}", error.0)))
     }
 
-    fn define(&self, key: DefinitionKey, value: &[u8]) -> Result<(), DefinitionError> {
+    fn define(&mut self, key: DefinitionKey, value: &[u8]) -> Result<(), DefinitionError> {
         let record = Record::decode(value)?;
         match key {
+            DefinitionKey::Policy { vhost, kind, name } => {
+                let policy = Policy::from_record(kind, name, &record)?;
+                self.policies.entry(vhost).or_default().insert(kind, policy);
+            }
             DefinitionKey::NextQueueId => {
                 self.use_queue_ids_below(record.number("next")?);
             }
@@ -166,7 +181,8 @@ impl Visitor<'_> {
                 self.broker.users.insert(User::from_record(name, &record)?);
             }
             DefinitionKey::Vhost { name } => {
-                add_vhost(self.broker, &name);
+                let policies = self.policies.remove(&name).unwrap_or_default();
+                add_vhost(self.broker, &name, policies);
             }
             DefinitionKey::Permission { user, vhost } => {
                 self.broker.users.permit(user, vhost, Permission::from_record(&record)?);

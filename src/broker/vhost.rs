@@ -12,13 +12,14 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use dashmap::DashMap;
 use rustc_hash::FxHashSet;
 
 use super::definitions::read_arguments;
 use super::exchange::{Destination, Kind, Matcher};
+use super::policy::{AppliedPolicy, Object, Policies, PolicyKind, PolicySpec};
 use super::queue::Queue;
 use crate::broker::views::{BindingView, ExchangeView, QueueView};
 use crate::protocol::table::{RawTable, Table};
@@ -49,18 +50,28 @@ pub struct Exchange {
     /// What it was declared as.
     pub spec: ExchangeSpec,
     pub(super) matcher: RwLock<Matcher>,
+    policy: RwLock<AppliedPolicy>,
 }
 
 impl Exchange {
-    pub(super) fn new(id: u64, spec: ExchangeSpec) -> Self {
+    pub(super) fn new(id: u64, spec: ExchangeSpec, policy: AppliedPolicy) -> Self {
         let matcher = RwLock::new(Matcher::new(spec.kind));
-        Self { id, spec, matcher }
+        Self { id, spec, matcher, policy: RwLock::new(policy) }
     }
 
-    /// Where messages go that this exchange could not route.
+    /// Where messages go that this exchange could not route: what it was declared with, else what
+    /// its policy says.
     #[must_use]
-    pub fn alternate(&self) -> Option<&str> {
-        self.spec.arguments.get("alternate-exchange").and_then(|value| value.as_str())
+    pub fn alternate(&self) -> Option<Arc<str>> {
+        let declared = self.spec.arguments.get("alternate-exchange");
+        declared.and_then(|value| value.as_str()).map(Arc::from).or_else(|| {
+            let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
+            policy.alternate_exchange().cloned()
+        })
+    }
+
+    pub(super) fn apply_policy(&self, policy: AppliedPolicy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
     fn matches(&self, key: &[u8], headers: Option<RawTable<'_>>, out: &mut Vec<Destination>) {
@@ -148,6 +159,8 @@ pub struct Vhost {
     pub(super) exchanges_by_id: DashMap<u64, Arc<Exchange>>,
     pub(super) queues: DashMap<Arc<str>, Arc<Queue>>,
     pub(super) queues_by_id: DashMap<u64, Arc<Queue>>,
+    /// Written under the topology lock.
+    pub(super) policies: RwLock<Policies>,
     topology: Mutex<Bindings>,
     generation: AtomicU64,
     /// Where the store has the last change of a definition.
@@ -167,12 +180,17 @@ impl Vhost {
     /// A vhost without exchanges; the broker adds the predeclared ones.
     #[must_use]
     pub fn new(name: Arc<str>) -> Self {
+        Self::with_policies(name, Policies::default())
+    }
+
+    pub(super) fn with_policies(name: Arc<str>, policies: Policies) -> Self {
         Self {
             name,
             exchanges: DashMap::new(),
             exchanges_by_id: DashMap::new(),
             queues: DashMap::new(),
             queues_by_id: DashMap::new(),
+            policies: RwLock::new(policies),
             topology: Mutex::default(),
             generation: AtomicU64::new(1),
             defined: AtomicU64::new(Lsn::ZERO.0),
@@ -183,6 +201,23 @@ impl Vhost {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    pub(super) fn write_policies(&self) -> RwLockWriteGuard<'_, Policies> {
+        self.policies.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The policies that an object of this name obeys.
+    pub(super) fn policy_for(&self, object: Object, name: &str) -> AppliedPolicy {
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        policies.applied_to(object, name)
+    }
+
+    /// Its policies of one kind as they are written down, in the order in which they are tried.
+    #[must_use]
+    pub fn policy_specs(&self, kind: PolicyKind) -> Vec<PolicySpec> {
+        let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
+        policies.of(kind).iter().map(|policy| policy.spec().clone()).collect()
     }
 
     /// Moves with every change of topology; read it before routing.
@@ -309,6 +344,7 @@ impl Vhost {
             auto_delete: exchange.spec.auto_delete,
             internal: exchange.spec.internal,
             arguments: exchange.spec.arguments.clone(),
+            policy: exchange.policy.read().unwrap_or_else(PoisonError::into_inner).view(),
         };
         self.exchanges.iter().map(|entry| view(entry.value())).collect()
     }

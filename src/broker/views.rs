@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::policy::AppliedPolicyView;
 use crate::protocol::table::Table;
 
 /// Node-wide counters since start. Connections add to them once per turn.
@@ -129,6 +130,8 @@ pub struct QueueView {
     pub owner: Option<String>,
     /// The arguments it was declared with.
     pub arguments: Table,
+    /// The policies it obeys.
+    pub policy: AppliedPolicyView,
     /// Messages waiting.
     pub messages_ready: u64,
     /// Messages delivered and not acknowledged.
@@ -162,6 +165,8 @@ pub struct ExchangeView {
     pub internal: bool,
     /// The arguments it was declared with.
     pub arguments: Table,
+    /// The policies it obeys.
+    pub policy: AppliedPolicyView,
 }
 
 /// A binding as operators see it.

@@ -33,6 +33,6 @@ fn one(exchange: &ExchangeView) -> Json {
         "auto_delete": exchange.auto_delete,
         "internal": exchange.internal,
         "arguments": value::table(&exchange.arguments),
-        "policy": null,
+        "policy": exchange.policy.policy,
     })
 }

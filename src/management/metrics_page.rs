@@ -55,11 +55,11 @@ pub(super) fn app(context: Arc<Context>, settings: &Prometheus) -> Router {
 }
 
 fn aggregated(context: &Context, _: &Asked) -> String {
-    metrics::render(&*context.inspect, &context.process.read((context.now_ms)()))
+    metrics::render(&*context.inspect, &context.process.read((context.now)().unix_ms))
 }
 
 fn per_object(context: &Context, _: &Asked) -> String {
-    metrics::render_per_object(&*context.inspect, &context.process.read((context.now_ms)()))
+    metrics::render_per_object(&*context.inspect, &context.process.read((context.now)().unix_ms))
 }
 
 fn detailed(context: &Context, asked: &Asked) -> String {
@@ -67,7 +67,7 @@ fn detailed(context: &Context, asked: &Asked) -> String {
         let named = asked.iter().filter(|(name, _)| name == wanted);
         named.take(NAMES_MAX).map(|(_, value)| value.clone()).collect()
     };
-    let process = context.process.read((context.now_ms)());
+    let process = context.process.read((context.now)().unix_ms);
     metrics::render_detailed(&*context.inspect, &process, &values("family"), &values("vhost"))
 }
 

@@ -28,6 +28,7 @@ mod list;
 mod metrics_page;
 mod nodes;
 mod overview;
+mod policies;
 mod queues;
 mod reply;
 mod request;
@@ -43,7 +44,9 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
+use crate::broker::Now;
 use crate::broker::inspect::Inspect;
+use crate::broker::operate::Operate;
 use crate::config::settings::{Management, Prometheus};
 use crate::metrics::ProcessReader;
 use http::Limits;
@@ -62,14 +65,16 @@ pub struct Listener {
 
 /// What the API and the metrics page are made from.
 pub struct Context {
-    /// The broker.
+    /// The broker, to look at.
     pub inspect: Arc<dyn Inspect>,
+    /// The broker, to change.
+    pub operate: Arc<dyn Operate>,
     /// The process.
     pub process: ProcessReader,
     /// The sockets that the node listens on.
     pub listeners: Vec<Listener>,
-    /// The clock, in milliseconds of Unix time.
-    pub now_ms: fn() -> u64,
+    /// The clock.
+    pub now: Box<dyn Fn() -> Now + Send + Sync>,
 }
 
 /// Serves the management API until `shutdown` resolves, then finishes the requests under way.

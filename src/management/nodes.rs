@@ -24,7 +24,7 @@ fn node(request: &Request) -> Json {
     let context = &request.context;
     let inspect = request.inspect();
     let about = inspect.node();
-    let process = context.process.read((context.now_ms)());
+    let process = context.process.read((context.now)().unix_ms);
     let mut node = json!({
         "name": about.name,
         "type": "disc",

@@ -54,9 +54,9 @@ fn one(queue: &QueueView, node: &str, rates: &Rates) -> Json {
         "consumers": queue.consumers.len(),
         "exclusive_consumer_tag": exclusive_consumer.map(|consumer| &consumer.tag),
         "single_active_consumer_tag": null,
-        "policy": null,
-        "operator_policy": null,
-        "effective_policy_definition": {},
+        "policy": queue.policy.policy,
+        "operator_policy": queue.policy.operator_policy,
+        "effective_policy_definition": value::table(&queue.policy.definition),
         "message_stats": rates.queue_messages(queue),
     });
     if let (Json::Object(shown), Json::Object(depth)) = (&mut shown, rates.queue_depth(queue)) {

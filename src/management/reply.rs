@@ -15,6 +15,8 @@ pub(super) enum Reply {
     List(Items),
     /// 503 with a document: a health check that failed.
     Unhealthy(Json),
+    /// 201: it was not there before.
+    Created,
     /// 204.
     Done,
 }

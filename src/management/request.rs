@@ -9,16 +9,20 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value as Json};
 
 use super::list;
 use super::reply::{Refusal, Reply, document};
 use super::sampler::Sampler;
 use super::{Context, routes::Route};
+use crate::broker::Now;
 use crate::broker::inspect::Inspect;
+use crate::broker::operate::Operate;
 use crate::broker::views::ConnectionView;
 
 /// Who may use a route.
@@ -30,6 +34,8 @@ pub(super) enum Access {
     Management,
     /// Users with the tag monitoring or administrator.
     Monitoring,
+    /// Users with the tag policymaker or administrator, if they may see the vhost in the path.
+    Policymaker,
     /// Everybody, without a login.
     Open,
 }
@@ -52,8 +58,13 @@ impl Caller {
         self.is_administrator() || self.has("monitoring")
     }
 
+    /// May set policies in the vhosts it may see.
+    pub(super) fn is_policymaker(&self) -> bool {
+        self.is_administrator() || self.has("policymaker")
+    }
+
     fn may_log_in(&self) -> bool {
-        self.is_monitoring() || self.has("management") || self.has("policymaker")
+        self.is_monitoring() || self.is_policymaker() || self.has("management")
     }
 
     fn has(&self, tag: &str) -> bool {
@@ -85,6 +96,7 @@ pub(super) struct Incoming {
     pub(super) headers: HeaderMap,
     pub(super) names: HashMap<String, String>,
     pub(super) query: Vec<(String, String)>,
+    pub(super) body: Bytes,
 }
 
 /// An authorised request, as a handler sees it.
@@ -104,6 +116,27 @@ impl Request {
     /// The broker.
     pub(super) fn inspect(&self) -> &dyn Inspect {
         &*self.context.inspect
+    }
+
+    /// The broker, to change.
+    pub(super) fn operate(&self) -> &dyn Operate {
+        &*self.context.operate
+    }
+
+    /// This moment.
+    pub(super) fn now(&self) -> Now {
+        (self.context.now)()
+    }
+
+    /// The fields of the JSON object in the body; none when there is no body, as in RabbitMQ.
+    pub(super) fn document(&self) -> Result<Map<String, Json>, Refusal> {
+        if self.incoming.body.is_empty() {
+            return Ok(Map::new());
+        }
+        match serde_json::from_slice(&self.incoming.body) {
+            Ok(Json::Object(fields)) => Ok(fields),
+            _ => Err(Refusal::bad_request("not_json")),
+        }
     }
 
     /// A name in the path.
@@ -228,6 +261,7 @@ fn render(reply: Reply, request: &Request) -> Result<Response, Refusal> {
             document(StatusCode::OK, &list::shape(items, &request.incoming.query)?)
         }
         Reply::Unhealthy(body) => document(StatusCode::SERVICE_UNAVAILABLE, &body),
+        Reply::Created => StatusCode::CREATED.into_response(),
         Reply::Done => StatusCode::NO_CONTENT.into_response(),
     })
 }
@@ -247,6 +281,9 @@ fn authorise(
         }
         Access::Monitoring if !caller.is_monitoring() => {
             return Err(Refusal::not_authorised("Not monitor user"));
+        }
+        Access::Policymaker if !caller.is_policymaker() => {
+            return Err(Refusal::not_authorised("User not authorised to access object"));
         }
         _ => {}
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::rejection::{QueryRejection, RawPathParamsRejection};
-use axum::extract::{Extension, Query, RawPathParams};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection, RawPathParamsRejection};
+use axum::extract::{DefaultBodyLimit, Extension, Query, RawPathParams};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -14,8 +15,8 @@ use super::reply::{Refusal, Reply};
 use super::request::{Access, Incoming, Request, answer};
 use super::sampler::Sampler;
 use super::{
-    Context, bindings, connections, consumers, exchanges, health, nodes, overview, queues, users,
-    vhosts,
+    Context, bindings, connections, consumers, exchanges, health, nodes, overview, policies,
+    queues, users, vhosts,
 };
 use crate::config::settings::Management;
 
@@ -38,7 +39,11 @@ const fn delete(path: &'static str, access: Access, handle: Handler) -> Route {
     Route { method: Method::DELETE, path, access, handle }
 }
 
-use Access::{Administrator, Management as User, Monitoring, Open};
+const fn put(path: &'static str, access: Access, handle: Handler) -> Route {
+    Route { method: Method::PUT, path, access, handle }
+}
+
+use Access::{Administrator, Management as User, Monitoring, Open, Policymaker};
 
 /// The routes; those of one path stand together.
 pub(super) static ROUTES: &[Route] = &[
@@ -83,6 +88,16 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/users/{user}/permissions", Administrator, users::permissions),
     get("/api/permissions", Administrator, users::permissions),
     get("/api/permissions/{vhost}/{user}", Administrator, users::permission),
+    get("/api/policies", User, policies::list),
+    get("/api/policies/{vhost}", User, policies::list),
+    get("/api/policies/{vhost}/{policy}", Policymaker, policies::show),
+    put("/api/policies/{vhost}/{policy}", Policymaker, policies::put),
+    delete("/api/policies/{vhost}/{policy}", Policymaker, policies::delete),
+    get("/api/operator-policies", User, policies::list_operator),
+    get("/api/operator-policies/{vhost}", User, policies::list_operator),
+    get("/api/operator-policies/{vhost}/{policy}", Administrator, policies::show_operator),
+    put("/api/operator-policies/{vhost}/{policy}", Administrator, policies::put_operator),
+    delete("/api/operator-policies/{vhost}/{policy}", Administrator, policies::delete_operator),
     get("/api/aliveness-test/{vhost}", User, health::store),
     get("/api/healthchecks/node", User, health::store),
     get("/api/healthchecks/node/{node}", User, health::store),
@@ -112,10 +127,11 @@ pub(super) fn app(context: Arc<Context>, sampler: Arc<Sampler>, settings: &Manag
                             peer: Extension<Peer>,
                             names: Names,
                             query: Asked,
-                            headers: HeaderMap| {
+                            headers: HeaderMap,
+                            body: Body| {
             let (context, sampler) = (Arc::clone(&context), Arc::clone(&sampler));
             async move {
-                match incoming(peer.0, names, query, headers) {
+                match incoming(peer.0, names, query, headers, body) {
                     Ok(incoming) => dispatch(routes, &method, context, sampler, incoming).await,
                     Err(refusal) => refusal.into_response(),
                 }
@@ -128,10 +144,13 @@ pub(super) fn app(context: Arc<Context>, sampler: Arc<Sampler>, settings: &Manag
     } else {
         Router::new().nest(&settings.path_prefix, api)
     };
-    app.fallback(|| async { Refusal::not_found().into_response() })
+    // The server has refused longer bodies than it takes before they come here.
+    app.layer(DefaultBodyLimit::disable())
+        .fallback(|| async { Refusal::not_found().into_response() })
 }
 
 type Names = Result<RawPathParams, RawPathParamsRejection>;
+type Body = Result<Bytes, BytesRejection>;
 type Asked = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 fn incoming(
@@ -139,6 +158,7 @@ fn incoming(
     names: Names,
     query: Asked,
     headers: HeaderMap,
+    body: Body,
 ) -> Result<Incoming, Refusal> {
     let names = names.map_err(|_| Refusal::bad_request("the path is not UTF-8"))?;
     let Query(query) = query.map_err(|_| Refusal::bad_request("the query is malformed"))?;
@@ -147,6 +167,7 @@ fn incoming(
         headers,
         names: names.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         query,
+        body: body.map_err(|_| Refusal::bad_request("the body could not be read"))?,
     })
 }
 

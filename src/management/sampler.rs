@@ -250,7 +250,7 @@ pub(super) async fn run(sampler: Arc<Sampler>, context: Arc<Context>) {
         ticks.tick().await;
         let (sampler, context) = (Arc::clone(&sampler), Arc::clone(&context));
         let reading = tokio::task::spawn_blocking(move || {
-            sampler.read(&*context.inspect, (context.now_ms)());
+            sampler.read(&*context.inspect, (context.now)().unix_ms);
         });
         if reading.await.is_err() {
             tracing::warn!("statistics could not be read");

@@ -15,7 +15,9 @@ use tokio::task::JoinHandle;
 use super::request::Access;
 use super::routes::ROUTES;
 use super::{Context, Listener, serve, serve_metrics};
+use crate::broker::Now;
 use crate::broker::inspect::Inspect;
+use crate::broker::operate::Operate;
 use crate::config::Settings;
 use crate::metrics::ProcessReader;
 use crate::metrics::sample::{CONNECTION, Sample};
@@ -47,9 +49,10 @@ fn context(sample: &Arc<Sample>, settings: &Settings) -> Arc<Context> {
     let listener = |protocol, port| Listener { protocol, ip: "::".to_owned(), port };
     Arc::new(Context {
         inspect: Arc::clone(sample) as Arc<dyn Inspect>,
+        operate: Arc::clone(sample) as Arc<dyn Operate>,
         process: ProcessReader::new(settings),
         listeners: vec![listener("amqp", 5672), listener("http", 15_672)],
-        now_ms: || 1_700_000_060_000,
+        now: Box::new(|| Now { mono_ms: 60_000, unix_ms: 1_700_000_060_000 }),
     })
 }
 
@@ -151,6 +154,7 @@ fn filled(path: &str) -> String {
         .replace("{protocols}", "amqp")
         .replace("{within}", "1")
         .replace("{unit}", "months")
+        .replace("{policy}", "short")
 }
 
 #[test]
@@ -195,6 +199,7 @@ async fn every_route_lets_in_exactly_those_of_its_access_class() {
             (Some("root"), "administrator"),
             (Some("watch"), "monitoring"),
             (Some("team"), "management"),
+            (Some("maker"), "policymaker"),
             (Some("app"), "no tag"),
             (None, "no login"),
         ] {
@@ -206,6 +211,8 @@ async fn every_route_lets_in_exactly_those_of_its_access_class() {
                 (_, "no tag" | "no login") | (Access::Administrator, _) => 401,
                 // `watch` has no permission in the vhost of the path.
                 (Access::Management, _) if own => 401,
+                (Access::Policymaker, "policymaker") => 200,
+                (Access::Policymaker, _) => 401,
                 (_, "monitoring") => 200,
                 (Access::Monitoring, _) => 401,
                 // `team` is not the user of the connection.
@@ -408,7 +415,7 @@ async fn the_overview_has_every_object_that_tools_insist_on() {
 #[tokio::test]
 async fn users_and_permissions_are_listed() {
     let server = Server::start().await;
-    assert_eq!(names(&server.json("/api/users").await), ["app", "root", "team", "watch"]);
+    assert_eq!(names(&server.json("/api/users").await), ["app", "maker", "root", "team", "watch"]);
     assert_eq!(names(&server.json("/api/users/without-permissions").await), ["watch"]);
     assert_eq!(
         server.json("/api/users/root").await,
@@ -421,7 +428,7 @@ async fn users_and_permissions_are_listed() {
         json!({"user": "app", "vhost": "/", "configure": ".*", "write": ".*", "read": "^jobs$"});
     assert_eq!(server.json("/api/permissions/%2F/app").await, permission);
     assert_eq!(server.json("/api/users/app/permissions").await, json!([permission]));
-    assert_eq!(server.json("/api/vhosts/%2F/permissions").await.as_array().map(Vec::len), Some(3));
+    assert_eq!(server.json("/api/vhosts/%2F/permissions").await.as_array().map(Vec::len), Some(4));
     assert_eq!(server.json("/api/whoami").await["tags"], json!(["administrator"]));
 }
 

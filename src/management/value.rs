@@ -7,13 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value as Json};
 
-use crate::protocol::table::{Table, Value};
+use crate::protocol::table::{RawTable, ShortString, Table, Value};
 
 /// A table as an object. Of two entries with one key the last counts.
 pub(super) fn table(table: &Table) -> Json {
-    let entry = |(key, value): (&crate::protocol::table::ShortString, &Value)| {
-        (key.to_string_lossy().into_owned(), json(value))
-    };
+    let entry =
+        |(key, value): (&ShortString, &Value)| (key.to_string_lossy().into_owned(), json(value));
     Json::Object(table.iter().map(entry).collect::<Map<_, _>>())
 }
 
@@ -47,6 +46,47 @@ fn text(bytes: &[u8]) -> Json {
         Ok(text) => Json::from(text),
         Err(_) => Json::from(format!("Not UTF-8, base64 is: {}", STANDARD.encode(bytes))),
     }
+}
+
+/// An object as a table; `None` when a key is longer than a table's can be, or the nesting deeper
+/// than the codec takes. Whole numbers become 64-bit integers, others doubles.
+pub(super) fn to_table(fields: &Map<String, Json>) -> Option<Table> {
+    let table = nested(fields, TABLE_DEPTH_MAX)?;
+    let mut encoded = Vec::new();
+    table.encode_body(&mut encoded);
+    RawTable::parse_kept(&encoded).ok()?;
+    Some(table)
+}
+
+/// More than the codec takes: what is deeper is refused without walking on.
+const TABLE_DEPTH_MAX: u32 = 64;
+
+fn nested(fields: &Map<String, Json>, depth: u32) -> Option<Table> {
+    let mut table = Table::new();
+    for (key, field) in fields {
+        if key.len() > ShortString::BYTES_MAX {
+            return None;
+        }
+        table.insert(key.as_str(), to_value(field, depth.checked_sub(1)?)?);
+    }
+    Some(table)
+}
+
+fn to_value(field: &Json, depth: u32) -> Option<Value> {
+    Some(match field {
+        Json::Null => Value::Void,
+        Json::Bool(b) => Value::Bool(*b),
+        Json::Number(n) => match n.as_i64() {
+            Some(n) => Value::I64(n),
+            None => Value::F64(n.as_f64()?),
+        },
+        Json::String(text) => Value::LongStr(text.clone().into_bytes()),
+        Json::Array(items) => {
+            let depth = depth.checked_sub(1)?;
+            Value::Array(items.iter().map(|item| to_value(item, depth)).collect::<Option<_>>()?)
+        }
+        Json::Object(fields) => Value::Table(nested(fields, depth)?),
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
-use crate::broker::inspect::{Inspect, MessageSizes, NodeView, PermissionView, UserView};
+use crate::broker::Now;
+use crate::broker::inspect::{
+    Inspect, MessageSizes, NodeView, PermissionView, PolicyView, UserView,
+};
+use crate::broker::operate::{Change, Operate, OperateError};
+use crate::broker::policy::{AppliedPolicyView, Policy, PolicyKind, PolicySpec};
 use crate::broker::views::{
     BindingView, ChannelView, ConnectionView, ConsumerView, ExchangeView, NodeCounters,
     QueueCounters, QueueView,
@@ -22,6 +27,7 @@ pub(crate) struct Sample {
     pub(crate) users: Vec<UserView>,
     pub(crate) permissions: Vec<PermissionView>,
     pub(crate) counters: NodeCounters,
+    pub(crate) policies: Mutex<Vec<(PolicyKind, PolicyView)>>,
     pub(crate) closed: Mutex<Vec<(String, String)>>,
 }
 
@@ -35,6 +41,11 @@ pub(crate) fn queues() -> Vec<QueueView> {
         auto_delete: false,
         owner: None,
         arguments: Table::new().with("x-queue-type", "quorum").with("x-max-length", 10_i32),
+        policy: AppliedPolicyView {
+            policy: Some("short".to_owned()),
+            operator_policy: None,
+            definition: Table::new().with("max-length", 5_i32),
+        },
         messages_ready: 5,
         messages_unacked: 2,
         messages_persistent: 7,
@@ -65,6 +76,7 @@ pub(crate) fn queues() -> Vec<QueueView> {
         owner: Some(CONNECTION.to_owned()),
         durable: false,
         arguments: Table::new(),
+        policy: AppliedPolicyView::default(),
         messages_ready: 0,
         messages_unacked: 0,
         messages_persistent: 0,
@@ -119,6 +131,18 @@ fn user(name: &str, tags: &[&str]) -> UserView {
     }
 }
 
+/// The policy `short` of `/`.
+fn policy() -> PolicyView {
+    let spec = PolicySpec {
+        name: "short".to_owned(),
+        pattern: "^jobs".to_owned(),
+        priority: 0,
+        apply_to: "queues".to_owned(),
+        definition: Table::new().with("max-length", 5_i32),
+    };
+    PolicyView { vhost: "/".to_owned(), spec }
+}
+
 fn exchange(vhost: &str, name: &str, kind: &str) -> ExchangeView {
     ExchangeView {
         vhost: vhost.to_owned(),
@@ -128,6 +152,7 @@ fn exchange(vhost: &str, name: &str, kind: &str) -> ExchangeView {
         auto_delete: false,
         internal: false,
         arguments: Table::new(),
+        policy: AppliedPolicyView::default(),
     }
 }
 
@@ -153,6 +178,9 @@ impl Sample {
             read: "^jobs$".to_owned(),
         };
         Self {
+            policies: Mutex::new(
+                [PolicyKind::User, PolicyKind::Operator].map(|kind| (kind, policy())).into(),
+            ),
             vhosts: vec!["/".to_owned(), "other".to_owned()],
             queues: queues(),
             exchanges: vec![
@@ -170,11 +198,13 @@ impl Sample {
                 user("root", &["administrator"]),
                 user("watch", &["monitoring"]),
                 user("team", &["management"]),
+                user("maker", &["policymaker"]),
                 user("app", &[]),
             ],
             permissions: vec![
                 permission("root", "/"),
                 permission("team", "/"),
+                permission("maker", "/"),
                 permission("app", "/"),
             ],
             counters: NodeCounters {
@@ -191,6 +221,45 @@ impl Sample {
 
 fn of<T: Clone>(all: &[T], vhost: Option<&str>, its: impl Fn(&T) -> &str) -> Vec<T> {
     all.iter().filter(|one| vhost.is_none_or(|vhost| its(one) == vhost)).cloned().collect()
+}
+
+impl Operate for Sample {
+    fn policies(&self, kind: PolicyKind, vhost: Option<&str>) -> Vec<PolicyView> {
+        let policies = self.policies.lock().expect("not poisoned");
+        let mut views: Vec<PolicyView> =
+            policies.iter().filter(|(of, _)| *of == kind).map(|(_, view)| view.clone()).collect();
+        views.retain(|view| vhost.is_none_or(|vhost| view.vhost == vhost));
+        views
+    }
+
+    fn set_policy(
+        &self,
+        kind: PolicyKind,
+        vhost: &str,
+        policy: PolicySpec,
+        now: Now,
+    ) -> Result<Change, OperateError> {
+        let spec = Policy::new(kind, policy)?.spec().clone();
+        let replaced = self.clear_policy(kind, vhost, &spec.name, now)?;
+        let view = PolicyView { vhost: vhost.to_owned(), spec };
+        self.policies.lock().expect("not poisoned").push((kind, view));
+        Ok(if replaced { Change::Replaced } else { Change::Created })
+    }
+
+    fn clear_policy(
+        &self,
+        kind: PolicyKind,
+        vhost: &str,
+        name: &str,
+        _: Now,
+    ) -> Result<bool, OperateError> {
+        let mut policies = self.policies.lock().expect("not poisoned");
+        let before = policies.len();
+        policies.retain(|(of, policy)| {
+            *of != kind || policy.vhost != vhost || policy.spec.name != name
+        });
+        Ok(policies.len() < before)
+    }
 }
 
 impl Inspect for Sample {

@@ -105,6 +105,7 @@ impl OwnQueues {
 mod tests {
     use super::*;
     use crate::broker::Now;
+    use crate::broker::policy::AppliedPolicy;
     use crate::broker::queue::{QueueArgs, QueueSpec};
     use crate::protocol::table::Table;
     use crate::store::memory::MemoryStore;
@@ -120,7 +121,12 @@ mod tests {
             arguments: Table::new(),
             args: QueueArgs::default(),
         };
-        Arc::new(Queue::new(spec, Arc::new(MemoryStore::new()), Now::default()))
+        Arc::new(Queue::new(
+            spec,
+            Arc::new(MemoryStore::new()),
+            AppliedPolicy::default(),
+            Now::default(),
+        ))
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod limits;
 mod management;
 mod metrics;
 mod model;
+mod policies;
 mod publish;
 mod queues;
 mod recovery;

@@ -71,7 +71,8 @@ impl Node {
             port: address.port(),
         };
         let context = Arc::new(Context {
-            inspect: broker,
+            inspect: Arc::clone(&broker) as Arc<dyn leveret::broker::inspect::Inspect>,
+            operate: broker,
             process: ProcessReader::new(&Settings {
                 store: leveret::config::settings::Store {
                     path: PathBuf::from("/"),
@@ -80,7 +81,7 @@ impl Node {
                 ..settings.clone()
             }),
             listeners: vec![door("amqp", amqp), door("http", http)],
-            now_ms: || CLOCK.get_or_init(Clock::start).now().unix_ms,
+            now: Box::new(move || clock.now()),
         });
         let ended = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
@@ -102,6 +103,14 @@ impl Node {
         let login = STANDARD.encode("guest:guest");
         let headers = format!("authorization: Basic {login}\r\n{headers}");
         http(self.http, method, path, &headers).await
+    }
+
+    /// Puts a JSON document as guest.
+    async fn put(&self, path: &str, document: &str) -> (u16, String) {
+        let length = document.len();
+        let headers = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
+        // The body stands where the next header would, after the empty line.
+        self.ask("PUT", path, &format!("{headers}\r\n{document}")).await
     }
 
     async fn json(&self, path: &str) -> Json {
@@ -246,4 +255,65 @@ async fn a_wrong_password_is_refused() {
     assert_eq!(status, 401);
     let body: Json = serde_json::from_str(&body).unwrap();
     assert_eq!(body, json!({"error": "not_authorized", "reason": "Not_Authorized"}));
+}
+
+#[tokio::test]
+async fn a_policy_is_put_shown_obeyed_and_deleted() {
+    let node = Node::start().await;
+    let mut client = Client::open(node.amqp).await;
+    let declare = queue::Declare { queue: "jobs", ..queue::Declare::default() };
+    client.send(1, &Method::QueueDeclare(declare)).await;
+    client.expect(|method| matches!(method, Method::QueueDeclareOk(_))).await;
+    let path = "/api/policies/%2F/short%20lists";
+    let body = r#"{"pattern": "^jobs", "definition": {"max-length": 5}, "apply-to": "queues"}"#;
+    assert_eq!(node.put(path, body).await.0, 201);
+    assert_eq!(node.put(path, body).await.0, 204);
+    let shown = json!({
+        "vhost": "/",
+        "name": "short lists",
+        "pattern": "^jobs",
+        "apply-to": "queues",
+        "definition": {"max-length": 5},
+        "priority": 0,
+    });
+    assert_eq!(node.json(path).await, shown);
+    assert_eq!(node.json("/api/policies/%2F").await, json!([shown]));
+    let narrow = r#"{"pattern": "", "definition": {"max-length": 3}, "priority": 7}"#;
+    assert_eq!(node.put("/api/operator-policies/%2F/narrow", narrow).await.0, 201);
+    let queue = node.json("/api/queues/%2F/jobs").await;
+    assert_eq!(queue["policy"], "short lists");
+    assert_eq!(queue["operator_policy"], "narrow");
+    assert_eq!(queue["effective_policy_definition"], json!({"max-length": 3}));
+    assert_eq!(node.ask("DELETE", path, "").await.0, 204);
+    assert_eq!(node.ask("DELETE", path, "").await.0, 404);
+    assert_eq!(node.json("/api/queues/%2F/jobs").await["policy"], json!(null));
+}
+
+#[tokio::test]
+async fn a_policy_that_makes_no_sense_is_refused_as_rabbitmq_does() {
+    let node = Node::start().await;
+    let failed = |reason: &str| format!("Validation failed\n\n{reason}\n");
+    for (body, reason) in [
+        ("", "[{key_missing,pattern},{key_missing,definition}]".to_owned()),
+        (r#"{"pattern": "a"}"#, "[{key_missing,definition}]".to_owned()),
+        ("[]", "not_json".to_owned()),
+        (r#"{"pattern": "#, "not_json".to_owned()),
+        (r#"{"pattern": 5, "definition": {}}"#, failed("pattern should be a binary but was 5")),
+        (r#"{"pattern": "", "definition": {}}"#, failed("no policy provided")),
+        (
+            r#"{"pattern": "", "definition": {"expires": 0}}"#,
+            failed("0 is not a valid queue expiry"),
+        ),
+        (
+            r#"{"pattern": "", "definition": {"max-priority": 5}}"#,
+            failed("[{<<\"max-priority\">>,5}] are not recognised policy settings"),
+        ),
+    ] {
+        let (status, answer) = node.put("/api/policies/%2F/p", body).await;
+        let answer: Json = serde_json::from_str(&answer).unwrap();
+        assert_eq!(status, 400, "{body}");
+        assert_eq!(answer, json!({"error": "bad_request", "reason": reason}), "{body}");
+    }
+    assert_eq!(node.put("/api/policies/nowhere/p", "{}").await.0, 404);
+    assert_eq!(node.json("/api/policies").await, json!([]));
 }

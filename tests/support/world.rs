@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use leveret::broker::outbox::Wake;
+use leveret::broker::policy::{PolicyKind, PolicySet, PolicySpec};
 use leveret::broker::{Broker, BrokerSettings, Now};
 use leveret::session::{Connection, PeerAddress, SessionSettings};
 use leveret::store::Store;
@@ -133,6 +134,24 @@ impl World {
     /// The node itself, for what no client can see or do.
     pub(crate) fn broker(&self) -> Arc<Broker> {
         Arc::clone(&self.state.borrow().broker)
+    }
+
+    /// Sets a policy of the vhost "/" and lets it take effect.
+    pub(crate) fn set_policy(&self, kind: PolicyKind, policy: PolicySpec) -> PolicySet {
+        let (broker, now) = (self.broker(), self.state.borrow().now);
+        let vhost = broker.vhost("/").unwrap();
+        let set = broker.set_policy(&vhost, kind, policy, now).unwrap();
+        self.pump();
+        set
+    }
+
+    /// Takes a policy of the vhost "/" away; false when there was none.
+    pub(crate) fn clear_policy(&self, kind: PolicyKind, name: &str) -> bool {
+        let (broker, now) = (self.broker(), self.state.borrow().now);
+        let vhost = broker.vhost("/").unwrap();
+        let cleared = broker.clear_policy(&vhost, kind, name, now).is_some();
+        self.pump();
+        cleared
     }
 
     /// A client that has logged in as guest and has channel 1 open.

@@ -120,7 +120,7 @@ fn push_typed(value: Value, bytes: &mut Vec<u8>) {
 }
 
 /// A value as Erlang's `~tp` prints it, on one line.
-fn erlang_term(value: &Value) -> String {
+pub(in crate::broker) fn erlang_term(value: &Value) -> String {
     match value {
         Value::Array(array) => {
             let item = |item| format!("{{{},{}}}", Value::type_name(item), erlang_term(item));

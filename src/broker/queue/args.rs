@@ -3,6 +3,9 @@
 //! Owns `spec/arguments.toml`'s behaviour. A declaration is understood once, into [`QueueArgs`];
 //! the table itself is kept as declared, for equivalence checks and for operators.
 
+use std::sync::Arc;
+
+use super::rules::Wishes;
 use crate::protocol::table::{Table, Value};
 
 /// Kinds of queue.
@@ -47,37 +50,34 @@ pub enum Overflow {
     RejectPublishDlx,
 }
 
+impl Overflow {
+    /// What `x-overflow` or a policy's `overflow` says.
+    #[must_use]
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"drop-head" => Some(Self::DropHead),
+            b"reject-publish" => Some(Self::RejectPublish),
+            b"reject-publish-dlx" => Some(Self::RejectPublishDlx),
+            _ => None,
+        }
+    }
+}
+
 /// The arguments of a queue, understood.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueueArgs {
     /// `x-queue-type`.
     pub kind: QueueKind,
-    /// `x-message-ttl`, milliseconds.
-    pub message_ttl_ms: Option<u64>,
-    /// `x-expires`, milliseconds.
-    pub expires_ms: Option<u64>,
-    /// `x-max-length`, messages.
-    pub length_max: Option<u64>,
-    /// `x-max-length-bytes`, body bytes.
-    pub length_bytes_max: Option<u64>,
-    /// `x-overflow`.
-    pub overflow: Overflow,
-    /// `x-dead-letter-exchange`.
-    pub dead_letter_exchange: Option<String>,
-    /// `x-dead-letter-routing-key`.
-    pub dead_letter_routing_key: Option<Vec<u8>>,
     /// `x-max-priority`.
     pub priority_max: Option<u8>,
     /// `x-single-active-consumer`.
     pub single_active_consumer: bool,
-    /// `x-delivery-limit`: how often a message may come back.
-    pub delivery_limit: Option<u32>,
+    /// What policies can ask for, too.
+    pub wishes: Wishes,
 }
 
-/// RabbitMQ's default delivery limit of quorum queues since 4.0.
-const QUORUM_DELIVERY_LIMIT: u32 = 20;
 /// The longest time that RabbitMQ accepts for a TTL or an expiry: ten years.
-const DURATION_MS_MAX: i64 = 315_360_000_000;
+pub const DURATION_MS_MAX: i64 = 315_360_000_000;
 
 /// Why an argument was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,13 +134,6 @@ const STREAM_ONLY: &[&str] = &[
 ];
 
 impl QueueArgs {
-    /// Whether publishes to this queue can be refused.
-    #[must_use]
-    pub fn may_reject(&self) -> bool {
-        self.overflow != Overflow::DropHead
-            && (self.length_max.is_some() || self.length_bytes_max.is_some())
-    }
-
     /// Understands the arguments of a declaration.
     ///
     /// # Errors
@@ -163,21 +156,26 @@ impl QueueArgs {
                 return Err(ArgumentError::WrongKind { argument: (*argument).into(), kind });
             }
         }
-        let args = Self {
-            kind,
+        let wishes = Wishes {
             expires_ms: duration(table, "x-expires", 1)?,
             message_ttl_ms: duration(table, "x-message-ttl", 0)?,
             length_max: non_negative(table, "x-max-length")?,
             length_bytes_max: non_negative(table, "x-max-length-bytes")?,
             overflow: parse_overflow(table, kind)?,
             dead_letter_exchange: text(table, "x-dead-letter-exchange")?
-                .map(|name| String::from_utf8_lossy(name).into_owned()),
-            dead_letter_routing_key: text(table, "x-dead-letter-routing-key")?.map(<[u8]>::to_vec),
+                .map(|name| String::from_utf8_lossy(name).into()),
+            dead_letter_routing_key: text(table, "x-dead-letter-routing-key")?.map(Arc::from),
+            delivery_limit: integer(table, "x-delivery-limit")?,
+        };
+        let args = Self {
+            kind,
             priority_max: parse_priority(table)?,
             single_active_consumer: flag(table, "x-single-active-consumer")?,
-            delivery_limit: parse_delivery_limit(table, kind)?,
+            wishes,
         };
-        if args.dead_letter_routing_key.is_some() && args.dead_letter_exchange.is_none() {
+        if args.wishes.dead_letter_routing_key.is_some()
+            && args.wishes.dead_letter_exchange.is_none()
+        {
             return Err(invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined"));
         }
         for argument in ["x-queue-leader-locator", "x-queue-master-locator"] {
@@ -281,12 +279,13 @@ fn parse_kind(table: &Table) -> Result<QueueKind, ArgumentError> {
     }
 }
 
-fn parse_overflow(table: &Table, kind: QueueKind) -> Result<Overflow, ArgumentError> {
-    match (text(table, "x-overflow")?, kind) {
-        (None | Some(b"drop-head"), _) => Ok(Overflow::DropHead),
-        (Some(b"reject-publish"), _) => Ok(Overflow::RejectPublish),
-        (Some(b"reject-publish-dlx"), QueueKind::Classic) => Ok(Overflow::RejectPublishDlx),
-        _ => Err(invalid("x-overflow", "invalid_overflow")),
+fn parse_overflow(table: &Table, kind: QueueKind) -> Result<Option<Overflow>, ArgumentError> {
+    let Some(name) = text(table, "x-overflow")? else { return Ok(None) };
+    match (Overflow::from_name(name), kind) {
+        (None, _) | (Some(Overflow::RejectPublishDlx), QueueKind::Quorum) => {
+            Err(invalid("x-overflow", "invalid_overflow"))
+        }
+        (overflow, _) => Ok(overflow),
     }
 }
 
@@ -295,14 +294,6 @@ fn parse_priority(table: &Table) -> Result<Option<u8>, ArgumentError> {
     u8::try_from(n)
         .map(Some)
         .map_err(|_| invalid("x-max-priority", format!("{{max_value_exceeded,{n}}}")))
-}
-
-fn parse_delivery_limit(table: &Table, kind: QueueKind) -> Result<Option<u32>, ArgumentError> {
-    match (kind, integer(table, "x-delivery-limit")?) {
-        (QueueKind::Classic, _) => Ok(None),
-        (QueueKind::Quorum, None) => Ok(Some(QUORUM_DELIVERY_LIMIT)),
-        (QueueKind::Quorum, Some(limit)) => Ok(u32::try_from(limit).ok()),
-    }
 }
 
 fn text<'t>(table: &'t Table, name: &'static str) -> Result<Option<&'t [u8]>, ArgumentError> {

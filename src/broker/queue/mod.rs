@@ -13,18 +13,22 @@
 pub mod args;
 mod consumers;
 mod ready;
+pub mod rules;
 mod state;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use args::{Overflow, QueueArgs, QueueKind};
 pub use consumers::{Acks, ConsumerSpec, Limiter};
+pub use rules::{Rules, Wishes};
 use state::State;
 pub use state::{Purged, Settled};
 
 use crate::broker::Now;
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConnectionId, ConsumerId, Wakes};
+use crate::broker::policy::AppliedPolicy;
 use crate::broker::views::{ConsumerView, QueueView};
 use crate::protocol::table::Table;
 use crate::store::{Batch, Lsn, Op, QueueKey, QueueSeq, Store};
@@ -106,6 +110,8 @@ pub struct DeadLetter {
     pub entry: Entry,
     /// Why.
     pub reason: DeathReason,
+    /// What its queue obeyed then.
+    pub rules: Arc<Rules>,
 }
 
 /// What is left to do once a queue's lock is released.
@@ -159,15 +165,35 @@ pub enum ConsumeRefusal {
 pub struct Queue {
     spec: QueueSpec,
     store: Arc<dyn Store>,
+    /// As the rules say; every publisher asks, and need not lock for it.
+    may_reject: AtomicBool,
     state: Mutex<State>,
 }
 
 impl Queue {
-    /// An empty queue.
+    /// An empty queue, under the policies that apply to it.
     #[must_use]
-    pub fn new(spec: QueueSpec, store: Arc<dyn Store>, now: Now) -> Self {
-        let state = Mutex::new(State::new(&spec, now));
-        Self { spec, store, state }
+    pub fn new(spec: QueueSpec, store: Arc<dyn Store>, policy: AppliedPolicy, now: Now) -> Self {
+        let state = State::new(&spec, policy, now);
+        let may_reject = AtomicBool::new(state.rules().may_reject());
+        Self { spec, store, may_reject, state: Mutex::new(state) }
+    }
+
+    /// Obeys other policies from now on. What has come before keeps the time to live it had; the
+    /// limits of length count at once.
+    pub fn apply_policy(self: &Arc<Self>, policy: AppliedPolicy, now: Now, effects: &mut Effects) {
+        let mut state = self.lock();
+        state.apply_policy(&self.spec, policy);
+        self.may_reject.store(state.rules().may_reject(), Ordering::Relaxed);
+        let mut batch = Batch::default();
+        state.dispatch(self, now, &mut batch.ops, effects);
+        self.submit(batch);
+    }
+
+    /// The policies it obeys.
+    #[must_use]
+    pub fn policy(&self) -> AppliedPolicy {
+        self.lock().policy().clone()
     }
 
     /// What it was declared as.
@@ -202,7 +228,7 @@ impl Queue {
     /// Whether it may answer a publish with a nack: such publishes are not gathered.
     #[must_use]
     pub fn may_reject(&self) -> bool {
-        self.spec.args.may_reject()
+        self.may_reject.load(Ordering::Relaxed)
     }
 
     /// Whether the store keeps this message once it is here.
@@ -338,7 +364,7 @@ impl Queue {
         let mut batch = Batch::default();
         state.dispatch(self, now, &mut batch.ops, effects);
         self.submit(batch);
-        let expired = state.is_expired(&self.spec, now);
+        let expired = state.is_expired(now);
         if !expired {
             self.note_deadline(&mut state, effects);
         }
@@ -352,11 +378,9 @@ impl Queue {
 
     /// Marks the queue as used, for its own expiry (declare and get count, publishing does not).
     pub fn touch(self: &Arc<Self>, now: Now, effects: &mut Effects) {
-        if self.spec.args.expires_ms.is_some() {
-            let mut state = self.lock();
-            state.touch(now);
-            self.note_deadline(&mut state, effects);
-        }
+        let mut state = self.lock();
+        state.touch(now);
+        self.note_deadline(&mut state, effects);
     }
 
     /// Ready messages and consumers.
@@ -383,9 +407,7 @@ impl Queue {
             {
                 Err(DeleteRefusal::InUse)
             }
-            DeleteCondition::Expired(now) if !state.is_expired(&self.spec, now) => {
-                Err(DeleteRefusal::InUse)
-            }
+            DeleteCondition::Expired(now) if !state.is_expired(now) => Err(DeleteRefusal::InUse),
             DeleteCondition::Asked { if_empty: true, .. } if ready > 0 => {
                 Err(DeleteRefusal::NotEmpty)
             }
@@ -423,7 +445,7 @@ impl Queue {
     }
 
     fn note_deadline(self: &Arc<Self>, state: &mut State, effects: &mut Effects) {
-        if let Some(at_ms) = state.next_deadline(&self.spec) {
+        if let Some(at_ms) = state.next_deadline() {
             effects.deadlines.push((at_ms, Arc::clone(self)));
         }
     }
@@ -548,8 +570,8 @@ impl QueueChange<'_> {
         effects: &mut Effects,
     ) -> bool {
         let spec = &self.queue.spec;
-        if self.state.is_full_for(spec, &message) {
-            if spec.args.overflow == Overflow::RejectPublishDlx {
+        if self.state.is_full_for(&message) {
+            if self.state.rules().overflow == Overflow::RejectPublishDlx {
                 self.state.refuse_to_dead_letter(self.queue, message, now, effects);
             }
             return false;

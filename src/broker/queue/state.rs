@@ -15,11 +15,12 @@ use super::consumers::{Consumer, Consumers};
 use super::ready::Ready;
 use super::{
     Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeadLetter, DeathReason, Effects, Entry, Queue,
-    QueueSpec,
+    QueueSpec, Rules,
 };
 use crate::broker::Now;
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConsumerId, Delivery, Item};
+use crate::broker::policy::AppliedPolicy;
 use crate::broker::views::{ConsumerView, QueueCounters, QueueView};
 use crate::protocol::properties::Properties;
 use crate::store::{Lsn, Op, QueueKey, QueueSeq};
@@ -67,6 +68,8 @@ pub struct Purged {
 
 #[derive(Debug)]
 pub(super) struct State {
+    rules: Arc<Rules>,
+    policy: AppliedPolicy,
     ready: Ready,
     consumers: Consumers,
     next_seq: u64,
@@ -81,8 +84,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(spec: &QueueSpec, now: Now) -> Self {
+    pub(super) fn new(spec: &QueueSpec, policy: AppliedPolicy, now: Now) -> Self {
         Self {
+            rules: Arc::new(policy.rules(&spec.args)),
+            policy,
             ready: Ready::new(spec.args.priority_max.unwrap_or(0)),
             consumers: Consumers::new(spec.args.single_active_consumer),
             next_seq: 1,
@@ -95,6 +100,19 @@ impl State {
             used_ms: now.unix_ms,
             deadline_ms: None,
         }
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(super) fn policy(&self) -> &AppliedPolicy {
+        &self.policy
+    }
+
+    pub(super) fn apply_policy(&mut self, spec: &QueueSpec, policy: AppliedPolicy) {
+        self.rules = Arc::new(policy.rules(&spec.args));
+        self.policy = policy;
     }
 
     // ---- messages in -------------------------------------------------------------------------
@@ -144,7 +162,7 @@ impl State {
         } else {
             None
         };
-        let ttl_ms = match (spec.args.message_ttl_ms, own_ttl_ms) {
+        let ttl_ms = match (self.rules.message_ttl_ms, own_ttl_ms) {
             (Some(queue), Some(own)) => Some(queue.min(own)),
             (queue, own) => queue.or(own),
         };
@@ -155,11 +173,11 @@ impl State {
     }
 
     /// Whether the queue refuses another message because it is full.
-    pub(super) fn is_full_for(&self, spec: &QueueSpec, message: &Message) -> bool {
-        let args = &spec.args;
-        args.may_reject()
-            && (args.length_max.is_some_and(|max| self.ready.len() as u64 >= max)
-                || args
+    pub(super) fn is_full_for(&self, message: &Message) -> bool {
+        let rules = &self.rules;
+        rules.may_reject()
+            && (rules.length_max.is_some_and(|max| self.ready.len() as u64 >= max)
+                || rules
                     .length_bytes_max
                     .is_some_and(|max| self.ready.bytes() + message.body_len() as u64 > max))
     }
@@ -183,16 +201,13 @@ impl State {
     /// Drops or dead-letters what exceeds the queue's length limits. What a consumer could take was
     /// assigned before and does not count.
     fn trim(&mut self, queue: &Arc<Queue>, ops: &mut Vec<Op>, effects: &mut Effects) {
-        let args = &queue.spec().args;
-        if args.length_max.is_none() && args.length_bytes_max.is_none() {
-            return;
-        }
-        if args.overflow != Overflow::DropHead {
+        if self.rules.overflow != Overflow::DropHead {
             return;
         }
         let too_long = |state: &Self| {
-            args.length_max.is_some_and(|max| state.ready.len() as u64 > max)
-                || args.length_bytes_max.is_some_and(|max| state.ready.bytes() > max)
+            let Rules { length_max, length_bytes_max, .. } = &*state.rules;
+            length_max.is_some_and(|max| state.ready.len() as u64 > max)
+                || length_bytes_max.is_some_and(|max| state.ready.bytes() > max)
         };
         while too_long(self) {
             // From the head, so of the highest priority: RabbitMQ's order.
@@ -232,7 +247,7 @@ impl State {
         self.assign_ready(queue.key(), effects);
         self.trim(queue, ops, effects);
         self.expire(queue, now, ops, effects);
-        if let Some(at_ms) = self.next_deadline(queue.spec()) {
+        if let Some(at_ms) = self.next_deadline() {
             effects.deadlines.push((at_ms, Arc::clone(queue)));
         }
     }
@@ -340,7 +355,7 @@ impl State {
         if attempt == Attempt::Delivered {
             entry.maybe_delivered = true;
             entry.deliveries = entry.deliveries.saturating_add(1);
-            if queue.spec().args.delivery_limit.is_some_and(|max| entry.deliveries > max) {
+            if self.rules.delivery_limit.is_some_and(|max| entry.deliveries > max) {
                 self.die(queue, entry, DeathReason::DeliveryLimit, ops, effects);
                 return;
             }
@@ -373,8 +388,9 @@ impl State {
         ops: &mut Vec<Op>,
         effects: &mut Effects,
     ) {
-        if queue.spec().args.dead_letter_exchange.is_some() {
-            effects.dead_letters.push(DeadLetter { queue: Arc::clone(queue), entry, reason });
+        if self.rules.dead_letter_exchange.is_some() {
+            let (queue, rules) = (Arc::clone(queue), Arc::clone(&self.rules));
+            effects.dead_letters.push(DeadLetter { queue, entry, reason, rules });
             return;
         }
         if entry.stored {
@@ -434,13 +450,13 @@ impl State {
     }
 
     /// The next moment at which something expires, if it is earlier than the one already noted.
-    pub(super) fn next_deadline(&mut self, spec: &QueueSpec) -> Option<u64> {
+    pub(super) fn next_deadline(&mut self) -> Option<u64> {
         if self.gone {
             return None;
         }
         let message = self.ready.heads().map(|entry| entry.expires_ms).min();
-        let own = spec
-            .args
+        let own = self
+            .rules
             .expires_ms
             .filter(|_| self.consumers.is_empty())
             .map(|idle_ms| self.used_ms.saturating_add(idle_ms));
@@ -456,11 +472,11 @@ impl State {
         self.deadline_ms = None;
     }
 
-    pub(super) fn is_expired(&self, spec: &QueueSpec, now: Now) -> bool {
+    pub(super) fn is_expired(&self, now: Now) -> bool {
         !self.gone
             && self.consumers.is_empty()
-            && spec
-                .args
+            && self
+                .rules
                 .expires_ms
                 .is_some_and(|idle_ms| self.used_ms.saturating_add(idle_ms) <= now.unix_ms)
     }
@@ -535,6 +551,7 @@ impl State {
             auto_delete: false,
             owner: None,
             arguments: crate::protocol::table::Table::default(),
+            policy: self.policy.view(),
             messages_ready: self.ready.len() as u64,
             messages_unacked: self.unacked,
             messages_persistent: self.ready.stored() + self.unacked_stored,

@@ -1,0 +1,138 @@
+//! What operators may ask the broker to change, besides what clients can: policies.
+//!
+//! Every call returns once its change is durable. Access rights are the caller's business.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::inspect::PolicyView;
+use super::policy::{PolicyError, PolicyKind, PolicySpec};
+use super::{Broker, Now};
+use crate::store::{DurableWaker, Lsn, Store, StoreError};
+
+/// Why a change was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OperateError {
+    /// There is no vhost of that name.
+    #[error("vhost '{0}' not found")]
+    NoVhost(String),
+    /// The policy makes no sense.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Whether something is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was not there before.
+    Created,
+    /// It was there and is another one now.
+    Replaced,
+}
+
+/// The broker as operators change it.
+pub trait Operate: Send + Sync {
+    /// The policies of one vhost, or of all.
+    fn policies(&self, kind: PolicyKind, vhost: Option<&str>) -> Vec<PolicyView>;
+
+    /// Sets a policy in place of the one with its name, if there is one.
+    ///
+    /// # Errors
+    /// When there is no such vhost, the policy makes no sense, or the store has failed.
+    fn set_policy(
+        &self,
+        kind: PolicyKind,
+        vhost: &str,
+        policy: PolicySpec,
+        now: Now,
+    ) -> Result<Change, OperateError>;
+
+    /// Takes a policy away; false when there was none of this name.
+    ///
+    /// # Errors
+    /// When there is no such vhost, or the store has failed.
+    fn clear_policy(
+        &self,
+        kind: PolicyKind,
+        vhost: &str,
+        name: &str,
+        now: Now,
+    ) -> Result<bool, OperateError>;
+}
+
+impl Operate for Broker {
+    fn policies(&self, kind: PolicyKind, vhost: Option<&str>) -> Vec<PolicyView> {
+        let of_one = |vhost: &Arc<super::vhost::Vhost>| {
+            let name = vhost.name().to_string();
+            let view = move |spec| PolicyView { vhost: name.clone(), spec };
+            vhost.policy_specs(kind).into_iter().map(view).collect::<Vec<_>>()
+        };
+        self.vhosts_for(vhost).iter().flat_map(of_one).collect()
+    }
+
+    fn set_policy(
+        &self,
+        kind: PolicyKind,
+        vhost: &str,
+        policy: PolicySpec,
+        now: Now,
+    ) -> Result<Change, OperateError> {
+        let vhost = self.vhost(vhost).ok_or_else(|| OperateError::NoVhost(vhost.to_owned()))?;
+        let set = Self::set_policy(self, &vhost, kind, policy, now)?;
+        self.wait_durable(set.lsn)?;
+        Ok(if set.replaced { Change::Replaced } else { Change::Created })
+    }
+
+    fn clear_policy(
+        &self,
+        kind: PolicyKind,
+        vhost: &str,
+        name: &str,
+        now: Now,
+    ) -> Result<bool, OperateError> {
+        let vhost = self.vhost(vhost).ok_or_else(|| OperateError::NoVhost(vhost.to_owned()))?;
+        let Some(lsn) = Self::clear_policy(self, &vhost, kind, name, now) else {
+            return Ok(false);
+        };
+        self.wait_durable(lsn)?;
+        Ok(true)
+    }
+}
+
+impl Broker {
+    /// Waits until the store has made durable what it took at this place. Never call it where
+    /// messages are moved.
+    fn wait_durable(&self, lsn: Lsn) -> Result<(), StoreError> {
+        let store: &dyn Store = &**self.store();
+        let bell = Arc::new(Bell::default());
+        store.notify(lsn, Arc::clone(&bell) as Arc<dyn DurableWaker>);
+        bell.wait();
+        match store.failure() {
+            Some(failure) if store.durable() < lsn => Err(failure),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Rung once.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    ringing: Condvar,
+}
+
+impl Bell {
+    fn wait(&self) {
+        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.ringing.wait_while(rung, |rung| !*rung).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl DurableWaker for Bell {
+    fn wake(&self) {
+        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.ringing.notify_all();
+    }
+}
