@@ -466,6 +466,7 @@ impl Broker {
             let (vhost, name) = (vhost.name().to_string(), name.to_string());
             batch.ops.push(DefinitionKey::Queue { vhost, name }.delete());
             batch.ops.push(Op::DropQueue { queue: queue.key() });
+            queue.forget_publishers(&mut batch.ops);
         }
         let lsn = self.define(vhost, batch);
         drop(change);

@@ -59,6 +59,13 @@ pub enum DefinitionKey {
     },
     /// A binding.
     Binding(BindingKey),
+    /// The highest number of a publisher's sequence that a queue has taken.
+    Publisher {
+        /// The queue's id.
+        queue: u64,
+        /// The publisher's name.
+        name: Vec<u8>,
+    },
 }
 
 /// A binding, by names.
@@ -101,6 +108,10 @@ impl std::fmt::Display for DefinitionKey {
             Self::Permission { user, vhost } => {
                 write!(f, "permission of user '{user}' in vhost '{vhost}'")
             }
+            Self::Publisher { queue, name } => {
+                let name = String::from_utf8_lossy(name);
+                write!(f, "sequence of publisher '{name}' in queue {queue}")
+            }
             Self::Exchange { vhost, name } => write!(f, "exchange '{name}' in vhost '{vhost}'"),
             Self::Queue { vhost, name } => write!(f, "queue '{name}' in vhost '{vhost}'"),
             Self::Binding(binding) => {
@@ -141,6 +152,7 @@ impl DefinitionKey {
             Self::Permission { user, vhost } => put(b'd', &[user.as_bytes(), vhost.as_bytes()]),
             Self::Exchange { vhost, name } => put(b'e', &[vhost.as_bytes(), name.as_bytes()]),
             Self::Queue { vhost, name } => put(b'f', &[vhost.as_bytes(), name.as_bytes()]),
+            Self::Publisher { queue, name } => put(b'h', &[&queue.to_be_bytes(), name]),
             Self::Binding(binding) => {
                 let (kind, name): (&[u8], _) = match &binding.destination {
                     DestinationName::Queue(name) => (b"q", name),
@@ -189,6 +201,10 @@ impl DefinitionKey {
             (b'd', 2) => Ok(Self::Permission { user: text(0)?, vhost: text(1)? }),
             (b'e', 2) => Ok(Self::Exchange { vhost: text(0)?, name: text(1)? }),
             (b'f', 2) => Ok(Self::Queue { vhost: text(0)?, name: text(1)? }),
+            (b'h', 2) => Ok(Self::Publisher {
+                queue: u64::from_be_bytes(fields[0].try_into().map_err(|_| bad())?),
+                name: fields[1].to_vec(),
+            }),
             (b'g', 6) => Ok(Self::Binding(BindingKey {
                 vhost: text(0)?,
                 source: text(1)?,

@@ -8,8 +8,10 @@
 
 pub mod dead_letter;
 mod declare;
+mod dedup;
 pub mod definitions;
 pub mod exchange;
+mod header_key;
 pub mod inspect;
 mod inspection;
 pub mod message;

@@ -190,6 +190,11 @@ impl Visitor<'_> {
             DefinitionKey::Exchange { vhost, name } => self.exchange(&vhost, &name, &record)?,
             DefinitionKey::Queue { vhost, name } => self.declared_queue(&vhost, &name, &record)?,
             DefinitionKey::Binding(binding) => self.binding(&binding)?,
+            DefinitionKey::Publisher { queue, name } => {
+                let missing = || DefinitionError("its queue is missing".into());
+                let queue = self.find_queue(QueueKey { shard: 0, queue }).ok_or_else(missing)?;
+                queue.recover_publisher(name.into(), record.integer("sequence")?);
+            }
         }
         Ok(())
     }

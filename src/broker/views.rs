@@ -90,6 +90,8 @@ pub struct QueueCounters {
     pub redelivered: u64,
     /// Messages acknowledged.
     pub acknowledged: u64,
+    /// Messages dropped because they had come before.
+    pub deduplicated: u64,
 }
 
 /// A consumer as operators see it.

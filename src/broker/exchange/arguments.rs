@@ -50,7 +50,7 @@ pub(super) fn push_argument(value: &Value, bytes: &mut Vec<u8>) {
 }
 
 /// Appends what a header's value looks up: the bytes of an argument that it equals.
-pub(super) fn push_header(value: ValueRef<'_>, bytes: &mut Vec<u8>) {
+pub(in crate::broker) fn push_header(value: ValueRef<'_>, bytes: &mut Vec<u8>) {
     match value {
         // RabbitMQ turns a header's seconds into milliseconds before it compares, an argument's
         // not: a timestamp equals itself only at zero, and a number can equal a timestamp.

@@ -22,7 +22,7 @@ pub use fanout::FanoutMatcher;
 pub use headers::HeadersMatcher;
 pub use topic::TopicMatcher;
 
-pub(super) use arguments::erlang_term;
+pub(super) use arguments::{erlang_term, push_header};
 
 /// What a binding leads to: a queue's or an exchange's id, chosen by the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
+use super::dedup::DedupArgs;
 use super::rules::Wishes;
+use crate::broker::dedup::{CACHE_SIZE, CACHE_SIZE_MAX, CACHE_TTL, DEDUPLICATION, HEADER};
 use crate::protocol::table::{Table, Value};
 
 /// Kinds of queue.
@@ -72,6 +74,10 @@ pub struct QueueArgs {
     pub priority_max: Option<u8>,
     /// `x-single-active-consumer`.
     pub single_active_consumer: bool,
+    /// `x-message-groups`: messages of one group leave one after the other.
+    pub message_groups: bool,
+    /// `x-message-deduplication` and what belongs to it.
+    pub deduplication: Option<DedupArgs>,
     /// What policies can ask for, too.
     pub wishes: Wishes,
 }
@@ -116,6 +122,11 @@ const COMMON: &[&str] = &[
     "x-dead-letter-routing-key",
     "x-single-active-consumer",
     "x-queue-leader-locator",
+    "x-message-groups",
+    DEDUPLICATION,
+    CACHE_SIZE,
+    CACHE_TTL,
+    HEADER,
 ];
 const CLASSIC_ONLY: &[&str] =
     &["x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator"];
@@ -171,6 +182,8 @@ impl QueueArgs {
             kind,
             priority_max: parse_priority(table)?,
             single_active_consumer: flag(table, "x-single-active-consumer")?,
+            message_groups: flag(table, "x-message-groups")?,
+            deduplication: parse_deduplication(table)?,
             wishes,
         };
         if args.wishes.dead_letter_routing_key.is_some()
@@ -296,6 +309,15 @@ fn parse_priority(table: &Table) -> Result<Option<u8>, ArgumentError> {
         .map_err(|_| invalid("x-max-priority", format!("{{max_value_exceeded,{n}}}")))
 }
 
+fn parse_deduplication(table: &Table) -> Result<Option<DedupArgs>, ArgumentError> {
+    let args = DedupArgs {
+        cache_size: positive(table, CACHE_SIZE, CACHE_SIZE_MAX)?,
+        cache_ttl_ms: positive(table, CACHE_TTL, DURATION_MS_MAX.unsigned_abs())?,
+        header: text(table, HEADER)?.map(|name| String::from_utf8_lossy(name).into_owned()),
+    };
+    Ok(flag(table, DEDUPLICATION)?.then_some(args))
+}
+
 fn text<'t>(table: &'t Table, name: &'static str) -> Result<Option<&'t [u8]>, ArgumentError> {
     let Some(value) = table.get(name) else { return Ok(None) };
     value
@@ -326,11 +348,24 @@ fn non_negative(table: &Table, name: &'static str) -> Result<Option<u64>, Argume
 }
 
 fn duration(table: &Table, name: &'static str, min: u64) -> Result<Option<u64>, ArgumentError> {
+    within(table, name, min, DURATION_MS_MAX.unsigned_abs())
+}
+
+fn positive(table: &Table, name: &'static str, max: u64) -> Result<Option<u64>, ArgumentError> {
+    within(table, name, 1, max)
+}
+
+fn within(
+    table: &Table,
+    name: &'static str,
+    min: u64,
+    max: u64,
+) -> Result<Option<u64>, ArgumentError> {
     let Some(n) = non_negative(table, name)? else { return Ok(None) };
     if n < min {
         return Err(invalid(name, format!("{{value_zero,{n}}}")));
     }
-    if n > DURATION_MS_MAX as u64 {
+    if n > max {
         return Err(invalid(name, format!("{{value_too_large,{n}}}")));
     }
     Ok(Some(n))

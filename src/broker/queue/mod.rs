@@ -12,6 +12,8 @@
 
 pub mod args;
 mod consumers;
+pub mod dedup;
+mod groups;
 mod ready;
 pub mod rules;
 mod state;
@@ -218,6 +220,16 @@ impl Queue {
     /// been delivered before the stop, so they are flagged as redelivered.
     pub fn recover(&self, seq: QueueSeq, message: Message) {
         self.lock().recover(&self.spec, seq, message);
+    }
+
+    /// Takes note of a publisher's highest number, which was found in the store at start.
+    pub(super) fn recover_publisher(&self, name: Box<[u8]>, sequence: i64) {
+        self.lock().recover_publisher(name, sequence);
+    }
+
+    /// What removes the publishers' numbers from the store, once the queue is closed.
+    pub(super) fn forget_publishers(&self, ops: &mut Vec<Op>) {
+        self.lock().forget_publishers(ops);
     }
 
     /// The number from which this queue's messages are counted on after recovery.

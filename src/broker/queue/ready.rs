@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Entry;
+use super::groups::Groups;
+use crate::store::QueueSeq;
 
 /// A fifo keeps this capacity when it runs empty; what a burst added beyond it is given back.
 const IDLE_CAPACITY: usize = 1024;
@@ -49,24 +51,27 @@ impl Level {
 #[derive(Debug)]
 pub(super) struct Ready {
     levels: Vec<Level>,
+    groups: Option<Groups>,
     len: usize,
     bytes: u64,
     stored: u64,
 }
 
 impl Ready {
-    /// An empty list with priority levels `0..=priority_max`.
-    pub(super) fn new(priority_max: u8) -> Self {
+    /// An empty list with priority levels `0..=priority_max`, with ordered groups or without.
+    pub(super) fn new(priority_max: u8, grouped: bool) -> Self {
         let levels = (0..=priority_max).map(|_| Level::default()).collect();
-        Self { levels, len: 0, bytes: 0, stored: 0 }
+        let groups = grouped.then(Groups::default);
+        Self { levels, groups, len: 0, bytes: 0, stored: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+    /// Whether a message may leave: those that stand back in their group may not.
+    pub(super) fn has_next(&self) -> bool {
+        if self.groups.is_none() { self.len > 0 } else { self.heads().next().is_some() }
     }
 
     /// Body bytes waiting.
@@ -82,6 +87,11 @@ impl Ready {
     /// Appends a new message, whose number is above every earlier one.
     pub(super) fn push(&mut self, entry: Entry) {
         self.count(&entry);
+        let passed = match &mut self.groups {
+            Some(groups) => groups.admit(entry),
+            None => Some(entry),
+        };
+        let Some(entry) = passed else { return };
         let level = self.level_of(&entry);
         debug_assert!(level.fifo.back().is_none_or(|last| last.seq < entry.seq));
         level.fifo.push_back(entry);
@@ -91,6 +101,13 @@ impl Ready {
     pub(super) fn put_back(&mut self, entry: Entry) {
         self.count(&entry);
         self.level_of(&entry).returned.insert(entry.seq.0, entry);
+    }
+
+    /// A message's stay has ended: the next of its group may leave.
+    pub(super) fn settled(&mut self, seq: QueueSeq) {
+        if let Some(next) = self.groups.as_mut().and_then(|groups| groups.settled(seq.0)) {
+            self.level_of(&next).returned.insert(next.seq.0, next);
+        }
     }
 
     /// Takes the next message.
@@ -117,9 +134,13 @@ impl Ready {
         self.levels.iter().filter_map(Level::front)
     }
 
-    /// Takes everything.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new(u8::try_from(self.levels.len() - 1).unwrap_or(u8::MAX));
+    /// Takes everything, those that stand back in their groups included.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
+        let waiting = self.groups.as_mut().map_or_else(Vec::new, Groups::take_waiting);
+        let levels: Vec<Level> = self.levels.iter_mut().map(std::mem::take).collect();
+        (self.len, self.bytes, self.stored) = (0, 0, 0);
+        let of_level = |level: Level| level.fifo.into_iter().chain(level.returned.into_values());
+        waiting.into_iter().chain(levels.into_iter().flat_map(of_level))
     }
 
     fn level_of(&mut self, entry: &Entry) -> &mut Level {
@@ -144,7 +165,6 @@ impl Ready {
 mod tests {
     use super::*;
     use crate::broker::message::{Envelope, Message};
-    use crate::store::QueueSeq;
 
     fn entry(seq: u64, priority: u8) -> Entry {
         let envelope = Envelope {
@@ -165,7 +185,7 @@ mod tests {
 
     #[test]
     fn returned_messages_leave_from_the_place_they_had() {
-        let mut ready = Ready::new(0);
+        let mut ready = Ready::new(0, false);
         for seq in 1..=6 {
             ready.push(entry(seq, 0));
         }
@@ -180,7 +200,7 @@ mod tests {
 
     #[test]
     fn higher_priorities_leave_first_and_too_high_ones_count_as_the_highest() {
-        let mut ready = Ready::new(5);
+        let mut ready = Ready::new(5, false);
         for (seq, priority) in [(1, 0), (2, 9), (3, 5), (4, 1)] {
             ready.push(entry(seq, priority));
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::args::Overflow;
 use super::consumers::{Consumer, Consumers};
+use super::dedup::{Admission, Dedup};
 use super::ready::Ready;
 use super::{
     Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeadLetter, DeathReason, Effects, Entry, Queue,
@@ -70,6 +71,7 @@ pub struct Purged {
 pub(super) struct State {
     rules: Arc<Rules>,
     policy: AppliedPolicy,
+    dedup: Option<Box<Dedup>>,
     ready: Ready,
     consumers: Consumers,
     next_seq: u64,
@@ -88,7 +90,8 @@ impl State {
         Self {
             rules: Arc::new(policy.rules(&spec.args)),
             policy,
-            ready: Ready::new(spec.args.priority_max.unwrap_or(0)),
+            dedup: spec.args.deduplication.as_ref().map(|args| Dedup::new(spec.key, args).into()),
+            ready: Ready::new(spec.args.priority_max.unwrap_or(0), spec.args.message_groups),
             consumers: Consumers::new(spec.args.single_active_consumer),
             next_seq: 1,
             unacked: 0,
@@ -122,8 +125,23 @@ impl State {
         let mut entry = self.entry(spec, seq, message, published_ms);
         entry.maybe_delivered = true;
         entry.stored = true;
+        if let Some(dedup) = &mut self.dedup {
+            dedup.recover(&entry.message, seq.0);
+        }
         self.next_seq = self.next_seq.max(seq.0 + 1);
         self.ready.push(entry);
+    }
+
+    pub(super) fn recover_publisher(&mut self, name: Box<[u8]>, sequence: i64) {
+        if let Some(dedup) = &mut self.dedup {
+            dedup.recover_publisher(name, sequence);
+        }
+    }
+
+    pub(super) fn forget_publishers(&self, ops: &mut Vec<Op>) {
+        if let Some(dedup) = &self.dedup {
+            dedup.forget_publishers(ops);
+        }
     }
 
     pub(super) fn recover_tail(&mut self, next: QueueSeq) {
@@ -142,6 +160,23 @@ impl State {
         }
         let seq = QueueSeq(self.next_seq);
         self.next_seq += 1;
+        if let Some(dedup) = &mut self.dedup {
+            let admission = dedup.admit(&message, seq.0, now);
+            let stored = spec.stores(&message);
+            match admission {
+                Admission::New(mark) => ops.extend(mark.filter(|_| stored)),
+                Admission::Duplicate => {
+                    self.counters.deduplicated += 1;
+                    if stored {
+                        // Settles what was never there, so it changes nothing; but whoever waits
+                        // for the duplicate waits for the original with it, for a queue's changes
+                        // become durable in their order.
+                        ops.push(Op::Settle { queue: spec.key, seq });
+                    }
+                    return;
+                }
+            }
+        }
         self.counters.published += 1;
         let entry = self.entry(spec, seq, message, now.unix_ms);
         if entry.stored {
@@ -254,10 +289,10 @@ impl State {
 
     /// Assigns waiting messages to consumers, in turn, as far as credit reaches.
     fn assign_ready(&mut self, key: QueueKey, effects: &mut Effects) {
-        while !self.ready.is_empty() {
+        while self.ready.has_next() {
             let Some((slot, in_a_row)) = self.consumers.next() else { break };
             for _ in 0..in_a_row {
-                if self.ready.is_empty() {
+                if !self.ready.has_next() {
                     break;
                 }
                 if !self.consumers.at(slot).take_shared_credit() {
@@ -316,6 +351,7 @@ impl State {
     pub(super) fn settle(&mut self, spec: &QueueSpec, settled: &[Settled], ops: &mut Vec<Op>) {
         let mut run: Option<(ConsumerId, u32)> = None;
         for one in settled {
+            self.release(one.seq);
             self.unacked -= 1;
             self.unacked_bytes -= one.body_bytes;
             if one.stored {
@@ -388,6 +424,7 @@ impl State {
         ops: &mut Vec<Op>,
         effects: &mut Effects,
     ) {
+        self.release(entry.seq);
         if self.rules.dead_letter_exchange.is_some() {
             let (queue, rules) = (Arc::clone(queue), Arc::clone(&self.rules));
             effects.dead_letters.push(DeadLetter { queue, entry, reason, rules });
@@ -397,6 +434,14 @@ impl State {
             ops.push(Op::Settle { queue: queue.key(), seq: entry.seq });
         }
         self.end_transit(&entry);
+    }
+
+    /// A message's stay ends: its group's next one may leave, and its like may come again.
+    fn release(&mut self, seq: QueueSeq) {
+        self.ready.settled(seq);
+        if let Some(dedup) = &mut self.dedup {
+            dedup.settled(seq.0);
+        }
     }
 
     fn begin_transit(&mut self, entry: &Entry) {
@@ -417,18 +462,16 @@ impl State {
 
     pub(super) fn purge(&mut self, spec: &QueueSpec, ops: &mut Vec<Op>) -> u32 {
         let messages = clamp(self.ready.len());
-        if self.unacked_stored == 0 {
-            if self.ready.stored() > 0 {
-                let up_to = QueueSeq(self.next_seq - 1);
-                ops.push(Op::Purge { queue: spec.key, up_to, except: Vec::new() });
+        let at_once = self.unacked_stored == 0;
+        if at_once && self.ready.stored() > 0 {
+            let up_to = QueueSeq(self.next_seq - 1);
+            ops.push(Op::Purge { queue: spec.key, up_to, except: Vec::new() });
+        }
+        for entry in self.ready.take_all() {
+            if entry.stored && !at_once {
+                ops.push(Op::Settle { queue: spec.key, seq: entry.seq });
             }
-            self.ready.clear();
-        } else {
-            while let Some(entry) = self.ready.pop() {
-                if entry.stored {
-                    ops.push(Op::Settle { queue: spec.key, seq: entry.seq });
-                }
-            }
+            self.release(entry.seq);
         }
         messages
     }
@@ -526,7 +569,7 @@ impl State {
     pub(super) fn close(&mut self) -> (Vec<ConsumerSpec>, u32) {
         let ready = clamp(self.ready.len());
         self.gone = true;
-        self.ready.clear();
+        drop(self.ready.take_all());
         let consumers = std::mem::take(&mut self.consumers);
         (consumers.iter().map(|consumer| consumer.spec.clone()).collect(), ready)
     }
