@@ -13,7 +13,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use leveret::broker::exchange::{Destination, Kind, Matcher};
+use leveret::broker::exchange::{Destination, End, Kind, Matcher, Traits};
+use leveret::protocol::properties::Properties;
 use leveret::protocol::table::{RawTable, Table};
 
 /// Messages routed for the percentiles.
@@ -226,10 +227,14 @@ impl Case {
 
     /// Each binding leads to a queue of its own.
     fn filled(&self, bindings: &[(String, Table)]) -> Matcher {
-        let mut matcher = Matcher::new(self.kind);
+        let mut matcher = Matcher::new(self.kind, 0);
         for (n, (key, arguments)) in (0..).zip(bindings) {
             matcher
-                .bind(key.as_bytes(), arguments, Destination::Queue(n))
+                .bind(
+                    key.as_bytes(),
+                    arguments,
+                    End { destination: Destination::Queue(n), name: "" },
+                )
                 .expect("invariant: the cases hold valid bindings");
         }
         matcher
@@ -276,7 +281,8 @@ impl Message {
     fn route(&self, matcher: &Matcher, out: &mut Vec<Destination>) {
         let headers = matches!(matcher, Matcher::Headers(_))
             .then(|| RawTable::parse(&self.headers).expect("invariant: encoded above"));
-        matcher.matches(self.key.as_bytes(), headers, out);
+        let properties = Properties { headers, ..Properties::default() };
+        matcher.matches(Traits { keys: &[self.key.as_bytes()], properties: &properties }, out);
     }
 }
 

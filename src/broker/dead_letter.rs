@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::exchange::Traits;
 use super::message::{Envelope, Message};
 use super::queue::{DeadLetter, DeathReason, Effects, Publisher, Queue, QueueChange};
 use super::vhost::Vhost;
@@ -109,10 +110,11 @@ impl Broker {
         // cannot be delivered, so the message is dropped as an unroutable one would be.
         let raw = RawTable::parse(&encoded_headers).ok()?;
         let key_refs: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        vhost.route(&exchange, &key_refs, Some(raw), targets);
+        let properties = Properties { headers: Some(raw), expiration: None, ..properties };
+        vhost.route(&exchange, Traits { keys: &key_refs, properties: &properties }, targets);
         targets.retain(|target| !is_cycle(&headers, target.name(), dead.reason));
         let mut encoded = Vec::new();
-        Properties { headers: Some(raw), expiration: None, ..properties }.encode(&mut encoded);
+        properties.encode(&mut encoded);
         let envelope = Envelope {
             exchange: exchange_name.as_bytes(),
             routing_key: keys.first().map_or(&[], Vec::as_slice),

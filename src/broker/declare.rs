@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use super::definitions::{
     BindingKey, DefinitionKey, DestinationName, exchange_record, number_value, queue_record,
 };
-use super::exchange::{BindError, Destination, Kind};
+use super::exchange::{BindError, Destination, End, Kind};
 use super::outbox::{ConnectionId, Item};
 use super::policy::Object;
 use super::queue::args::{ArgumentError, inequivalent};
@@ -193,7 +193,9 @@ impl Broker {
     pub(super) fn add_exchange(&self, vhost: &Vhost, spec: ExchangeSpec) {
         let id = self.next_exchange_id.fetch_add(1, Ordering::Relaxed);
         let policy = vhost.policy_for(Object::Exchange, &spec.name);
-        let exchange = Arc::new(Exchange::new(id, spec, policy));
+        let mut seed = [0; 8];
+        (self.entropy)(&mut seed);
+        let exchange = Arc::new(Exchange::new(id, spec, policy, u64::from_ne_bytes(seed)));
         vhost.exchanges_by_id.insert(id, Arc::clone(&exchange));
         vhost.exchanges.insert(Arc::clone(&exchange.spec.name), exchange);
     }
@@ -212,17 +214,19 @@ impl Broker {
         asker: ConnectionId,
     ) -> Result<Lsn, Refusal> {
         let mut change = vhost.change();
-        let Some((source, binding)) = self.resolve_binding(vhost, asked, asker, Missing::Refuse)?
-        else {
+        let Some(ends) = self.resolve_ends(vhost, asked, asker, Missing::Refuse)? else {
             return Ok(Lsn::ZERO);
         };
-        let binding = Arc::new(binding);
+        ends.check_locality(asked.routing_key)?;
+        let binding = Arc::new(ends.binding(asked));
+        let source = ends.source;
         if !change.insert(&binding) {
             return Ok(vhost.defined());
         }
         let bound = {
             let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
-            matcher.bind(&binding.key, &asked.arguments, binding.destination)
+            let end = End { destination: binding.destination, name: ends.target.name() };
+            matcher.bind(&binding.key, &asked.arguments, end)
         };
         if let Err(error) = bound {
             change.remove(&binding);
@@ -246,26 +250,26 @@ impl Broker {
         asker: ConnectionId,
     ) -> Result<Lsn, Refusal> {
         let mut change = vhost.change();
-        let Some((source, binding)) = self.resolve_binding(vhost, asked, asker, Missing::Ignore)?
-        else {
+        let Some(ends) = self.resolve_ends(vhost, asked, asker, Missing::Ignore)? else {
             return Ok(vhost.defined());
         };
+        let binding = ends.binding(asked);
         if !change.contains(&binding) {
             return Ok(vhost.defined());
         }
         let mut batch = Batch { ops: Vec::new(), awaited: true };
-        let abandoned = remove_binding(vhost, &mut change, &source, &binding, &mut batch.ops);
+        let abandoned = remove_binding(vhost, &mut change, &ends.source, &binding, &mut batch.ops);
         remove_exchanges(vhost, &mut change, abandoned.into_iter().collect(), &mut batch.ops);
         Ok(self.define(vhost, batch))
     }
 
-    fn resolve_binding(
+    fn resolve_ends(
         &self,
         vhost: &Arc<Vhost>,
         asked: &BindingRequest<'_>,
         asker: ConnectionId,
         missing: Missing,
-    ) -> Result<Option<(Arc<Exchange>, Binding)>, Refusal> {
+    ) -> Result<Option<Ends>, Refusal> {
         let source_name = clean_name(asked.source);
         let destination_is_default = matches!(asked.destination, DestinationRef::Exchange(name)
             if clean_name(name).is_empty());
@@ -275,7 +279,7 @@ impl Broker {
         let Some(source) = vhost.exchange(source_name.as_bytes()) else {
             return missing.answer(|| refusal::exchange_not_found(source_name, vhost.name()));
         };
-        let destination = match asked.destination {
+        let target = match asked.destination {
             DestinationRef::Queue(name) => {
                 let name = clean_name(name);
                 if name == REPLY_TO || Self::is_reply_key(name.as_bytes()) {
@@ -285,23 +289,17 @@ impl Broker {
                     return missing.answer(|| refusal::queue_not_found(name, vhost.name()));
                 };
                 check_owner(&queue, asker)?;
-                Destination::Queue(queue.key().queue)
+                Target::Queue(queue)
             }
             DestinationRef::Exchange(name) => {
                 let name = clean_name(name);
                 let Some(exchange) = vhost.exchange(name.as_bytes()) else {
                     return missing.answer(|| refusal::exchange_not_found(name, vhost.name()));
                 };
-                Destination::Exchange(exchange.id)
+                Target::Exchange(exchange)
             }
         };
-        let binding = Binding {
-            source: source.id,
-            destination,
-            key: asked.routing_key.as_bytes().to_vec(),
-            arguments: encode_arguments(&asked.arguments),
-        };
-        Ok(Some((source, binding)))
+        Ok(Some(Ends { source, target }))
     }
 
     // ---- queues ------------------------------------------------------------------------------
@@ -553,6 +551,57 @@ fn remove_binding(
     drop(matcher);
     let abandoned = source.spec.auto_delete && !change.has_source(source.id);
     abandoned.then(|| Arc::clone(source))
+}
+
+/// The ends of a binding, found.
+struct Ends {
+    source: Arc<Exchange>,
+    target: Target,
+}
+
+enum Target {
+    Queue(Arc<Queue>),
+    Exchange(Arc<Exchange>),
+}
+
+impl Target {
+    fn name(&self) -> &str {
+        match self {
+            Self::Queue(queue) => queue.name(),
+            Self::Exchange(exchange) => &exchange.spec.name,
+        }
+    }
+}
+
+impl Ends {
+    fn binding(&self, asked: &BindingRequest<'_>) -> Binding {
+        Binding {
+            source: self.source.id,
+            destination: match &self.target {
+                Target::Queue(queue) => Destination::Queue(queue.key().queue),
+                Target::Exchange(exchange) => Destination::Exchange(exchange.id),
+            },
+            key: asked.routing_key.as_bytes().to_vec(),
+            arguments: encode_arguments(&asked.arguments),
+        }
+    }
+
+    /// A local exchange leads straight to queues that live on one node: classic ones.
+    fn check_locality(&self, key: &str) -> Result<(), Refusal> {
+        if self.source.spec.kind != Kind::LocalRandom {
+            return Ok(());
+        }
+        if !key.is_empty() {
+            return Err(refusal::binding_key_not_empty(key));
+        }
+        match &self.target {
+            Target::Queue(queue) if queue.spec().args.kind == QueueKind::Classic => Ok(()),
+            Target::Queue(queue) => {
+                Err(refusal::binding_queue_type_not_valid(queue.spec().args.kind.module()))
+            }
+            Target::Exchange(_) => Err(refusal::binding_destination_not_found()),
+        }
+    }
 }
 
 /// When "it exists" may be told: not before whoever declared it could be told.

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use super::definitions::{
     BindingKey, DefinitionError, DefinitionKey, DestinationName, Record, read_arguments,
 };
-use super::exchange::{Destination, Kind};
+use super::exchange::{Destination, End, Kind};
 use super::message::Message;
 use super::policy::{Policies, Policy};
 use super::queue::{Queue, QueueArgs, QueueSpec};
@@ -249,14 +249,14 @@ impl Visitor<'_> {
         let arguments = read_arguments(&key.arguments)?;
         let dangling = || DefinitionError("one of its ends is missing".into());
         let source = vhost.exchange(key.source.as_bytes()).ok_or_else(dangling)?;
-        let destination = match &key.destination {
+        let (destination, name) = match &key.destination {
             DestinationName::Queue(name) => {
                 let queue = vhost.queue(name.as_bytes()).ok_or_else(dangling)?;
-                Destination::Queue(queue.key().queue)
+                (Destination::Queue(queue.key().queue), name)
             }
             DestinationName::Exchange(name) => {
                 let exchange = vhost.exchange(name.as_bytes()).ok_or_else(dangling)?;
-                Destination::Exchange(exchange.id)
+                (Destination::Exchange(exchange.id), name)
             }
         };
         let binding = Binding {
@@ -268,7 +268,7 @@ impl Visitor<'_> {
         vhost.change().insert(&Arc::new(binding));
         let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
         matcher
-            .bind(&key.routing_key, &arguments, destination)
+            .bind(&key.routing_key, &arguments, End { destination, name })
             .map_err(|error| DefinitionError(format!("refused: {error:?}")))
     }
 }

@@ -18,11 +18,11 @@ use dashmap::DashMap;
 use rustc_hash::FxHashSet;
 
 use super::definitions::read_arguments;
-use super::exchange::{Destination, Kind, Matcher};
+use super::exchange::{Destination, Kind, Matcher, Traits};
 use super::policy::{AppliedPolicy, Object, Policies, PolicyKind, PolicySpec};
 use super::queue::Queue;
 use crate::broker::views::{BindingView, ExchangeView, QueueView};
-use crate::protocol::table::{RawTable, Table};
+use crate::protocol::table::Table;
 use crate::store::{Lsn, QueueKey};
 
 /// What an exchange was declared as.
@@ -54,8 +54,8 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(id: u64, spec: ExchangeSpec, policy: AppliedPolicy) -> Self {
-        let matcher = RwLock::new(Matcher::new(spec.kind));
+    pub(super) fn new(id: u64, spec: ExchangeSpec, policy: AppliedPolicy, seed: u64) -> Self {
+        let matcher = RwLock::new(Matcher::new(spec.kind, seed));
         Self { id, spec, matcher, policy: RwLock::new(policy) }
     }
 
@@ -74,9 +74,10 @@ impl Exchange {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
-    fn matches(&self, key: &[u8], headers: Option<RawTable<'_>>, out: &mut Vec<Destination>) {
+    fn matches(&self, message: Traits<'_>, out: &mut Vec<Destination>) -> Cacheable {
         let matcher = self.matcher.read().unwrap_or_else(PoisonError::into_inner);
-        matcher.matches(key, headers, out);
+        matcher.matches(message, out);
+        if matcher.goes_by_keys() { Cacheable::Yes } else { Cacheable::No }
     }
 }
 
@@ -172,7 +173,7 @@ pub struct Vhost {
 pub enum Cacheable {
     /// The same key leads to the same queues until the generation moves.
     Yes,
-    /// Headers had a say.
+    /// Something else had a say: properties, or chance.
     No,
 }
 
@@ -257,36 +258,29 @@ impl Vhost {
         self.queues_by_id.get(&key.queue).map(|entry| Arc::clone(entry.value()))
     }
 
-    /// Appends the queues that a message with these routing keys (its own, then CC and BCC) reaches
-    /// from `exchange`, each once. Exchange-to-exchange bindings and alternate exchanges are
-    /// followed, each exchange at most once, so cycles end.
+    /// Appends the queues that a message reaches from `exchange`, each once. Exchange-to-exchange
+    /// bindings and alternate exchanges are followed, each exchange at most once, so cycles end.
     pub fn route(
         &self,
         exchange: &Arc<Exchange>,
-        keys: &[&[u8]],
-        headers: Option<RawTable<'_>>,
+        message: Traits<'_>,
         out: &mut Vec<Arc<Queue>>,
     ) -> Cacheable {
         let mut cacheable = Cacheable::Yes;
         let mut seen_exchanges = vec![exchange.id];
         let (mut exchanges_met, mut queues_met) = (Met::default(), Met::default());
         // One exchange names each of its destinations once for a key.
-        let mut named_once = out.is_empty() && keys.len() == 1;
+        let mut named_once = out.is_empty() && message.keys.len() == 1;
         let mut open = vec![Arc::clone(exchange)];
         let mut destinations = Vec::new();
         while let Some(exchange) = open.pop() {
             destinations.clear();
             if exchange.spec.name.is_empty() {
-                for queue in keys.iter().filter_map(|key| self.queue(key)) {
+                for queue in message.keys.iter().filter_map(|key| self.queue(key)) {
                     destinations.push(Destination::Queue(queue.key().queue));
                 }
-            } else {
-                for key in keys {
-                    exchange.matches(key, headers, &mut destinations);
-                }
-                if exchange.spec.kind.uses_headers() {
-                    cacheable = Cacheable::No;
-                }
+            } else if exchange.matches(message, &mut destinations) == Cacheable::No {
+                cacheable = Cacheable::No;
             }
             if destinations.is_empty()
                 && let Some(alternate) =

@@ -5,19 +5,15 @@ use serde_json::{Value as Json, json};
 use super::Context;
 use super::reply::{Refusal, Reply};
 use super::request::Request;
+use crate::broker::exchange::Kind;
 use crate::broker::views::QueueView;
 
 /// The exchange types, as RabbitMQ lists them.
 pub(super) fn exchange_types() -> Json {
-    let kind = |name: &str, description: &str| -> Json {
-        json!({"name": name, "description": description, "enabled": true})
+    let one = |kind: Kind| -> Json {
+        json!({"name": kind.name(), "description": kind.description(), "enabled": true})
     };
-    json!([
-        kind("direct", "AMQP direct exchange, as per the AMQP specification"),
-        kind("fanout", "AMQP fanout exchange, as per the AMQP specification"),
-        kind("headers", "AMQP headers exchange, as per the AMQP specification"),
-        kind("topic", "AMQP topic exchange, as per the AMQP specification"),
-    ])
+    Kind::ALL.into_iter().map(one).collect()
 }
 
 /// The HTTP listeners, as RabbitMQ lists them under `contexts`.

@@ -15,6 +15,7 @@ mod coverage;
 mod dead_letter;
 mod dedup;
 mod deletion;
+mod exchange_types;
 mod exchanges;
 mod groups;
 mod handshake;

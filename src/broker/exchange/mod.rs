@@ -4,22 +4,27 @@
 //! queues, no IO: the broker chooses the ids, keeps one [`Matcher`] per exchange behind a lock, and
 //! remembers what it answered until a binding changes.
 //!
-//! Invariants: a matcher's answer depends only on its bindings, never on the order in which they
-//! came; it names each destination once, in ascending order; `bind` and `unbind` of the same
-//! (key, arguments, destination) cancel out exactly, memory included once the last binding is gone.
+//! Invariants: a matcher's answer depends only on its bindings (and chance, where that is its
+//! purpose), never on the order in which they came; it names each destination once, in ascending
+//! order; `bind` and `unbind` of the same (key, arguments, destination) cancel out exactly, memory
+//! included once the last binding is gone.
 
 mod arguments;
 pub mod direct;
+mod erlang_hash;
 pub mod fanout;
 pub mod headers;
+pub mod one_of;
 mod targets;
 pub mod topic;
 
-use crate::protocol::table::{RawTable, Table};
+use crate::protocol::properties::Properties;
+use crate::protocol::table::Table;
 
 pub use direct::DirectMatcher;
 pub use fanout::FanoutMatcher;
 pub use headers::HeadersMatcher;
+pub use one_of::OneOfMatcher;
 pub use topic::TopicMatcher;
 
 pub(super) use arguments::{erlang_term, push_header};
@@ -33,6 +38,24 @@ pub enum Destination {
     Exchange(u64),
 }
 
+/// The end of a binding. Its name outlives restarts, which the id of an exchange does not.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    /// What the binding leads to.
+    pub destination: Destination,
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// What exchanges look at in a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Traits<'a> {
+    /// Its routing key, then those of CC and BCC.
+    pub keys: &'a [&'a [u8]],
+    /// Its properties.
+    pub properties: &'a Properties<'a>,
+}
+
 /// The exchange types that match on bindings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -40,23 +63,34 @@ pub enum Kind {
     Direct,
     /// Every binding matches.
     Fanout,
-    /// Binding keys are patterns of words.
-    Topic,
     /// Binding arguments are compared with the message's headers.
     Headers,
+    /// One of the bindings matches, by chance; they lead to classic queues on this node.
+    LocalRandom,
+    /// One of the bindings matches, by the hash of the routing keys.
+    ModulusHash,
+    /// One of the bindings matches, by chance.
+    Random,
+    /// Binding keys are patterns of words.
+    Topic,
 }
 
 impl Kind {
+    /// All of them, by name.
+    pub const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::Fanout,
+        Self::Headers,
+        Self::Topic,
+        Self::LocalRandom,
+        Self::ModulusHash,
+        Self::Random,
+    ];
+
     /// The type of that name in `exchange.declare`, if it is one of these.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "direct" => Some(Self::Direct),
-            "fanout" => Some(Self::Fanout),
-            "topic" => Some(Self::Topic),
-            "headers" => Some(Self::Headers),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// The name clients declare it by.
@@ -65,16 +99,26 @@ impl Kind {
         match self {
             Self::Direct => "direct",
             Self::Fanout => "fanout",
-            Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::LocalRandom => "x-local-random",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::Topic => "topic",
         }
     }
 
-    /// Whether the answer depends on a message's headers, so that it must not be remembered by
-    /// routing key alone.
+    /// What RabbitMQ tells operators about it.
     #[must_use]
-    pub fn uses_headers(self) -> bool {
-        self == Self::Headers
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Direct => "AMQP direct exchange, as per the AMQP specification",
+            Self::Fanout => "AMQP fanout exchange, as per the AMQP specification",
+            Self::Headers => "AMQP headers exchange, as per the AMQP specification",
+            Self::LocalRandom => "Picks one random local binding (queue) to route via (to).",
+            Self::ModulusHash => "Modulus Hashing Exchange",
+            Self::Random => "Randomly picks a binding (queue) to route via (to).",
+            Self::Topic => "AMQP topic exchange, as per the AMQP specification",
+        }
     }
 }
 
@@ -112,21 +156,25 @@ pub enum Matcher {
     Direct(DirectMatcher),
     /// Of a fanout exchange.
     Fanout(FanoutMatcher),
-    /// Of a topic exchange.
-    Topic(TopicMatcher),
     /// Of a headers exchange.
     Headers(HeadersMatcher),
+    /// Of an exchange that picks one of its bindings.
+    OneOf(OneOfMatcher),
+    /// Of a topic exchange.
+    Topic(TopicMatcher),
 }
 
 impl Matcher {
-    /// No bindings yet.
+    /// No bindings yet. What is left to chance follows from the seed.
     #[must_use]
-    pub fn new(kind: Kind) -> Self {
+    pub fn new(kind: Kind, seed: u64) -> Self {
         match kind {
             Kind::Direct => Self::Direct(DirectMatcher::default()),
             Kind::Fanout => Self::Fanout(FanoutMatcher::default()),
-            Kind::Topic => Self::Topic(TopicMatcher::default()),
             Kind::Headers => Self::Headers(HeadersMatcher::default()),
+            Kind::LocalRandom | Kind::Random => Self::OneOf(OneOfMatcher::by_chance(seed)),
+            Kind::ModulusHash => Self::OneOf(OneOfMatcher::by_keys()),
+            Kind::Topic => Self::Topic(TopicMatcher::default()),
         }
     }
 
@@ -135,17 +183,13 @@ impl Matcher {
     ///
     /// # Errors
     /// When the exchange type does not understand the key or the arguments; nothing is added then.
-    pub fn bind(
-        &mut self,
-        key: &[u8],
-        arguments: &Table,
-        destination: Destination,
-    ) -> Result<(), BindError> {
+    pub fn bind(&mut self, key: &[u8], arguments: &Table, end: End<'_>) -> Result<(), BindError> {
         match self {
-            Self::Direct(matcher) => matcher.bind(key, arguments, destination),
-            Self::Fanout(matcher) => matcher.bind(key, arguments, destination),
-            Self::Topic(matcher) => return matcher.bind(key, arguments, destination),
-            Self::Headers(matcher) => return matcher.bind(key, arguments, destination),
+            Self::Direct(matcher) => matcher.bind(key, arguments, end.destination),
+            Self::Fanout(matcher) => matcher.bind(key, arguments, end.destination),
+            Self::Headers(matcher) => return matcher.bind(key, arguments, end.destination),
+            Self::OneOf(matcher) => matcher.bind(key, arguments, end),
+            Self::Topic(matcher) => return matcher.bind(key, arguments, end.destination),
         }
         Ok(())
     }
@@ -155,19 +199,33 @@ impl Matcher {
         match self {
             Self::Direct(matcher) => matcher.unbind(key, arguments, destination),
             Self::Fanout(matcher) => matcher.unbind(key, arguments, destination),
-            Self::Topic(matcher) => matcher.unbind(key, arguments, destination),
             Self::Headers(matcher) => matcher.unbind(key, arguments, destination),
+            Self::OneOf(matcher) => matcher.unbind(key, arguments, destination),
+            Self::Topic(matcher) => matcher.unbind(key, arguments, destination),
         }
     }
 
-    /// Appends the destinations of every binding that matches to `out`: each once, however many of
-    /// its bindings do, ascending. What `out` already holds is neither looked at nor moved.
-    pub fn matches(&self, key: &[u8], headers: Option<RawTable<'_>>, out: &mut Vec<Destination>) {
+    /// Appends the destinations of every binding that matches to `out`: each once for a routing
+    /// key, however many of its bindings do, ascending. What `out` already holds is neither looked
+    /// at nor moved.
+    pub fn matches(&self, message: Traits<'_>, out: &mut Vec<Destination>) {
         match self {
-            Self::Direct(matcher) => matcher.matches(key, out),
+            Self::Direct(matcher) => message.keys.iter().for_each(|key| matcher.matches(key, out)),
             Self::Fanout(matcher) => matcher.matches(out),
-            Self::Topic(matcher) => matcher.matches(key, out),
-            Self::Headers(matcher) => matcher.matches(headers, out),
+            Self::Headers(matcher) => matcher.matches(message.properties.headers, out),
+            Self::OneOf(matcher) => matcher.matches(message.keys, out),
+            Self::Topic(matcher) => message.keys.iter().for_each(|key| matcher.matches(key, out)),
+        }
+    }
+
+    /// Whether the same routing keys lead to the same destinations until a binding changes, so that
+    /// the answer can be remembered by them.
+    #[must_use]
+    pub fn goes_by_keys(&self) -> bool {
+        match self {
+            Self::Direct(_) | Self::Fanout(_) | Self::Topic(_) => true,
+            Self::Headers(_) => false,
+            Self::OneOf(matcher) => matcher.goes_by_keys(),
         }
     }
 
@@ -177,8 +235,9 @@ impl Matcher {
         match self {
             Self::Direct(matcher) => matcher.len(),
             Self::Fanout(matcher) => matcher.len(),
-            Self::Topic(matcher) => matcher.len(),
             Self::Headers(matcher) => matcher.len(),
+            Self::OneOf(matcher) => matcher.len(),
+            Self::Topic(matcher) => matcher.len(),
         }
     }
 
@@ -193,26 +252,28 @@ impl Matcher {
 mod tests {
     use super::*;
 
-    const KINDS: [Kind; 4] = [Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers];
-
     fn routed(matcher: &Matcher, key: &[u8]) -> Vec<Destination> {
         let mut out = Vec::new();
-        matcher.matches(key, None, &mut out);
+        matcher.matches(Traits { keys: &[key], properties: &Properties::default() }, &mut out);
         out
+    }
+
+    fn end(destination: Destination) -> End<'static> {
+        End { destination, name: "some" }
     }
 
     #[test]
     fn kinds_have_the_names_that_clients_declare() {
-        for (kind, name) in KINDS.into_iter().zip(["direct", "fanout", "topic", "headers"]) {
-            assert_eq!((kind.name(), Kind::from_name(name)), (name, Some(kind)));
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_name(kind.name()), Some(kind));
         }
-        for unknown in ["", "Direct", "x-random"] {
+        for unknown in ["", "Direct", "x-delayed-message"] {
             assert_eq!(Kind::from_name(unknown), None);
         }
     }
 
     #[test]
-    fn each_kind_keeps_bindings_apart_and_names_a_destination_once() {
+    fn each_kind_that_matches_all_it_can_keeps_bindings_apart_and_names_a_destination_once() {
         let plain = Table::new();
         let other = Table::new().with("x-other", 1i32);
         let [queue, exchange] = [Destination::Queue(1), Destination::Exchange(1)];
@@ -222,11 +283,11 @@ mod tests {
             (b"l", &plain, queue),
             (b"k", &plain, exchange),
         ];
-        for kind in KINDS {
-            let mut matcher = Matcher::new(kind);
+        for kind in [Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers] {
+            let mut matcher = Matcher::new(kind, 0);
             assert!(matcher.is_empty() && routed(&matcher, b"k").is_empty());
             for (key, arguments, destination) in bindings.into_iter().chain(bindings) {
-                matcher.bind(key, arguments, destination).unwrap();
+                matcher.bind(key, arguments, end(destination)).unwrap();
             }
             assert_eq!((matcher.len(), routed(&matcher, b"k")), (4, vec![queue, exchange]));
             for (left, (key, arguments, destination)) in (0..4).rev().zip(bindings) {
@@ -243,13 +304,13 @@ mod tests {
 
     #[test]
     fn direct_compares_keys_byte_for_byte_and_fanout_not_at_all() {
-        let mut direct = Matcher::new(Kind::Direct);
-        let mut fanout = Matcher::new(Kind::Fanout);
+        let mut direct = Matcher::new(Kind::Direct, 0);
+        let mut fanout = Matcher::new(Kind::Fanout, 0);
         for (id, key) in
             [(1, &b""[..]), (2, b"a"), (3, b"a.b"), (4, b"*"), (5, b"#"), (6, b"a\xff")]
         {
             for matcher in [&mut direct, &mut fanout] {
-                matcher.bind(key, &Table::new(), Destination::Queue(id)).unwrap();
+                matcher.bind(key, &Table::new(), end(Destination::Queue(id))).unwrap();
             }
         }
         let all: Vec<_> = (1..=6).map(Destination::Queue).collect();
@@ -268,8 +329,31 @@ mod tests {
     }
 
     #[test]
-    fn only_headers_exchanges_look_at_headers() {
-        let uses = KINDS.map(Kind::uses_headers);
-        assert_eq!(uses, [false, false, false, true]);
+    fn every_kind_forgets_what_is_unbound() {
+        let (plain, other) = (Table::new(), Table::new().with("x-other", 1i32));
+        for kind in Kind::ALL {
+            let mut matcher = Matcher::new(kind, 0);
+            let destinations = [Destination::Queue(1), Destination::Exchange(1)];
+            for destination in destinations {
+                for arguments in [&plain, &other, &plain] {
+                    matcher.bind(b"1", arguments, end(destination)).unwrap();
+                }
+            }
+            assert_eq!(matcher.len(), 4, "{kind:?}");
+            for destination in destinations {
+                assert!(!routed(&matcher, b"1").is_empty(), "{kind:?}");
+                for arguments in [&plain, &other, &plain] {
+                    matcher.unbind(b"1", arguments, destination);
+                }
+            }
+            assert!(matcher.is_empty() && routed(&matcher, b"1").is_empty(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn answers_are_remembered_where_keys_decide() {
+        let remembered = Kind::ALL.into_iter().filter(|kind| Matcher::new(*kind, 0).goes_by_keys());
+        let names: Vec<_> = remembered.map(Kind::name).collect();
+        assert_eq!(names, ["direct", "fanout", "topic", "x-modulus-hash"]);
     }
 }

@@ -402,6 +402,42 @@ pub fn binding_invalid_x_match_type(type_: impl Display, value: impl Display) ->
     )
 }
 
+/// `binding.key-not-empty`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn binding_key_not_empty(key: impl Display) -> Refusal {
+    let explanation = format_args!("Non empty binding '{key}' key not permitted");
+    Refusal::new(
+        "binding.key-not-empty",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `binding.queue-type-not-valid`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn binding_queue_type_not_valid(type_: impl Display) -> Refusal {
+    let explanation = format_args!("Queue type {type_} not valid for this exchange type");
+    Refusal::new(
+        "binding.queue-type-not-valid",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `binding.destination-not-found`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn binding_destination_not_found() -> Refusal {
+    let explanation = format_args!("Destination not found");
+    Refusal::new(
+        "binding.destination-not-found",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
 /// `queue.not-found`: closes the channel with NOT_FOUND.
 #[must_use]
 pub fn queue_not_found(queue: impl Display, vhost: impl Display) -> Refusal {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::content::{Body, Content};
 use super::tx::Publish;
 use super::{Channel, Mode};
+use crate::broker::exchange::Traits;
 use crate::broker::message::{Envelope, Message};
 use crate::broker::queue::Queue;
 use crate::broker::vhost::Cacheable;
@@ -253,13 +254,14 @@ impl Channel {
             rewritten.properties = Some(encoded);
         }
         match copies.filter(|copies| !copies.keys.is_empty()) {
-            None => route(core, content, generation, properties.headers),
+            None => route(core, content, generation, Some(&properties)),
             Some(copies) => {
                 let exchange = core.publishable(&content.exchange)?;
                 let mut keys: Vec<&[u8]> = vec![&content.routing_key];
                 keys.extend(copies.keys.iter().map(Vec::as_slice));
                 let mut queues = Vec::new();
-                core.vhost.route(&exchange, &keys, properties.headers, &mut queues);
+                let traits = Traits { keys: &keys, properties: &properties };
+                core.vhost.route(&exchange, traits, &mut queues);
                 Ok(Targets::Once(queues))
             }
         }
@@ -270,7 +272,7 @@ fn route(
     core: &mut Core,
     content: &Content,
     generation: u64,
-    headers: Option<RawTable<'_>>,
+    properties: Option<&Properties<'_>>,
 ) -> Result<Targets, Refusal> {
     let (exchange_name, key) = (content.exchange.as_slice(), content.routing_key.as_slice());
     if let Some(at) = core.routes.find(generation, exchange_name, key) {
@@ -282,7 +284,16 @@ fn route(
         return Ok(Targets::Reply);
     }
     let mut queues = Vec::new();
-    match core.vhost.route(&exchange, &[key], headers, &mut queues) {
+    let parsed;
+    let properties = match properties {
+        Some(properties) => properties,
+        None => {
+            parsed = Properties::parse(&content.properties)
+                .map_err(|_| refusal::content_malformed_properties())?;
+            &parsed
+        }
+    };
+    match core.vhost.route(&exchange, Traits { keys: &[key], properties }, &mut queues) {
         Cacheable::No => Ok(Targets::Once(queues)),
         // A key that reaches nothing is not worth remembering, and clients could make up many.
         Cacheable::Yes if queues.is_empty() => Ok(Targets::Once(queues)),
