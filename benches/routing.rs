@@ -227,7 +227,8 @@ impl Case {
 
     /// Each binding leads to a queue of its own.
     fn filled(&self, bindings: &[(String, Table)]) -> Matcher {
-        let mut matcher = Matcher::new(self.kind, 0);
+        let mut matcher =
+            Matcher::new(self.kind, &Table::new(), 0).expect("invariant: no type needs arguments");
         for (n, (key, arguments)) in (0..).zip(bindings) {
             matcher
                 .bind(

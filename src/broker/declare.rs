@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use super::definitions::{
     BindingKey, DefinitionKey, DestinationName, exchange_record, number_value, queue_record,
 };
-use super::exchange::{BindError, Destination, End, Kind};
+use super::exchange::{BindError, CreateError, Destination, End, Kind};
 use super::outbox::{ConnectionId, Item};
 use super::policy::Object;
 use super::queue::args::{ArgumentError, inequivalent};
@@ -96,7 +96,7 @@ impl Broker {
     ///
     /// # Errors
     /// `exchange.unknown-type`, `exchange.default-refused`, `exchange.reserved-name`,
-    /// `exchange.inequivalent-arg`, `exchange.invalid-arg-type`.
+    /// `exchange.inequivalent-arg`, `exchange.invalid-arg-type` and those of the type's arguments.
     pub fn declare_exchange(
         &self,
         vhost: &Arc<Vhost>,
@@ -135,14 +135,16 @@ impl Broker {
             internal: asked.internal,
             arguments: asked.arguments,
         };
+        let exchange =
+            self.new_exchange(vhost, spec).map_err(|error| create_refusal(&name, vhost, error))?;
         let mut batch = Batch { ops: Vec::new(), awaited: true };
-        if spec.durable {
+        if exchange.spec.durable {
             let key = DefinitionKey::Exchange { vhost: vhost.name().to_string(), name };
-            batch.ops.push(key.put(exchange_record(&spec)));
+            batch.ops.push(key.put(exchange_record(&exchange.spec)));
         }
         // Before anyone can see it: what is built on it must follow it into the store.
         let lsn = self.define(vhost, batch);
-        self.add_exchange(vhost, spec);
+        self.add_exchange(vhost, exchange);
         change.note();
         drop(change);
         Ok(lsn)
@@ -190,13 +192,22 @@ impl Broker {
         Ok(self.define(vhost, batch))
     }
 
-    pub(super) fn add_exchange(&self, vhost: &Vhost, spec: ExchangeSpec) {
+    /// An exchange that nobody can see yet.
+    pub(super) fn new_exchange(
+        &self,
+        vhost: &Vhost,
+        spec: ExchangeSpec,
+    ) -> Result<Exchange, CreateError> {
         let id = self.next_exchange_id.fetch_add(1, Ordering::Relaxed);
         let policy = vhost.policy_for(Object::Exchange, &spec.name);
         let mut seed = [0; 8];
         (self.entropy)(&mut seed);
-        let exchange = Arc::new(Exchange::new(id, spec, policy, u64::from_ne_bytes(seed)));
-        vhost.exchanges_by_id.insert(id, Arc::clone(&exchange));
+        Exchange::new(id, spec, policy, u64::from_ne_bytes(seed))
+    }
+
+    pub(super) fn add_exchange(&self, vhost: &Vhost, exchange: Exchange) {
+        let exchange = Arc::new(exchange);
+        vhost.exchanges_by_id.insert(exchange.id, Arc::clone(&exchange));
         vhost.exchanges.insert(Arc::clone(&exchange.spec.name), exchange);
     }
 
@@ -732,6 +743,18 @@ fn argument_refusal(name: &str, vhost: &Vhost, error: ArgumentError) -> Refusal 
     }
 }
 
+fn create_refusal(name: &str, vhost: &Vhost, error: CreateError) -> Refusal {
+    match error {
+        CreateError::NotAString { argument, type_name } => {
+            refusal::exchange_invalid_arg_type(type_name, argument, name, vhost.name())
+        }
+        CreateError::TwoHashSources => refusal::exchange_two_hash_sources(),
+        CreateError::UnsupportedHashProperty { property } => {
+            refusal::exchange_unsupported_hash_property(property)
+        }
+    }
+}
+
 fn bind_refusal(error: BindError) -> Refusal {
     match error {
         BindError::TooManyWildcards { key, count } => {
@@ -741,6 +764,9 @@ fn bind_refusal(error: BindError) -> Refusal {
         BindError::InvalidXMatchType { type_name, value } => {
             refusal::binding_invalid_x_match_type(type_name, value)
         }
+        BindError::WeightNotInteger { key } => refusal::binding_weight_not_integer(key),
+        BindError::WeightTooSmall => refusal::binding_weight_too_small(),
+        BindError::WeightTooLarge => refusal::binding_weight_too_large(),
     }
 }
 

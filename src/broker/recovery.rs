@@ -89,7 +89,8 @@ fn add_vhost(broker: &Broker, name: &str, policies: Policies) -> Arc<Vhost> {
             internal,
             arguments: Table::default(),
         };
-        broker.add_exchange(&vhost, spec);
+        let exchange = broker.new_exchange(spec);
+        broker.add_exchange(&vhost, exchange.expect("invariant: they need no arguments"));
     }
     broker.vhosts.insert(Arc::clone(vhost.name()), Arc::clone(&vhost));
     vhost
@@ -211,7 +212,11 @@ impl Visitor<'_> {
             internal: record.flag("internal"),
             arguments: record.arguments()?,
         };
-        self.broker.add_exchange(&*self.vhost(vhost)?, spec);
+        let exchange = self
+            .broker
+            .new_exchange(spec)
+            .map_err(|error| DefinitionError(format!("invalid arguments: {error}")))?;
+        self.broker.add_exchange(&*self.vhost(vhost)?, exchange);
         Ok(())
     }
 

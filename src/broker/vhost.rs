@@ -18,7 +18,7 @@ use dashmap::DashMap;
 use rustc_hash::FxHashSet;
 
 use super::definitions::read_arguments;
-use super::exchange::{Destination, Kind, Matcher, Traits};
+use super::exchange::{CreateError, Destination, Kind, Matcher, Traits};
 use super::policy::{AppliedPolicy, Object, Policies, PolicyKind, PolicySpec};
 use super::queue::Queue;
 use crate::broker::views::{BindingView, ExchangeView, QueueView};
@@ -54,9 +54,14 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(id: u64, spec: ExchangeSpec, policy: AppliedPolicy, seed: u64) -> Self {
-        let matcher = RwLock::new(Matcher::new(spec.kind, seed));
-        Self { id, spec, matcher, policy: RwLock::new(policy) }
+    pub(super) fn new(
+        id: u64,
+        spec: ExchangeSpec,
+        policy: AppliedPolicy,
+        seed: u64,
+    ) -> Result<Self, CreateError> {
+        let matcher = RwLock::new(Matcher::new(spec.kind, &spec.arguments, seed)?);
+        Ok(Self { id, spec, matcher, policy: RwLock::new(policy) })
     }
 
     /// Where messages go that this exchange could not route: what it was declared with, else what

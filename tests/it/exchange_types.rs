@@ -111,3 +111,118 @@ fn keys_keep_their_queues_over_a_restart() {
     let world = world.restarted(0);
     assert_eq!(reached(&world.client()), before);
 }
+
+/// The queue that each of many messages reached, told apart by what `publish` varies.
+fn ways(client: &Client, queues: usize, publish: impl Fn(usize) -> Publish) -> Vec<usize> {
+    let way = |n| {
+        client.send(1, publish(n));
+        let took = |name: String| !client.drain(1, &name).is_empty();
+        names(queues).position(took).unwrap_or_else(|| panic!("message {n} got lost"))
+    };
+    (0..60).map(way).collect()
+}
+
+#[test]
+fn a_consistent_hash_exchange_gives_queues_shares_by_weight() {
+    let client = bound("x-consistent-hash", 1, "1");
+    client.declare(1, queue("q1"));
+    client.ok(1, bind("q1", "x", "3"));
+    for n in 0..1000 {
+        client.send(1, publish("x", &format!("key {n}"), "m"));
+    }
+    let depths = depths(&client, 2);
+    assert_eq!(depths.iter().sum::<u32>(), 1000);
+    assert!((200..=300).contains(&depths[0]), "a quarter: {depths:?}");
+}
+
+#[test]
+fn when_a_queue_goes_only_its_share_moves_and_comes_back_with_it() {
+    let world = World::new();
+    let client = world.client();
+    client.ok(1, exchange("x", "x-consistent-hash").durable());
+    for name in names(4) {
+        client.declare(1, queue(&name).durable());
+        client.ok(1, bind(&name, "x", "1"));
+    }
+    let by_key = |n: usize| publish("x", &format!("key {n}"), "m");
+    let before = ways(&client, 4, by_key);
+    assert_eq!(ways(&client, 4, by_key), before);
+    client.ok(1, delete_queue("q1"));
+    client.declare(1, queue("q1").durable());
+    let without = ways(&client, 4, by_key);
+    for (before, after) in before.iter().zip(&without) {
+        assert!(if *before == 1 { *after != 1 } else { after == before });
+    }
+    client.ok(1, bind("q1", "x", "1"));
+    assert_eq!(ways(&client, 4, by_key), before);
+    let world = world.restarted(0);
+    assert_eq!(ways(&world.client(), 4, by_key), before);
+}
+
+#[test]
+fn a_second_binding_of_a_queue_has_no_weight() {
+    let client = bound("x-consistent-hash", 2, "1");
+    let by_key = |n: usize| publish("x", &format!("key {n}"), "m");
+    let before = ways(&client, 2, by_key);
+    client.ok(1, bind("q0", "x", "5000"));
+    assert_eq!(ways(&client, 2, by_key), before);
+}
+
+#[test]
+fn a_header_or_a_property_is_hashed_if_the_exchange_says_so() {
+    covers!("exchange.hash-header", "exchange.hash-property");
+    let vary: [(&str, &str, fn(Props, u64) -> Props); 4] = [
+        ("hash-header", "customer", |props, n| props.header("customer", format!("c{n}").as_str())),
+        ("hash-property", "correlation_id", |props, n| props.correlation_id(format!("c{n}"))),
+        ("hash-property", "message_id", |props, n| props.message_id(format!("m{n}"))),
+        ("hash-property", "timestamp", |props, n| props.timestamp(n)),
+    ];
+    for (argument, value, vary) in vary {
+        let client = World::new().client();
+        client.ok(1, exchange("x", "x-consistent-hash").arg(argument, value));
+        for name in names(3) {
+            client.declare(1, queue(&name));
+            client.ok(1, bind(&name, "x", "1"));
+        }
+        let with = |n: usize, key: &str| publish("x", key, "m").with(vary(props(), n as u64));
+        let varied = ways(&client, 3, |n| with(n, "same key"));
+        assert!((0..3).all(|way| varied.contains(&way)), "{value}: {varied:?}");
+        assert_eq!(ways(&client, 3, |n| with(n, &format!("key {n}"))), varied, "{value}");
+        let lacking = ways(&client, 3, |n| publish("x", &format!("key {n}"), "m"));
+        assert!(lacking.iter().all(|way| *way == lacking[0]), "{value}: {lacking:?}");
+    }
+}
+
+#[test]
+fn what_is_hashed_must_be_something() {
+    covers!("exchange.two-hash-sources", "exchange.unsupported-hash-property");
+    let client = World::new().client();
+    let hashing = || exchange("x", "x-consistent-hash");
+    let failed = |text: &str| format!("PRECONDITION_FAILED - {text}");
+    let text = failed("Unsupported property: app_id");
+    client.refused(1, hashing().arg("hash-property", "app_id"), 406, &text);
+    let text = failed("hash-header and hash-property are mutually exclusive");
+    let both = hashing().arg("hash-header", "h").arg("hash-property", "app_id");
+    client.refused(1, both, 406, &text);
+    let text =
+        failed("invalid type 'signedint' for arg 'hash-header' in exchange 'x' in vhost '/'");
+    client.refused(1, hashing().arg("hash-header", 1), 406, &text);
+    client.ok(1, exchange("y", "direct").arg("hash-header", 1).arg("hash-property", "app_id"));
+    client.ok(1, hashing().arg("hash-header", "h"));
+    client.ok(1, hashing().arg("hash-property", "message_id"));
+}
+
+#[test]
+fn a_weight_is_an_integer_from_1_to_10000() {
+    covers!("binding.weight-not-integer", "binding.weight-too-small", "binding.weight-too-large",);
+    let client = bound("x-consistent-hash", 1, "10000");
+    for (key, text) in [
+        ("", "The binding key must be an integer: <<>>"),
+        ("many", "The binding key must be an integer: <<\"many\">>"),
+        ("0", "The binding key must be greater than 0"),
+        ("-1", "The binding key must be greater than 0"),
+        ("10001", "The binding key must not exceed 10000"),
+    ] {
+        client.refused(1, bind("q0", "x", key), 406, &format!("PRECONDITION_FAILED - {text}"));
+    }
+}

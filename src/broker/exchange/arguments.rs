@@ -153,7 +153,7 @@ fn erlang_list(items: impl Iterator<Item = String>) -> String {
 }
 
 /// A binary as Erlang prints it: quoted when it is plain text, byte by byte otherwise.
-fn erlang_binary(bytes: &[u8]) -> String {
+pub(super) fn erlang_binary(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "<<>>".to_owned();
     }

@@ -10,6 +10,7 @@
 //! included once the last binding is gone.
 
 mod arguments;
+pub mod consistent_hash;
 pub mod direct;
 mod erlang_hash;
 pub mod fanout;
@@ -21,6 +22,7 @@ pub mod topic;
 use crate::protocol::properties::Properties;
 use crate::protocol::table::Table;
 
+pub use consistent_hash::ConsistentHashMatcher;
 pub use direct::DirectMatcher;
 pub use fanout::FanoutMatcher;
 pub use headers::HeadersMatcher;
@@ -59,6 +61,8 @@ pub struct Traits<'a> {
 /// The exchange types that match on bindings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
+    /// One of the bindings matches, by a hash and the bindings' weights.
+    ConsistentHash,
     /// Binding key equals routing key.
     Direct,
     /// Every binding matches.
@@ -77,11 +81,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, by name.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Direct,
         Self::Fanout,
         Self::Headers,
         Self::Topic,
+        Self::ConsistentHash,
         Self::LocalRandom,
         Self::ModulusHash,
         Self::Random,
@@ -97,6 +102,7 @@ impl Kind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::ConsistentHash => "x-consistent-hash",
             Self::Direct => "direct",
             Self::Fanout => "fanout",
             Self::Headers => "headers",
@@ -111,6 +117,7 @@ impl Kind {
     #[must_use]
     pub fn description(self) -> &'static str {
         match self {
+            Self::ConsistentHash => "Consistent Hashing Exchange",
             Self::Direct => "AMQP direct exchange, as per the AMQP specification",
             Self::Fanout => "AMQP fanout exchange, as per the AMQP specification",
             Self::Headers => "AMQP headers exchange, as per the AMQP specification",
@@ -120,6 +127,28 @@ impl Kind {
             Self::Topic => "AMQP topic exchange, as per the AMQP specification",
         }
     }
+}
+
+/// Why an exchange cannot be made of its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// An argument that must be a string.
+    #[error("invalid type '{type_name}' for arg '{argument}'")]
+    NotAString {
+        /// The argument.
+        argument: &'static str,
+        /// RabbitMQ's name of the type that was given.
+        type_name: &'static str,
+    },
+    /// Both `hash-header` and `hash-property`.
+    #[error("hash-header and hash-property are mutually exclusive")]
+    TwoHashSources,
+    /// A `hash-property` that cannot be hashed.
+    #[error("unsupported property: {property}")]
+    UnsupportedHashProperty {
+        /// As given.
+        property: String,
+    },
 }
 
 /// Why a binding is refused. Values are printed as RabbitMQ prints them in its reply texts.
@@ -147,11 +176,25 @@ pub enum BindError {
         /// The value, as an Erlang term.
         value: String,
     },
+    /// A weight that is no integer.
+    #[error("the binding key must be an integer: {key}")]
+    WeightNotInteger {
+        /// The binding key, as an Erlang term.
+        key: String,
+    },
+    /// A weight below one.
+    #[error("the binding key must be greater than 0")]
+    WeightTooSmall,
+    /// A weight above [`consistent_hash::WEIGHT_MAX`].
+    #[error("the binding key must not exceed {}", consistent_hash::WEIGHT_MAX)]
+    WeightTooLarge,
 }
 
 /// The bindings of one exchange, arranged for its type.
 #[derive(Debug)]
 pub enum Matcher {
+    /// Of a consistent-hash exchange.
+    ConsistentHash(ConsistentHashMatcher),
     /// Of a direct exchange.
     Direct(DirectMatcher),
     /// Of a fanout exchange.
@@ -166,16 +209,19 @@ pub enum Matcher {
 
 impl Matcher {
     /// No bindings yet. What is left to chance follows from the seed.
-    #[must_use]
-    pub fn new(kind: Kind, seed: u64) -> Self {
-        match kind {
+    ///
+    /// # Errors
+    /// When the exchange's arguments make no sense for its type.
+    pub fn new(kind: Kind, arguments: &Table, seed: u64) -> Result<Self, CreateError> {
+        Ok(match kind {
+            Kind::ConsistentHash => Self::ConsistentHash(ConsistentHashMatcher::new(arguments)?),
             Kind::Direct => Self::Direct(DirectMatcher::default()),
             Kind::Fanout => Self::Fanout(FanoutMatcher::default()),
             Kind::Headers => Self::Headers(HeadersMatcher::default()),
             Kind::LocalRandom | Kind::Random => Self::OneOf(OneOfMatcher::by_chance(seed)),
             Kind::ModulusHash => Self::OneOf(OneOfMatcher::by_keys()),
             Kind::Topic => Self::Topic(TopicMatcher::default()),
-        }
+        })
     }
 
     /// Adds a binding. One that is already there (same key, arguments and destination) stays as it
@@ -185,6 +231,7 @@ impl Matcher {
     /// When the exchange type does not understand the key or the arguments; nothing is added then.
     pub fn bind(&mut self, key: &[u8], arguments: &Table, end: End<'_>) -> Result<(), BindError> {
         match self {
+            Self::ConsistentHash(matcher) => return matcher.bind(key, arguments, end),
             Self::Direct(matcher) => matcher.bind(key, arguments, end.destination),
             Self::Fanout(matcher) => matcher.bind(key, arguments, end.destination),
             Self::Headers(matcher) => return matcher.bind(key, arguments, end.destination),
@@ -197,6 +244,7 @@ impl Matcher {
     /// Takes a binding away; one that is not there is no mistake.
     pub fn unbind(&mut self, key: &[u8], arguments: &Table, destination: Destination) {
         match self {
+            Self::ConsistentHash(matcher) => matcher.unbind(key, arguments, destination),
             Self::Direct(matcher) => matcher.unbind(key, arguments, destination),
             Self::Fanout(matcher) => matcher.unbind(key, arguments, destination),
             Self::Headers(matcher) => matcher.unbind(key, arguments, destination),
@@ -210,6 +258,7 @@ impl Matcher {
     /// at nor moved.
     pub fn matches(&self, message: Traits<'_>, out: &mut Vec<Destination>) {
         match self {
+            Self::ConsistentHash(matcher) => matcher.matches(message, out),
             Self::Direct(matcher) => message.keys.iter().for_each(|key| matcher.matches(key, out)),
             Self::Fanout(matcher) => matcher.matches(out),
             Self::Headers(matcher) => matcher.matches(message.properties.headers, out),
@@ -223,6 +272,7 @@ impl Matcher {
     #[must_use]
     pub fn goes_by_keys(&self) -> bool {
         match self {
+            Self::ConsistentHash(matcher) => matcher.goes_by_keys(),
             Self::Direct(_) | Self::Fanout(_) | Self::Topic(_) => true,
             Self::Headers(_) => false,
             Self::OneOf(matcher) => matcher.goes_by_keys(),
@@ -233,6 +283,7 @@ impl Matcher {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
+            Self::ConsistentHash(matcher) => matcher.len(),
             Self::Direct(matcher) => matcher.len(),
             Self::Fanout(matcher) => matcher.len(),
             Self::Headers(matcher) => matcher.len(),
@@ -256,6 +307,10 @@ mod tests {
         let mut out = Vec::new();
         matcher.matches(Traits { keys: &[key], properties: &Properties::default() }, &mut out);
         out
+    }
+
+    fn empty(kind: Kind) -> Matcher {
+        Matcher::new(kind, &Table::new(), 0).unwrap()
     }
 
     fn end(destination: Destination) -> End<'static> {
@@ -284,7 +339,7 @@ mod tests {
             (b"k", &plain, exchange),
         ];
         for kind in [Kind::Direct, Kind::Fanout, Kind::Topic, Kind::Headers] {
-            let mut matcher = Matcher::new(kind, 0);
+            let mut matcher = empty(kind);
             assert!(matcher.is_empty() && routed(&matcher, b"k").is_empty());
             for (key, arguments, destination) in bindings.into_iter().chain(bindings) {
                 matcher.bind(key, arguments, end(destination)).unwrap();
@@ -304,8 +359,8 @@ mod tests {
 
     #[test]
     fn direct_compares_keys_byte_for_byte_and_fanout_not_at_all() {
-        let mut direct = Matcher::new(Kind::Direct, 0);
-        let mut fanout = Matcher::new(Kind::Fanout, 0);
+        let mut direct = empty(Kind::Direct);
+        let mut fanout = empty(Kind::Fanout);
         for (id, key) in
             [(1, &b""[..]), (2, b"a"), (3, b"a.b"), (4, b"*"), (5, b"#"), (6, b"a\xff")]
         {
@@ -332,7 +387,7 @@ mod tests {
     fn every_kind_forgets_what_is_unbound() {
         let (plain, other) = (Table::new(), Table::new().with("x-other", 1i32));
         for kind in Kind::ALL {
-            let mut matcher = Matcher::new(kind, 0);
+            let mut matcher = empty(kind);
             let destinations = [Destination::Queue(1), Destination::Exchange(1)];
             for destination in destinations {
                 for arguments in [&plain, &other, &plain] {
@@ -352,8 +407,8 @@ mod tests {
 
     #[test]
     fn answers_are_remembered_where_keys_decide() {
-        let remembered = Kind::ALL.into_iter().filter(|kind| Matcher::new(*kind, 0).goes_by_keys());
+        let remembered = Kind::ALL.into_iter().filter(|kind| empty(*kind).goes_by_keys());
         let names: Vec<_> = remembered.map(Kind::name).collect();
-        assert_eq!(names, ["direct", "fanout", "topic", "x-modulus-hash"]);
+        assert_eq!(names, ["direct", "fanout", "topic", "x-consistent-hash", "x-modulus-hash"]);
     }
 }

@@ -359,6 +359,30 @@ pub fn exchange_invalid_arg_type(
     )
 }
 
+/// `exchange.two-hash-sources`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_two_hash_sources() -> Refusal {
+    let explanation = format_args!("hash-header and hash-property are mutually exclusive");
+    Refusal::new(
+        "exchange.two-hash-sources",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `exchange.unsupported-hash-property`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_unsupported_hash_property(property: impl Display) -> Refusal {
+    let explanation = format_args!("Unsupported property: {property}");
+    Refusal::new(
+        "exchange.unsupported-hash-property",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
 /// `binding.too-many-wildcards`: closes the channel with PRECONDITION_FAILED.
 #[must_use]
 pub fn binding_too_many_wildcards(key: impl Display, count: impl Display) -> Refusal {
@@ -432,6 +456,42 @@ pub fn binding_destination_not_found() -> Refusal {
     let explanation = format_args!("Destination not found");
     Refusal::new(
         "binding.destination-not-found",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `binding.weight-not-integer`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn binding_weight_not_integer(key: impl Display) -> Refusal {
+    let explanation = format_args!("The binding key must be an integer: {key}");
+    Refusal::new(
+        "binding.weight-not-integer",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `binding.weight-too-small`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn binding_weight_too_small() -> Refusal {
+    let explanation = format_args!("The binding key must be greater than 0");
+    Refusal::new(
+        "binding.weight-too-small",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `binding.weight-too-large`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn binding_weight_too_large() -> Refusal {
+    let explanation = format_args!("The binding key must not exceed 10000");
+    Refusal::new(
+        "binding.weight-too-large",
         Scope::Channel,
         ReplyCode::PRECONDITION_FAILED,
         explanation,
