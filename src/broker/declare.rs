@@ -1,4 +1,4 @@
-//! The control plane: declaring, deleting and binding exchanges and queues.
+//! The control plane: declaring and deleting exchanges and queues. Bindings are next door.
 //!
 //! Every change is made under the vhost's topology lock, in one step for everyone who looks, and
 //! what is durable goes to the store as one batch. The returned [`Lsn`] says when an answer may be
@@ -7,18 +7,17 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use super::definitions::{
-    BindingKey, DefinitionKey, DestinationName, exchange_record, number_value, queue_record,
-};
-use super::exchange::{BindError, CreateError, Destination, End, Kind};
+use super::bindings::{remove_binding, stored_binding};
+use super::definitions::{DefinitionKey, exchange_record, number_value, queue_record};
+use super::exchange::{CreateError, Destination, Kind};
 use super::outbox::{ConnectionId, Item};
 use super::policy::Object;
 use super::queue::args::{ArgumentError, inequivalent};
 use super::queue::{
     DeleteCondition, DeleteRefusal, Effects, Queue, QueueArgs, QueueKind, QueueSpec,
 };
-use super::vhost::{Binding, Exchange, ExchangeSpec, TopologyChange, Vhost, encode_arguments};
-use super::{Broker, Now, REPLY_TO};
+use super::vhost::{Exchange, ExchangeSpec, TopologyChange, Vhost};
+use super::{Broker, Now};
 use crate::broker::views::NodeCounters;
 use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::table::{Table, Value};
@@ -63,28 +62,6 @@ pub struct Asker {
     pub connection: ConnectionId,
     /// Its name.
     pub connection_name: Arc<str>,
-}
-
-/// One end of a binding, as a request names it.
-#[derive(Debug, Clone, Copy)]
-pub enum DestinationRef<'a> {
-    /// A queue.
-    Queue(&'a str),
-    /// An exchange.
-    Exchange(&'a str),
-}
-
-/// queue.bind, exchange.bind and their opposites.
-#[derive(Debug)]
-pub struct BindingRequest<'a> {
-    /// The exchange it starts from.
-    pub source: &'a str,
-    /// Where it leads.
-    pub destination: DestinationRef<'a>,
-    /// The binding key.
-    pub routing_key: &'a str,
-    /// The arguments.
-    pub arguments: Table,
 }
 
 const RESERVED: &str = "amq.";
@@ -209,108 +186,6 @@ impl Broker {
         let exchange = Arc::new(exchange);
         vhost.exchanges_by_id.insert(exchange.id, Arc::clone(&exchange));
         vhost.exchanges.insert(Arc::clone(&exchange.spec.name), exchange);
-    }
-
-    // ---- bindings ----------------------------------------------------------------------------
-
-    /// Binds; a binding that exists already is left as it is.
-    ///
-    /// # Errors
-    /// `exchange.default-refused`, `exchange.not-found`, `queue.not-found`, `queue.locked`, and the
-    /// `binding.*` refusals.
-    pub fn bind(
-        &self,
-        vhost: &Arc<Vhost>,
-        asked: &BindingRequest<'_>,
-        asker: ConnectionId,
-    ) -> Result<Lsn, Refusal> {
-        let mut change = vhost.change();
-        let Some(ends) = self.resolve_ends(vhost, asked, asker, Missing::Refuse)? else {
-            return Ok(Lsn::ZERO);
-        };
-        ends.check_locality(asked.routing_key)?;
-        let binding = Arc::new(ends.binding(asked));
-        let source = ends.source;
-        if !change.insert(&binding) {
-            return Ok(vhost.defined());
-        }
-        let bound = {
-            let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
-            let end = End { destination: binding.destination, name: ends.target.name() };
-            matcher.bind(&binding.key, &asked.arguments, end)
-        };
-        if let Err(error) = bound {
-            change.remove(&binding);
-            return Err(bind_refusal(error));
-        }
-        let mut batch = Batch { ops: Vec::new(), awaited: true };
-        if let Some(key) = stored_binding(vhost, &source.spec, &binding) {
-            batch.ops.push(DefinitionKey::Binding(key).put(super::definitions::Record::default()));
-        }
-        Ok(self.define(vhost, batch))
-    }
-
-    /// Unbinds; what is not there counts as unbound.
-    ///
-    /// # Errors
-    /// `exchange.default-refused`, `queue.locked`.
-    pub fn unbind(
-        &self,
-        vhost: &Arc<Vhost>,
-        asked: &BindingRequest<'_>,
-        asker: ConnectionId,
-    ) -> Result<Lsn, Refusal> {
-        let mut change = vhost.change();
-        let Some(ends) = self.resolve_ends(vhost, asked, asker, Missing::Ignore)? else {
-            return Ok(vhost.defined());
-        };
-        let binding = ends.binding(asked);
-        if !change.contains(&binding) {
-            return Ok(vhost.defined());
-        }
-        let mut batch = Batch { ops: Vec::new(), awaited: true };
-        let abandoned = remove_binding(vhost, &mut change, &ends.source, &binding, &mut batch.ops);
-        remove_exchanges(vhost, &mut change, abandoned.into_iter().collect(), &mut batch.ops);
-        Ok(self.define(vhost, batch))
-    }
-
-    fn resolve_ends(
-        &self,
-        vhost: &Arc<Vhost>,
-        asked: &BindingRequest<'_>,
-        asker: ConnectionId,
-        missing: Missing,
-    ) -> Result<Option<Ends>, Refusal> {
-        let source_name = clean_name(asked.source);
-        let destination_is_default = matches!(asked.destination, DestinationRef::Exchange(name)
-            if clean_name(name).is_empty());
-        if source_name.is_empty() || destination_is_default {
-            return Err(refusal::exchange_default_refused());
-        }
-        let Some(source) = vhost.exchange(source_name.as_bytes()) else {
-            return missing.answer(|| refusal::exchange_not_found(source_name, vhost.name()));
-        };
-        let target = match asked.destination {
-            DestinationRef::Queue(name) => {
-                let name = clean_name(name);
-                if name == REPLY_TO || Self::is_reply_key(name.as_bytes()) {
-                    return Err(refusal::reply_to_binding_refused());
-                }
-                let Some(queue) = vhost.queue(name.as_bytes()) else {
-                    return missing.answer(|| refusal::queue_not_found(name, vhost.name()));
-                };
-                check_owner(&queue, asker)?;
-                Target::Queue(queue)
-            }
-            DestinationRef::Exchange(name) => {
-                let name = clean_name(name);
-                let Some(exchange) = vhost.exchange(name.as_bytes()) else {
-                    return missing.answer(|| refusal::exchange_not_found(name, vhost.name()));
-                };
-                Target::Exchange(exchange)
-            }
-        };
-        Ok(Some(Ends { source, target }))
     }
 
     // ---- queues ------------------------------------------------------------------------------
@@ -501,7 +376,7 @@ impl Broker {
 
 /// Takes exchanges away with their bindings, and with them the auto-delete exchanges that lose
 /// their last binding by it. A chain of those may be as long as clients like, hence the work list.
-fn remove_exchanges(
+pub(super) fn remove_exchanges(
     vhost: &Vhost,
     change: &mut TopologyChange<'_>,
     mut leaving: Vec<Arc<Exchange>>,
@@ -543,101 +418,13 @@ fn remove_bindings_to(
     abandoned
 }
 
-/// Takes a binding away. Returns its source when that must go with it.
-fn remove_binding(
-    vhost: &Vhost,
-    change: &mut TopologyChange<'_>,
-    source: &Arc<Exchange>,
-    binding: &Binding,
-    ops: &mut Vec<Op>,
-) -> Option<Arc<Exchange>> {
-    let names = stored_binding(vhost, &source.spec, binding);
-    if !change.remove(binding) {
-        return None;
-    }
-    ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
-    let arguments = binding.arguments();
-    let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
-    matcher.unbind(&binding.key, &arguments, binding.destination);
-    drop(matcher);
-    let abandoned = source.spec.auto_delete && !change.has_source(source.id);
-    abandoned.then(|| Arc::clone(source))
-}
-
-/// The ends of a binding, found.
-struct Ends {
-    source: Arc<Exchange>,
-    target: Target,
-}
-
-enum Target {
-    Queue(Arc<Queue>),
-    Exchange(Arc<Exchange>),
-}
-
-impl Target {
-    fn name(&self) -> &str {
-        match self {
-            Self::Queue(queue) => queue.name(),
-            Self::Exchange(exchange) => &exchange.spec.name,
-        }
-    }
-}
-
-impl Ends {
-    fn binding(&self, asked: &BindingRequest<'_>) -> Binding {
-        Binding {
-            source: self.source.id,
-            destination: match &self.target {
-                Target::Queue(queue) => Destination::Queue(queue.key().queue),
-                Target::Exchange(exchange) => Destination::Exchange(exchange.id),
-            },
-            key: asked.routing_key.as_bytes().to_vec(),
-            arguments: encode_arguments(&asked.arguments),
-        }
-    }
-
-    /// A local exchange leads straight to queues that live on one node: classic ones.
-    fn check_locality(&self, key: &str) -> Result<(), Refusal> {
-        if self.source.spec.kind != Kind::LocalRandom {
-            return Ok(());
-        }
-        if !key.is_empty() {
-            return Err(refusal::binding_key_not_empty(key));
-        }
-        match &self.target {
-            Target::Queue(queue) if queue.spec().args.kind == QueueKind::Classic => Ok(()),
-            Target::Queue(queue) => {
-                Err(refusal::binding_queue_type_not_valid(queue.spec().args.kind.module()))
-            }
-            Target::Exchange(_) => Err(refusal::binding_destination_not_found()),
-        }
-    }
-}
-
 /// When "it exists" may be told: not before whoever declared it could be told.
 fn exists_from(vhost: &Vhost, durable: bool) -> Lsn {
     if durable { vhost.defined() } else { Lsn::ZERO }
 }
 
-/// What to do about an end that does not exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    Refuse,
-    Ignore,
-}
-
-impl Missing {
-    fn answer<T>(self, refusal: impl FnOnce() -> Refusal) -> Result<Option<T>, Refusal> {
-        match self {
-            Self::Refuse => Err(refusal()),
-            Self::Ignore => Ok(None),
-        }
-    }
-}
-
 /// Exclusive queues belong to one connection.
-fn check_owner(queue: &Queue, asker: ConnectionId) -> Result<(), Refusal> {
+pub(super) fn check_owner(queue: &Queue, asker: ConnectionId) -> Result<(), Refusal> {
     match &queue.spec().owner {
         Some((owner, _)) if *owner != asker => {
             Err(refusal::queue_locked(queue.name(), &queue.spec().vhost))
@@ -755,56 +542,7 @@ fn create_refusal(name: &str, vhost: &Vhost, error: CreateError) -> Refusal {
     }
 }
 
-fn bind_refusal(error: BindError) -> Refusal {
-    match error {
-        BindError::TooManyWildcards { key, count } => {
-            refusal::binding_too_many_wildcards(key, count)
-        }
-        BindError::InvalidXMatch { value } => refusal::binding_invalid_x_match(value),
-        BindError::InvalidXMatchType { type_name, value } => {
-            refusal::binding_invalid_x_match_type(type_name, value)
-        }
-        BindError::WeightNotInteger { key } => refusal::binding_weight_not_integer(key),
-        BindError::WeightTooSmall => refusal::binding_weight_too_small(),
-        BindError::WeightTooLarge => refusal::binding_weight_too_large(),
-    }
-}
-
-/// The stored form of a binding whose ends are both durable, else nothing.
-fn stored_binding(vhost: &Vhost, source: &ExchangeSpec, binding: &Binding) -> Option<BindingKey> {
-    if !source.durable {
-        return None;
-    }
-    let destination = match binding.destination {
-        Destination::Queue(id) => {
-            let queue = vhost.queues_by_id.get(&id)?;
-            queue.spec().durable.then(|| DestinationName::Queue(queue.name().to_string()))
-        }
-        Destination::Exchange(id) => {
-            let exchange = vhost.exchanges_by_id.get(&id)?;
-            let name = exchange.spec.name.to_string();
-            exchange.spec.durable.then_some(DestinationName::Exchange(name))
-        }
-    }?;
-    Some(binding_key(vhost, source, destination, binding))
-}
-
-fn binding_key(
-    vhost: &Vhost,
-    source: &ExchangeSpec,
-    destination: DestinationName,
-    binding: &Binding,
-) -> BindingKey {
-    BindingKey {
-        vhost: vhost.name().to_string(),
-        source: source.name.to_string(),
-        destination,
-        routing_key: binding.key.clone(),
-        arguments: binding.arguments.clone(),
-    }
-}
-
 /// Carriage returns and line feeds vanish from names, as in RabbitMQ.
-fn clean_name(name: &str) -> String {
+pub(super) fn clean_name(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '\r' | '\n')).collect()
 }

@@ -6,6 +6,7 @@
 //! order: a vhost's topology, then queues in key order, then a leaf (an outbox, a matcher, the
 //! store). Nothing here waits.
 
+mod bindings;
 pub mod dead_letter;
 mod declare;
 mod dedup;
@@ -31,7 +32,8 @@ use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
 
-pub use declare::{Asker, BindingRequest, DestinationRef, ExchangeDeclaration, QueueDeclaration};
+pub use bindings::{BindingRequest, DestinationRef};
+pub use declare::{Asker, ExchangeDeclaration, QueueDeclaration};
 use outbox::{ConnectionId, ConsumerId, Outbox};
 use queue::{Effects, Publisher, Queue};
 pub use reply_to::REPLY_TO;

@@ -1,0 +1,282 @@
+//! The control plane's other half: bindings between exchanges and their destinations.
+//!
+//! As in `declare.rs`, every change is made under the vhost's topology lock, what is durable goes
+//! to the store as one batch, and checks come in RabbitMQ's order.
+
+use std::sync::{Arc, PoisonError};
+
+use super::declare::{check_owner, clean_name, remove_exchanges};
+use super::definitions::{BindingKey, DefinitionKey, DestinationName, Record};
+use super::exchange::{BindError, Destination, End, Kind};
+use super::outbox::ConnectionId;
+use super::queue::{Queue, QueueKind};
+use super::vhost::{Binding, Exchange, ExchangeSpec, TopologyChange, Vhost, encode_arguments};
+use super::{Broker, REPLY_TO};
+use crate::protocol::refusal::{self, Refusal};
+use crate::protocol::table::Table;
+use crate::store::{Batch, Lsn, Op};
+
+/// One end of a binding, as a request names it.
+#[derive(Debug, Clone, Copy)]
+pub enum DestinationRef<'a> {
+    /// A queue.
+    Queue(&'a str),
+    /// An exchange.
+    Exchange(&'a str),
+}
+
+/// queue.bind, exchange.bind and their opposites.
+#[derive(Debug)]
+pub struct BindingRequest<'a> {
+    /// The exchange it starts from.
+    pub source: &'a str,
+    /// Where it leads.
+    pub destination: DestinationRef<'a>,
+    /// The binding key.
+    pub routing_key: &'a str,
+    /// The arguments.
+    pub arguments: Table,
+}
+
+impl Broker {
+    /// Binds; a binding that exists already is left as it is.
+    ///
+    /// # Errors
+    /// `exchange.default-refused`, `exchange.not-found`, `queue.not-found`, `queue.locked`, and the
+    /// `binding.*` refusals.
+    pub fn bind(
+        &self,
+        vhost: &Arc<Vhost>,
+        asked: &BindingRequest<'_>,
+        asker: ConnectionId,
+    ) -> Result<Lsn, Refusal> {
+        let mut change = vhost.change();
+        let Some(ends) = self.resolve_ends(vhost, asked, asker, Missing::Refuse)? else {
+            return Ok(Lsn::ZERO);
+        };
+        ends.check_locality(asked.routing_key)?;
+        let binding = Arc::new(ends.binding(asked));
+        let source = ends.source;
+        if !change.insert(&binding) {
+            return Ok(vhost.defined());
+        }
+        let bound = {
+            let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
+            let end = End { destination: binding.destination, name: ends.target.name() };
+            matcher.bind(&binding.key, &asked.arguments, end)
+        };
+        if let Err(error) = bound {
+            change.remove(&binding);
+            return Err(bind_refusal(error));
+        }
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        if let Some(key) = stored_binding(vhost, &source.spec, &binding) {
+            batch.ops.push(DefinitionKey::Binding(key).put(Record::default()));
+        }
+        Ok(self.define(vhost, batch))
+    }
+
+    /// Unbinds; what is not there counts as unbound.
+    ///
+    /// # Errors
+    /// `exchange.default-refused`, `queue.locked`.
+    pub fn unbind(
+        &self,
+        vhost: &Arc<Vhost>,
+        asked: &BindingRequest<'_>,
+        asker: ConnectionId,
+    ) -> Result<Lsn, Refusal> {
+        let mut change = vhost.change();
+        let Some(ends) = self.resolve_ends(vhost, asked, asker, Missing::Ignore)? else {
+            return Ok(vhost.defined());
+        };
+        let binding = ends.binding(asked);
+        if !change.contains(&binding) {
+            return Ok(vhost.defined());
+        }
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        let abandoned = remove_binding(vhost, &mut change, &ends.source, &binding, &mut batch.ops);
+        remove_exchanges(vhost, &mut change, abandoned.into_iter().collect(), &mut batch.ops);
+        Ok(self.define(vhost, batch))
+    }
+
+    fn resolve_ends(
+        &self,
+        vhost: &Arc<Vhost>,
+        asked: &BindingRequest<'_>,
+        asker: ConnectionId,
+        missing: Missing,
+    ) -> Result<Option<Ends>, Refusal> {
+        let source_name = clean_name(asked.source);
+        let destination_is_default = matches!(asked.destination, DestinationRef::Exchange(name)
+            if clean_name(name).is_empty());
+        if source_name.is_empty() || destination_is_default {
+            return Err(refusal::exchange_default_refused());
+        }
+        let Some(source) = vhost.exchange(source_name.as_bytes()) else {
+            return missing.answer(|| refusal::exchange_not_found(source_name, vhost.name()));
+        };
+        let target = match asked.destination {
+            DestinationRef::Queue(name) => {
+                let name = clean_name(name);
+                if name == REPLY_TO || Self::is_reply_key(name.as_bytes()) {
+                    return Err(refusal::reply_to_binding_refused());
+                }
+                let Some(queue) = vhost.queue(name.as_bytes()) else {
+                    return missing.answer(|| refusal::queue_not_found(name, vhost.name()));
+                };
+                check_owner(&queue, asker)?;
+                Target::Queue(queue)
+            }
+            DestinationRef::Exchange(name) => {
+                let name = clean_name(name);
+                let Some(exchange) = vhost.exchange(name.as_bytes()) else {
+                    return missing.answer(|| refusal::exchange_not_found(name, vhost.name()));
+                };
+                Target::Exchange(exchange)
+            }
+        };
+        Ok(Some(Ends { source, target }))
+    }
+}
+
+/// The ends of a binding, found.
+struct Ends {
+    source: Arc<Exchange>,
+    target: Target,
+}
+
+enum Target {
+    Queue(Arc<Queue>),
+    Exchange(Arc<Exchange>),
+}
+
+impl Target {
+    fn name(&self) -> &str {
+        match self {
+            Self::Queue(queue) => queue.name(),
+            Self::Exchange(exchange) => &exchange.spec.name,
+        }
+    }
+}
+
+impl Ends {
+    fn binding(&self, asked: &BindingRequest<'_>) -> Binding {
+        Binding {
+            source: self.source.id,
+            destination: match &self.target {
+                Target::Queue(queue) => Destination::Queue(queue.key().queue),
+                Target::Exchange(exchange) => Destination::Exchange(exchange.id),
+            },
+            key: asked.routing_key.as_bytes().to_vec(),
+            arguments: encode_arguments(&asked.arguments),
+        }
+    }
+
+    /// A local exchange leads straight to queues that live on one node: classic ones.
+    fn check_locality(&self, key: &str) -> Result<(), Refusal> {
+        if self.source.spec.kind != Kind::LocalRandom {
+            return Ok(());
+        }
+        if !key.is_empty() {
+            return Err(refusal::binding_key_not_empty(key));
+        }
+        match &self.target {
+            Target::Queue(queue) if queue.spec().args.kind == QueueKind::Classic => Ok(()),
+            Target::Queue(queue) => {
+                Err(refusal::binding_queue_type_not_valid(queue.spec().args.kind.module()))
+            }
+            Target::Exchange(_) => Err(refusal::binding_destination_not_found()),
+        }
+    }
+}
+
+/// What to do about an end that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Refuse,
+    Ignore,
+}
+
+impl Missing {
+    fn answer<T>(self, refusal: impl FnOnce() -> Refusal) -> Result<Option<T>, Refusal> {
+        match self {
+            Self::Refuse => Err(refusal()),
+            Self::Ignore => Ok(None),
+        }
+    }
+}
+
+/// Takes a binding away. Returns its source when that must go with it.
+pub(super) fn remove_binding(
+    vhost: &Vhost,
+    change: &mut TopologyChange<'_>,
+    source: &Arc<Exchange>,
+    binding: &Binding,
+    ops: &mut Vec<Op>,
+) -> Option<Arc<Exchange>> {
+    let names = stored_binding(vhost, &source.spec, binding);
+    if !change.remove(binding) {
+        return None;
+    }
+    ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
+    let arguments = binding.arguments();
+    let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
+    matcher.unbind(&binding.key, &arguments, binding.destination);
+    drop(matcher);
+    let abandoned = source.spec.auto_delete && !change.has_source(source.id);
+    abandoned.then(|| Arc::clone(source))
+}
+
+fn bind_refusal(error: BindError) -> Refusal {
+    match error {
+        BindError::TooManyWildcards { key, count } => {
+            refusal::binding_too_many_wildcards(key, count)
+        }
+        BindError::InvalidXMatch { value } => refusal::binding_invalid_x_match(value),
+        BindError::InvalidXMatchType { type_name, value } => {
+            refusal::binding_invalid_x_match_type(type_name, value)
+        }
+        BindError::WeightNotInteger { key } => refusal::binding_weight_not_integer(key),
+        BindError::WeightTooSmall => refusal::binding_weight_too_small(),
+        BindError::WeightTooLarge => refusal::binding_weight_too_large(),
+    }
+}
+
+/// The stored form of a binding whose ends are both durable, else nothing.
+pub(super) fn stored_binding(
+    vhost: &Vhost,
+    source: &ExchangeSpec,
+    binding: &Binding,
+) -> Option<BindingKey> {
+    if !source.durable {
+        return None;
+    }
+    let destination = match binding.destination {
+        Destination::Queue(id) => {
+            let queue = vhost.queues_by_id.get(&id)?;
+            queue.spec().durable.then(|| DestinationName::Queue(queue.name().to_string()))
+        }
+        Destination::Exchange(id) => {
+            let exchange = vhost.exchanges_by_id.get(&id)?;
+            let name = exchange.spec.name.to_string();
+            exchange.spec.durable.then_some(DestinationName::Exchange(name))
+        }
+    }?;
+    Some(binding_key(vhost, source, destination, binding))
+}
+
+fn binding_key(
+    vhost: &Vhost,
+    source: &ExchangeSpec,
+    destination: DestinationName,
+    binding: &Binding,
+) -> BindingKey {
+    BindingKey {
+        vhost: vhost.name().to_string(),
+        source: source.name.to_string(),
+        destination,
+        routing_key: binding.key.clone(),
+        arguments: binding.arguments.clone(),
+    }
+}
