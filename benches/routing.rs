@@ -283,7 +283,8 @@ impl Message {
         let headers = matches!(matcher, Matcher::Headers(_))
             .then(|| RawTable::parse(&self.headers).expect("invariant: encoded above"));
         let properties = Properties { headers, ..Properties::default() };
-        matcher.matches(Traits { keys: &[self.key.as_bytes()], properties: &properties }, out);
+        let keys = [self.key.as_bytes()];
+        matcher.matches(Traits { keys: &keys, properties: &properties, message: None }, out);
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::{Arc, PoisonError};
 use super::declare::{check_owner, clean_name, remove_exchanges};
 use super::definitions::{BindingKey, DefinitionKey, DestinationName, Record};
 use super::exchange::{BindError, Destination, End, Kind};
+use super::message::Message;
 use super::outbox::ConnectionId;
-use super::queue::{Queue, QueueKind};
+use super::queue::{Effects, Queue, QueueKind};
 use super::vhost::{Binding, Exchange, ExchangeSpec, TopologyChange, Vhost, encode_arguments};
-use super::{Broker, REPLY_TO};
+use super::{Broker, Now, REPLY_TO};
 use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::table::Table;
 use crate::store::{Batch, Lsn, Op};
@@ -39,7 +40,8 @@ pub struct BindingRequest<'a> {
 }
 
 impl Broker {
-    /// Binds; a binding that exists already is left as it is.
+    /// Binds; a binding that exists already is left as it is. An exchange with a memory tells the
+    /// new destination what it remembers, before any other message that comes by the binding.
     ///
     /// # Errors
     /// `exchange.default-refused`, `exchange.not-found`, `queue.not-found`, `queue.locked`, and the
@@ -49,31 +51,75 @@ impl Broker {
         vhost: &Arc<Vhost>,
         asked: &BindingRequest<'_>,
         asker: ConnectionId,
+        now: Now,
+        effects: &mut Effects,
     ) -> Result<Lsn, Refusal> {
         let mut change = vhost.change();
-        let Some(ends) = self.resolve_ends(vhost, asked, asker, Missing::Refuse)? else {
+        let Some(Ends { source, target }) =
+            self.resolve_ends(vhost, asked, asker, Missing::Refuse)?
+        else {
             return Ok(Lsn::ZERO);
         };
-        ends.check_locality(asked.routing_key)?;
-        let binding = Arc::new(ends.binding(asked));
-        let source = ends.source;
+        check_locality(&source, &target, asked.routing_key)?;
+        let binding = Arc::new(binding(&source, &target, asked));
         if !change.insert(&binding) {
             return Ok(vhost.defined());
         }
+        // Held so that nothing overtakes what is remembered. Queues come before matchers.
+        let mut queue = match &target {
+            Target::Queue(queue) if source.besides.needs_message() => Some(queue.begin()),
+            _ => None,
+        };
         let bound = {
             let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
-            let end = End { destination: binding.destination, name: ends.target.name() };
-            matcher.bind(&binding.key, &asked.arguments, end)
+            let end = End { destination: binding.destination, name: target.name() };
+            matcher.bind(&binding.key, &asked.arguments, end).map(|()| source.besides.on_bind())
         };
-        if let Err(error) = bound {
-            change.remove(&binding);
-            return Err(bind_refusal(error));
-        }
+        let remembered = match bound {
+            Ok(remembered) => remembered,
+            Err(error) => {
+                change.remove(&binding);
+                return Err(bind_refusal(error));
+            }
+        };
         let mut batch = Batch { ops: Vec::new(), awaited: true };
         if let Some(key) = stored_binding(vhost, &source.spec, &binding) {
             batch.ops.push(DefinitionKey::Binding(key).put(Record::default()));
         }
-        Ok(self.define(vhost, batch))
+        if let Some(queue) = &mut queue {
+            for message in &remembered {
+                queue.offer(message.clone(), now, &mut batch.ops, effects);
+            }
+        }
+        let mut lsn = self.define(vhost, batch);
+        drop(queue);
+        drop(change);
+        if let Target::Exchange(exchange) = &target {
+            for message in &remembered {
+                lsn = lsn.max(self.publish_again(vhost, exchange, message, now, effects));
+            }
+        }
+        Ok(lsn)
+    }
+
+    /// Sends a message that was kept for a while on its way from `exchange`.
+    fn publish_again(
+        &self,
+        vhost: &Vhost,
+        exchange: &Arc<Exchange>,
+        message: &Message,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Lsn {
+        let mut queues = Vec::new();
+        vhost.route_again(exchange, message, &mut queues);
+        queues.sort_unstable_by_key(|queue| queue.key());
+        let mut changes: Vec<_> = queues.iter().map(Queue::begin).collect();
+        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        for change in &mut changes {
+            change.offer(message.clone(), now, &mut batch.ops, effects);
+        }
+        self.submit(batch)
     }
 
     /// Unbinds; what is not there counts as unbound.
@@ -87,15 +133,17 @@ impl Broker {
         asker: ConnectionId,
     ) -> Result<Lsn, Refusal> {
         let mut change = vhost.change();
-        let Some(ends) = self.resolve_ends(vhost, asked, asker, Missing::Ignore)? else {
+        let Some(Ends { source, target }) =
+            self.resolve_ends(vhost, asked, asker, Missing::Ignore)?
+        else {
             return Ok(vhost.defined());
         };
-        let binding = ends.binding(asked);
+        let binding = binding(&source, &target, asked);
         if !change.contains(&binding) {
             return Ok(vhost.defined());
         }
         let mut batch = Batch { ops: Vec::new(), awaited: true };
-        let abandoned = remove_binding(vhost, &mut change, &ends.source, &binding, &mut batch.ops);
+        let abandoned = remove_binding(vhost, &mut change, &source, &binding, &mut batch.ops);
         remove_exchanges(vhost, &mut change, abandoned.into_iter().collect(), &mut batch.ops);
         Ok(self.define(vhost, batch))
     }
@@ -160,34 +208,32 @@ impl Target {
     }
 }
 
-impl Ends {
-    fn binding(&self, asked: &BindingRequest<'_>) -> Binding {
-        Binding {
-            source: self.source.id,
-            destination: match &self.target {
-                Target::Queue(queue) => Destination::Queue(queue.key().queue),
-                Target::Exchange(exchange) => Destination::Exchange(exchange.id),
-            },
-            key: asked.routing_key.as_bytes().to_vec(),
-            arguments: encode_arguments(&asked.arguments),
-        }
+fn binding(source: &Exchange, target: &Target, asked: &BindingRequest<'_>) -> Binding {
+    Binding {
+        source: source.id,
+        destination: match target {
+            Target::Queue(queue) => Destination::Queue(queue.key().queue),
+            Target::Exchange(exchange) => Destination::Exchange(exchange.id),
+        },
+        key: asked.routing_key.as_bytes().to_vec(),
+        arguments: encode_arguments(&asked.arguments),
     }
+}
 
-    /// A local exchange leads straight to queues that live on one node: classic ones.
-    fn check_locality(&self, key: &str) -> Result<(), Refusal> {
-        if self.source.spec.kind != Kind::LocalRandom {
-            return Ok(());
+/// A local exchange leads straight to queues that live on one node: classic ones.
+fn check_locality(source: &Exchange, target: &Target, key: &str) -> Result<(), Refusal> {
+    if source.spec.kind != Kind::LocalRandom {
+        return Ok(());
+    }
+    if !key.is_empty() {
+        return Err(refusal::binding_key_not_empty(key));
+    }
+    match target {
+        Target::Queue(queue) if queue.spec().args.kind == QueueKind::Classic => Ok(()),
+        Target::Queue(queue) => {
+            Err(refusal::binding_queue_type_not_valid(queue.spec().args.kind.module()))
         }
-        if !key.is_empty() {
-            return Err(refusal::binding_key_not_empty(key));
-        }
-        match &self.target {
-            Target::Queue(queue) if queue.spec().args.kind == QueueKind::Classic => Ok(()),
-            Target::Queue(queue) => {
-                Err(refusal::binding_queue_type_not_valid(queue.spec().args.kind.module()))
-            }
-            Target::Exchange(_) => Err(refusal::binding_destination_not_found()),
-        }
+        Target::Exchange(_) => Err(refusal::binding_destination_not_found()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::exchange::Traits;
 use super::message::{Envelope, Message};
 use super::queue::{DeadLetter, DeathReason, Effects, Publisher, Queue, QueueChange};
-use super::vhost::Vhost;
+use super::vhost::{Exchange, Vhost};
 use super::{Broker, Now};
 use crate::protocol::properties::Properties;
 use crate::protocol::table::{RawTable, ShortString, Table, Value};
@@ -111,8 +111,6 @@ impl Broker {
         let raw = RawTable::parse(&encoded_headers).ok()?;
         let key_refs: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let properties = Properties { headers: Some(raw), expiration: None, ..properties };
-        vhost.route(&exchange, Traits { keys: &key_refs, properties: &properties }, targets);
-        targets.retain(|target| !is_cycle(&headers, target.name(), dead.reason));
         let mut encoded = Vec::new();
         properties.encode(&mut encoded);
         let envelope = Envelope {
@@ -123,7 +121,31 @@ impl Broker {
             hides_bcc: false,
             published_ms: now.unix_ms,
         };
-        Some(old.readdressed(&envelope))
+        let message = old.readdressed(&envelope);
+        let traits = Traits { keys: &key_refs, properties: &properties, message: Some(&message) };
+        vhost.route(&exchange, traits, targets);
+        targets.retain(|target| !is_cycle(&headers, target.name(), dead.reason));
+        Some(message)
+    }
+}
+
+impl Vhost {
+    /// Routes a message that was kept for a while, from any exchange.
+    pub(super) fn route_again(
+        &self,
+        exchange: &Arc<Exchange>,
+        message: &Message,
+        targets: &mut Vec<Arc<Queue>>,
+    ) {
+        let Ok(properties) = Properties::parse(message.properties()) else { return };
+        let headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
+        let mut keys = routing_keys(message.routing_key(), &headers);
+        if message.hides_bcc() {
+            keys.append(&mut header_keys(&headers, "BCC"));
+        }
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let traits = Traits { keys: &keys, properties: &properties, message: Some(message) };
+        self.route(exchange, traits, targets);
     }
 }
 

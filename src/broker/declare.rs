@@ -532,6 +532,9 @@ fn argument_refusal(name: &str, vhost: &Vhost, error: ArgumentError) -> Refusal 
 
 fn create_refusal(name: &str, vhost: &Vhost, error: CreateError) -> Refusal {
     match error {
+        CreateError::InvalidHistoryLength { value } => {
+            refusal::exchange_invalid_history_length(value)
+        }
         CreateError::NotAString { argument, type_name } => {
             refusal::exchange_invalid_arg_type(type_name, argument, name, vhost.name())
         }

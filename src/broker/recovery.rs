@@ -89,7 +89,7 @@ fn add_vhost(broker: &Broker, name: &str, policies: Policies) -> Arc<Vhost> {
             internal,
             arguments: Table::default(),
         };
-        let exchange = broker.new_exchange(spec);
+        let exchange = broker.new_exchange(&vhost, spec);
         broker.add_exchange(&vhost, exchange.expect("invariant: they need no arguments"));
     }
     broker.vhosts.insert(Arc::clone(vhost.name()), Arc::clone(&vhost));
@@ -214,7 +214,7 @@ impl Visitor<'_> {
         };
         let exchange = self
             .broker
-            .new_exchange(spec)
+            .new_exchange(&vhost, spec)
             .map_err(|error| DefinitionError(format!("invalid arguments: {error}")))?;
         self.broker.add_exchange(&*self.vhost(vhost)?, exchange);
         Ok(())

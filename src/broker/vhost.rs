@@ -18,7 +18,7 @@ use dashmap::DashMap;
 use rustc_hash::FxHashSet;
 
 use super::definitions::read_arguments;
-use super::exchange::{CreateError, Destination, Kind, Matcher, Traits};
+use super::exchange::{Besides, CreateError, Destination, Kind, Matcher, Traits};
 use super::policy::{AppliedPolicy, Object, Policies, PolicyKind, PolicySpec};
 use super::queue::Queue;
 use crate::broker::views::{BindingView, ExchangeView, QueueView};
@@ -50,6 +50,8 @@ pub struct Exchange {
     /// What it was declared as.
     pub spec: ExchangeSpec,
     pub(super) matcher: RwLock<Matcher>,
+    /// Asked with the matcher locked.
+    pub(super) besides: Besides,
     policy: RwLock<AppliedPolicy>,
 }
 
@@ -61,7 +63,8 @@ impl Exchange {
         seed: u64,
     ) -> Result<Self, CreateError> {
         let matcher = RwLock::new(Matcher::new(spec.kind, &spec.arguments, seed)?);
-        Ok(Self { id, spec, matcher, policy: RwLock::new(policy) })
+        let besides = Besides::new(spec.kind, &spec.arguments)?;
+        Ok(Self { id, spec, matcher, besides, policy: RwLock::new(policy) })
     }
 
     /// Where messages go that this exchange could not route: what it was declared with, else what
@@ -79,10 +82,15 @@ impl Exchange {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
-    fn matches(&self, message: Traits<'_>, out: &mut Vec<Destination>) -> Cacheable {
+    fn matches(&self, traits: Traits<'_>, out: &mut Vec<Destination>) -> Routed {
         let matcher = self.matcher.read().unwrap_or_else(PoisonError::into_inner);
-        matcher.matches(message, out);
-        if matcher.goes_by_keys() { Cacheable::Yes } else { Cacheable::No }
+        if self.besides.needs_message() {
+            let Some(message) = traits.message else { return Routed::NeedsMessage };
+            self.besides.on_message(message, traits.properties);
+        }
+        matcher.matches(traits, out);
+        let by_key = matcher.goes_by_keys() && !self.besides.needs_message();
+        if by_key { Routed::ByKey } else { Routed::Once }
     }
 }
 
@@ -173,13 +181,15 @@ pub struct Vhost {
     defined: AtomicU64,
 }
 
-/// The result of routing a message.
+/// How a message was routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cacheable {
+pub enum Routed {
     /// The same key leads to the same queues until the generation moves.
-    Yes,
-    /// Something else had a say: properties, or chance.
-    No,
+    ByKey,
+    /// Something else had a say: properties, or chance; or an exchange was shown the message.
+    Once,
+    /// An exchange on the way has to be shown the message itself: route again, with it.
+    NeedsMessage,
 }
 
 impl Vhost {
@@ -265,13 +275,14 @@ impl Vhost {
 
     /// Appends the queues that a message reaches from `exchange`, each once. Exchange-to-exchange
     /// bindings and alternate exchanges are followed, each exchange at most once, so cycles end.
+    /// Never needs a message that it was given.
     pub fn route(
         &self,
         exchange: &Arc<Exchange>,
         message: Traits<'_>,
         out: &mut Vec<Arc<Queue>>,
-    ) -> Cacheable {
-        let mut cacheable = Cacheable::Yes;
+    ) -> Routed {
+        let mut routed = Routed::ByKey;
         let mut seen_exchanges = vec![exchange.id];
         let (mut exchanges_met, mut queues_met) = (Met::default(), Met::default());
         // One exchange names each of its destinations once for a key.
@@ -284,8 +295,12 @@ impl Vhost {
                 for queue in message.keys.iter().filter_map(|key| self.queue(key)) {
                     destinations.push(Destination::Queue(queue.key().queue));
                 }
-            } else if exchange.matches(message, &mut destinations) == Cacheable::No {
-                cacheable = Cacheable::No;
+            } else {
+                match exchange.matches(message, &mut destinations) {
+                    Routed::ByKey => {}
+                    Routed::Once => routed = Routed::Once,
+                    Routed::NeedsMessage => return Routed::NeedsMessage,
+                }
             }
             if destinations.is_empty()
                 && let Some(alternate) =
@@ -315,7 +330,7 @@ impl Vhost {
             }
             named_once = false;
         }
-        cacheable
+        routed
     }
 
     /// Starts a change of topology. If something did change, the generation moves when the guard is

@@ -1,7 +1,9 @@
 //! The exchange types that RabbitMQ brings as plugins: by chance, by hash, with a memory.
 
 use leveret::covers;
+use leveret::protocol::table::Value;
 
+use crate::support::properties::array;
 use crate::support::*;
 
 /// A client with an exchange `x` of this type and so many queues, `q0` and on, bound by `key`.
@@ -225,4 +227,140 @@ fn a_weight_is_an_integer_from_1_to_10000() {
     ] {
         client.refused(1, bind("q0", "x", key), 406, &format!("PRECONDITION_FAILED - {text}"));
     }
+}
+
+// ---- with a memory ------------------------------------------------------------------------------
+
+fn remembering() -> Client {
+    let client = World::new().client();
+    client.ok(1, exchange("x", "x-recent-history"));
+    client
+}
+
+#[test]
+fn a_new_binding_gets_the_last_twenty_messages_first() {
+    let client = remembering();
+    for n in 0..25 {
+        client.send(1, publish("x", "any key", n.to_string()));
+    }
+    client.declare(1, queue("q"));
+    client.ok(1, bind("q", "x", ""));
+    client.send(1, publish("x", "another", "25"));
+    let expected: Vec<String> = (5..=25).map(|n| n.to_string()).collect();
+    assert_eq!(client.drain(1, "q"), expected);
+    client.ok(1, bind("q", "x", ""));
+    assert_eq!(client.depth(1, "q"), 0, "the binding is there already");
+    client.ok(1, bind("q", "x", "another key"));
+    assert_eq!(client.depth(1, "q"), 20);
+}
+
+#[test]
+fn the_length_of_a_history_is_a_positive_integer() {
+    covers!("exchange.x-recent-history-length", "exchange.invalid-history-length");
+    let client = World::new().client();
+    let asked = |length: Value| exchange("x", "x-recent-history").arg(LENGTH, length);
+    for (length, shown) in [
+        (Value::I32(0), "0"),
+        (Value::I64(-2), "-2"),
+        (Value::U32(2), "2"),
+        (Value::Bool(true), "true"),
+        (Value::from("2"), "<<\"2\">>"),
+    ] {
+        let text = format!(
+            "PRECONDITION_FAILED - Invalid argument {shown}, 'x-recent-history-length' must be a \
+             positive integer"
+        );
+        client.refused(1, asked(length), 406, &text);
+    }
+    client.ok(1, asked(Value::I64(2)));
+    for body in ["a", "b", "c"] {
+        client.send(1, publish("x", "", body));
+    }
+    client.declare(1, queue("q"));
+    client.ok(1, bind("q", "x", ""));
+    assert_eq!(client.drain(1, "q"), ["b", "c"]);
+}
+
+const LENGTH: &str = "x-recent-history-length";
+
+#[test]
+fn a_message_may_ask_not_to_be_remembered() {
+    let client = remembering();
+    let no_store = |value: Value| props().header("x-recent-history-no-store", value);
+    client.declare(1, queue("early"));
+    client.ok(1, bind("early", "x", ""));
+    client.send(1, publish("x", "", "forgotten").with(no_store(Value::Bool(true))));
+    client.send(1, publish("x", "", "kept").with(no_store(Value::Bool(false))));
+    client.send(1, publish("x", "", "kept too").with(no_store(Value::from("true"))));
+    client.declare(1, queue("late"));
+    client.ok(1, bind("late", "x", ""));
+    assert_eq!(client.drain(1, "early"), ["forgotten", "kept", "kept too"]);
+    assert_eq!(client.drain(1, "late"), ["kept", "kept too"]);
+}
+
+#[test]
+fn what_is_remembered_is_as_it_was_published() {
+    let client = remembering();
+    let asked = props().message_id("m1").header("BCC", array(["hidden"])).header("n", 7);
+    client.send(1, publish("x", "key", "body").with(asked));
+    client.declare(1, queue("q"));
+    client.ok(1, bind("q", "x", ""));
+    let content = client.fetch(1, "q");
+    assert_eq!((content.text(), content.header("BCC")), ("body", None));
+    assert_eq!(content.header("n"), Some(Value::I32(7)));
+    assert_eq!(content.properties().message_id, Some(&b"m1"[..]));
+}
+
+#[test]
+fn an_exchange_that_is_bound_passes_the_history_on_and_remembers_it() {
+    let client = remembering();
+    for body in ["a", "b"] {
+        client.send(1, publish("x", "key", body));
+    }
+    client.ok(1, exchange("by-key", "direct"));
+    client.ok(1, exchange("also", "x-recent-history"));
+    client.declare(1, queue("q"));
+    client.declare(1, queue("other"));
+    client.declare(1, queue("late"));
+    client.ok(1, bind("q", "by-key", "key"));
+    client.ok(1, bind("other", "by-key", "other key"));
+    client.ok(1, bind_exchange("by-key", "x", ""));
+    assert_eq!(client.drain(1, "q"), ["a", "b"]);
+    assert_eq!(client.depth(1, "other"), 0);
+    client.ok(1, bind_exchange("also", "x", ""));
+    client.ok(1, bind("late", "also", ""));
+    assert_eq!(client.drain(1, "late"), ["a", "b"]);
+}
+
+#[test]
+fn messages_that_come_by_another_exchange_or_die_are_remembered_too() {
+    let client = remembering();
+    client.ok(1, bind_exchange("x", "amq.fanout", ""));
+    let dead = queue("dying").arg("x-dead-letter-exchange", "x").arg("x-max-length", 0);
+    client.declare(1, dead);
+    client.send(1, publish("amq.fanout", "", "passed"));
+    client.send(1, publish("", "dying", "died"));
+    client.declare(1, queue("q"));
+    client.ok(1, bind("q", "x", ""));
+    assert_eq!(client.drain(1, "q"), ["passed", "died"]);
+}
+
+#[test]
+fn remembered_messages_find_their_consumer_and_survive_if_they_are_persistent() {
+    let world = World::new();
+    let client = world.client();
+    client.ok(1, exchange("x", "x-recent-history").durable());
+    client.send(1, publish("x", "", "kept").with(props().persistent()));
+    client.declare(1, queue("q").durable());
+    client.declare(1, queue("watched"));
+    client.ok(1, consume("watched", "me").no_ack());
+    client.ok(1, bind("q", "x", ""));
+    client.ok(1, bind("watched", "x", ""));
+    client.messages(1, ["kept"]);
+    let world = world.restarted(0);
+    let client = world.client();
+    assert_eq!(client.drain(1, "q"), ["kept"]);
+    client.declare(1, queue("late"));
+    client.ok(1, bind("late", "x", ""));
+    assert_eq!(client.depth(1, "late"), 0, "the exchange itself remembers nothing");
 }

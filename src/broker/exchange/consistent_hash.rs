@@ -280,7 +280,9 @@ mod tests {
     fn routed(matcher: &ConsistentHashMatcher, key: &str) -> u64 {
         let mut out = Vec::new();
         let properties = Properties::default();
-        matcher.matches(Traits { keys: &[key.as_bytes()], properties: &properties }, &mut out);
+        let keys = [key.as_bytes()];
+        let message = Traits { keys: &keys, properties: &properties, message: None };
+        matcher.matches(message, &mut out);
         match out[..] {
             [Destination::Queue(id)] => id,
             _ => panic!("{out:?}"),

@@ -10,18 +10,22 @@
 //! included once the last binding is gone.
 
 mod arguments;
+pub mod besides;
 pub mod consistent_hash;
 pub mod direct;
 mod erlang_hash;
 pub mod fanout;
 pub mod headers;
+pub mod history;
 pub mod one_of;
 mod targets;
 pub mod topic;
 
+use crate::broker::message::Message;
 use crate::protocol::properties::Properties;
 use crate::protocol::table::Table;
 
+pub use besides::Besides;
 pub use consistent_hash::ConsistentHashMatcher;
 pub use direct::DirectMatcher;
 pub use fanout::FanoutMatcher;
@@ -56,6 +60,8 @@ pub struct Traits<'a> {
     pub keys: &'a [&'a [u8]],
     /// Its properties.
     pub properties: &'a Properties<'a>,
+    /// The message itself, once it is built.
+    pub message: Option<&'a Message>,
 }
 
 /// The exchange types that match on bindings.
@@ -75,13 +81,15 @@ pub enum Kind {
     ModulusHash,
     /// One of the bindings matches, by chance.
     Random,
+    /// Every binding matches, and a new one gets the latest messages.
+    RecentHistory,
     /// Binding keys are patterns of words.
     Topic,
 }
 
 impl Kind {
     /// All of them, by name.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Direct,
         Self::Fanout,
         Self::Headers,
@@ -90,6 +98,7 @@ impl Kind {
         Self::LocalRandom,
         Self::ModulusHash,
         Self::Random,
+        Self::RecentHistory,
     ];
 
     /// The type of that name in `exchange.declare`, if it is one of these.
@@ -109,6 +118,7 @@ impl Kind {
             Self::LocalRandom => "x-local-random",
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
+            Self::RecentHistory => "x-recent-history",
             Self::Topic => "topic",
         }
     }
@@ -124,6 +134,7 @@ impl Kind {
             Self::LocalRandom => "Picks one random local binding (queue) to route via (to).",
             Self::ModulusHash => "Modulus Hashing Exchange",
             Self::Random => "Randomly picks a binding (queue) to route via (to).",
+            Self::RecentHistory => "Recent History Exchange.",
             Self::Topic => "AMQP topic exchange, as per the AMQP specification",
         }
     }
@@ -132,6 +143,12 @@ impl Kind {
 /// Why an exchange cannot be made of its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
+    /// An `x-recent-history-length` that is no positive integer.
+    #[error("invalid argument {value} for x-recent-history-length")]
+    InvalidHistoryLength {
+        /// The value, as an Erlang term.
+        value: String,
+    },
     /// An argument that must be a string.
     #[error("invalid type '{type_name}' for arg '{argument}'")]
     NotAString {
@@ -216,7 +233,7 @@ impl Matcher {
         Ok(match kind {
             Kind::ConsistentHash => Self::ConsistentHash(ConsistentHashMatcher::new(arguments)?),
             Kind::Direct => Self::Direct(DirectMatcher::default()),
-            Kind::Fanout => Self::Fanout(FanoutMatcher::default()),
+            Kind::Fanout | Kind::RecentHistory => Self::Fanout(FanoutMatcher::default()),
             Kind::Headers => Self::Headers(HeadersMatcher::default()),
             Kind::LocalRandom | Kind::Random => Self::OneOf(OneOfMatcher::by_chance(seed)),
             Kind::ModulusHash => Self::OneOf(OneOfMatcher::by_keys()),
@@ -305,7 +322,9 @@ mod tests {
 
     fn routed(matcher: &Matcher, key: &[u8]) -> Vec<Destination> {
         let mut out = Vec::new();
-        matcher.matches(Traits { keys: &[key], properties: &Properties::default() }, &mut out);
+        let properties = Properties::default();
+        let message = Traits { keys: &[key], properties: &properties, message: None };
+        matcher.matches(message, &mut out);
         out
     }
 
@@ -405,10 +424,13 @@ mod tests {
         }
     }
 
+    const KEYED: [&str; 6] =
+        ["direct", "fanout", "topic", "x-consistent-hash", "x-modulus-hash", "x-recent-history"];
+
     #[test]
     fn answers_are_remembered_where_keys_decide() {
         let remembered = Kind::ALL.into_iter().filter(|kind| empty(*kind).goes_by_keys());
         let names: Vec<_> = remembered.map(Kind::name).collect();
-        assert_eq!(names, ["direct", "fanout", "topic", "x-consistent-hash", "x-modulus-hash"]);
+        assert_eq!(names, KEYED);
     }
 }

@@ -383,6 +383,21 @@ pub fn exchange_unsupported_hash_property(property: impl Display) -> Refusal {
     )
 }
 
+/// `exchange.invalid-history-length`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_invalid_history_length(value: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "Invalid argument {value}, 'x-recent-history-length' must be a positive \
+         integer"
+    );
+    Refusal::new(
+        "exchange.invalid-history-length",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
 /// `binding.too-many-wildcards`: closes the channel with PRECONDITION_FAILED.
 #[must_use]
 pub fn binding_too_many_wildcards(key: impl Display, count: impl Display) -> Refusal {

@@ -11,7 +11,7 @@ use super::{Channel, Mode};
 use crate::broker::exchange::Traits;
 use crate::broker::message::{Envelope, Message};
 use crate::broker::queue::Queue;
-use crate::broker::vhost::Cacheable;
+use crate::broker::vhost::Routed;
 use crate::broker::views::NodeCounters;
 use crate::broker::{Broker, REPLY_TO};
 use crate::protocol::frame;
@@ -35,6 +35,8 @@ pub(super) enum Targets {
     Once(Vec<Arc<Queue>>),
     /// A channel that consumes direct replies, by routing key.
     Reply,
+    /// To be found with the message, once it is built.
+    Unknown,
 }
 
 /// What publishing changes in a message.
@@ -46,9 +48,17 @@ struct Rewritten {
 }
 
 /// A copy routing key, or several, of a message (CC and BCC).
+#[derive(Default)]
 struct Copies {
     keys: Vec<Vec<u8>>,
     has_bcc: bool,
+}
+
+impl Copies {
+    /// All of a message's keys, its own first.
+    fn with<'k>(&'k self, own: &'k [u8]) -> Vec<&'k [u8]> {
+        std::iter::once(own).chain(self.keys.iter().map(Vec::as_slice)).collect()
+    }
 }
 
 impl Channel {
@@ -99,11 +109,15 @@ impl Channel {
             Body::Borrowed(bytes) => Message::new(&envelope, bytes),
             Body::Gathered(bytes) => Message::with_large_body(&envelope, bytes),
         };
+        let targets = match targets {
+            Targets::Unknown => Targets::Once(route_built(core, &message)?),
+            known => known,
+        };
         if let Mode::Transaction(transaction) = &mut self.mode {
             let queues = match targets {
                 Targets::Known(at) => Some(core.routes.at(at).queues.clone()),
                 Targets::Once(queues) => Some(queues),
-                Targets::Reply => None,
+                Targets::Reply | Targets::Unknown => None,
             };
             transaction.publish(Publish { message, queues, mandatory: content.mandatory });
             return Ok(());
@@ -142,6 +156,7 @@ impl Channel {
                 core.tally.routed += 1;
                 return;
             }
+            Targets::Unknown => &Vec::new(),
         };
         if queues.is_empty() {
             return self.unroutable(core, &message, mandatory);
@@ -257,12 +272,13 @@ impl Channel {
             None => route(core, content, generation, Some(&properties)),
             Some(copies) => {
                 let exchange = core.publishable(&content.exchange)?;
-                let mut keys: Vec<&[u8]> = vec![&content.routing_key];
-                keys.extend(copies.keys.iter().map(Vec::as_slice));
+                let keys = copies.with(&content.routing_key);
                 let mut queues = Vec::new();
-                let traits = Traits { keys: &keys, properties: &properties };
-                core.vhost.route(&exchange, traits, &mut queues);
-                Ok(Targets::Once(queues))
+                let traits = Traits { keys: &keys, properties: &properties, message: None };
+                match core.vhost.route(&exchange, traits, &mut queues) {
+                    Routed::NeedsMessage => Ok(Targets::Unknown),
+                    Routed::ByKey | Routed::Once => Ok(Targets::Once(queues)),
+                }
             }
         }
     }
@@ -293,19 +309,34 @@ fn route(
             &parsed
         }
     };
-    match core.vhost.route(&exchange, Traits { keys: &[key], properties }, &mut queues) {
-        Cacheable::No => Ok(Targets::Once(queues)),
+    let traits = Traits { keys: &[key], properties, message: None };
+    match core.vhost.route(&exchange, traits, &mut queues) {
+        Routed::NeedsMessage => Ok(Targets::Unknown),
+        Routed::Once => Ok(Targets::Once(queues)),
         // A key that reaches nothing is not worth remembering, and clients could make up many.
-        Cacheable::Yes if queues.is_empty() => Ok(Targets::Once(queues)),
-        Cacheable::Yes => {
+        Routed::ByKey if queues.is_empty() => Ok(Targets::Once(queues)),
+        Routed::ByKey => {
             Ok(Targets::Known(core.routes.learn(generation, exchange_name, key, queues)))
         }
     }
 }
 
+/// Routes a message that an exchange on its way has to be shown.
+fn route_built(core: &Core, message: &Message) -> Result<Vec<Arc<Queue>>, Refusal> {
+    let exchange = core.publishable(message.exchange())?;
+    let properties = Properties::parse(message.properties())
+        .map_err(|_| refusal::content_malformed_properties())?;
+    let copies = properties.headers.map(copies).transpose()?.unwrap_or_default();
+    let keys = copies.with(message.routing_key());
+    let traits = Traits { keys: &keys, properties: &properties, message: Some(message) };
+    let mut queues = Vec::new();
+    core.vhost.route(&exchange, traits, &mut queues);
+    Ok(queues)
+}
+
 /// The keys of CC and BCC. Elements that are no strings are ignored, as in RabbitMQ.
 fn copies(headers: RawTable<'_>) -> Result<Copies, Refusal> {
-    let mut copies = Copies { keys: Vec::new(), has_bcc: false };
+    let mut copies = Copies::default();
     for name in ["CC", "BCC"] {
         match headers.get(name) {
             None => continue,

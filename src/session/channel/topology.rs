@@ -8,6 +8,7 @@ use crate::broker::{
 use crate::protocol::method::{Method, exchange as exchange_methods, queue as queue_methods};
 use crate::protocol::refusal::{self, Refusal};
 use crate::session::core::Core;
+use crate::store::Lsn;
 
 impl Channel {
     // ---- exchanges ---------------------------------------------------------------------------
@@ -64,7 +65,7 @@ impl Channel {
             routing_key: bind.routing_key,
             arguments: bind.arguments.to_table(),
         };
-        let lsn = core.broker.bind(&core.vhost, &asked, core.id())?;
+        let lsn = bind_ends(core, &asked)?;
         if !bind.nowait {
             let ok = Method::ExchangeBindOk(Default::default());
             core.send_when_durable(self.number, &ok, lsn);
@@ -166,7 +167,7 @@ impl Channel {
             routing_key: binding_key(bind.queue, bind.routing_key, queue),
             arguments: bind.arguments.to_table(),
         };
-        let lsn = core.broker.bind(&core.vhost, &asked, core.id())?;
+        let lsn = bind_ends(core, &asked)?;
         if !bind.nowait {
             let ok = Method::QueueBindOk(Default::default());
             core.send_when_durable(self.number, &ok, lsn);
@@ -233,6 +234,13 @@ impl Channel {
         }
         Ok(())
     }
+}
+
+fn bind_ends(core: &mut Core, asked: &BindingRequest<'_>) -> Result<Lsn, Refusal> {
+    let (asker, effects) = (core.id(), &mut core.effects);
+    let lsn = core.broker.bind(&core.vhost, asked, asker, core.now, effects);
+    core.broker.finish(&mut core.effects, core.now);
+    lsn
 }
 
 /// With neither a queue nor a key named, the queue's name is the key, too.
