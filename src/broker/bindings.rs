@@ -55,12 +55,16 @@ impl Broker {
         effects: &mut Effects,
     ) -> Result<Lsn, Refusal> {
         let mut change = vhost.change();
-        let Some(Ends { source, target }) =
-            self.resolve_ends(vhost, asked, asker, Missing::Refuse)?
-        else {
+        let Some(Ends { source, target }) = resolve_ends(vhost, asked, Missing::Refuse)? else {
             return Ok(Lsn::ZERO);
         };
         check_locality(&source, &target, asked.routing_key)?;
+        {
+            let matcher = source.matcher.read().unwrap_or_else(PoisonError::into_inner);
+            let checked = matcher.check(asked.routing_key.as_bytes(), &asked.arguments);
+            checked.map_err(bind_refusal)?;
+        }
+        target.check_owner(asker)?;
         let binding = Arc::new(binding(&source, &target, asked));
         if !change.insert(&binding) {
             return Ok(vhost.defined());
@@ -70,17 +74,12 @@ impl Broker {
             Target::Queue(queue) if source.besides.needs_message() => Some(queue.begin()),
             _ => None,
         };
-        let bound = {
+        let remembered = {
             let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
             let end = End { destination: binding.destination, name: target.name() };
-            matcher.bind(&binding.key, &asked.arguments, end).map(|()| source.besides.on_bind())
-        };
-        let remembered = match bound {
-            Ok(remembered) => remembered,
-            Err(error) => {
-                change.remove(&binding);
-                return Err(bind_refusal(error));
-            }
+            let bound = matcher.bind(&binding.key, &asked.arguments, end);
+            bound.expect("invariant: checked above");
+            source.besides.on_bind()
         };
         let mut batch = Batch { ops: Vec::new(), awaited: true };
         if let Some(key) = stored_binding(vhost, &source.spec, &binding) {
@@ -133,58 +132,52 @@ impl Broker {
         asker: ConnectionId,
     ) -> Result<Lsn, Refusal> {
         let mut change = vhost.change();
-        let Some(Ends { source, target }) =
-            self.resolve_ends(vhost, asked, asker, Missing::Ignore)?
-        else {
+        let Some(Ends { source, target }) = resolve_ends(vhost, asked, Missing::Ignore)? else {
             return Ok(vhost.defined());
         };
         let binding = binding(&source, &target, asked);
         if !change.contains(&binding) {
             return Ok(vhost.defined());
         }
+        target.check_owner(asker)?;
         let mut batch = Batch { ops: Vec::new(), awaited: true };
         let abandoned = remove_binding(vhost, &mut change, &source, &binding, &mut batch.ops);
         remove_exchanges(vhost, &mut change, abandoned.into_iter().collect(), &mut batch.ops);
         Ok(self.define(vhost, batch))
     }
+}
 
-    fn resolve_ends(
-        &self,
-        vhost: &Arc<Vhost>,
-        asked: &BindingRequest<'_>,
-        asker: ConnectionId,
-        missing: Missing,
-    ) -> Result<Option<Ends>, Refusal> {
-        let source_name = clean_name(asked.source);
-        let destination_is_default = matches!(asked.destination, DestinationRef::Exchange(name)
-            if clean_name(name).is_empty());
-        if source_name.is_empty() || destination_is_default {
-            return Err(refusal::exchange_default_refused());
+fn resolve_ends(
+    vhost: &Vhost,
+    asked: &BindingRequest<'_>,
+    missing: Missing,
+) -> Result<Option<Ends>, Refusal> {
+    let source_name = clean_name(asked.source);
+    let target_name = match asked.destination {
+        DestinationRef::Queue(name) | DestinationRef::Exchange(name) => clean_name(name),
+    };
+    let leads_to_queue = matches!(asked.destination, DestinationRef::Queue(_));
+    if source_name.is_empty() || !leads_to_queue && target_name.is_empty() {
+        return Err(refusal::exchange_default_refused());
+    }
+    let Some(source) = vhost.exchange(source_name.as_bytes()) else {
+        return missing.answer(|| refusal::exchange_not_found(source_name, vhost.name()));
+    };
+    let name = target_name.as_bytes();
+    if leads_to_queue && (target_name == REPLY_TO || Broker::is_reply_key(name)) {
+        return Err(refusal::reply_to_binding_refused());
+    }
+    let target = if leads_to_queue {
+        vhost.queue(name).map(Target::Queue)
+    } else {
+        vhost.exchange(name).map(Target::Exchange)
+    };
+    match target {
+        Some(target) => Ok(Some(Ends { source, target })),
+        None if leads_to_queue => {
+            missing.answer(|| refusal::queue_not_found(target_name, vhost.name()))
         }
-        let Some(source) = vhost.exchange(source_name.as_bytes()) else {
-            return missing.answer(|| refusal::exchange_not_found(source_name, vhost.name()));
-        };
-        let target = match asked.destination {
-            DestinationRef::Queue(name) => {
-                let name = clean_name(name);
-                if name == REPLY_TO || Self::is_reply_key(name.as_bytes()) {
-                    return Err(refusal::reply_to_binding_refused());
-                }
-                let Some(queue) = vhost.queue(name.as_bytes()) else {
-                    return missing.answer(|| refusal::queue_not_found(name, vhost.name()));
-                };
-                check_owner(&queue, asker)?;
-                Target::Queue(queue)
-            }
-            DestinationRef::Exchange(name) => {
-                let name = clean_name(name);
-                let Some(exchange) = vhost.exchange(name.as_bytes()) else {
-                    return missing.answer(|| refusal::exchange_not_found(name, vhost.name()));
-                };
-                Target::Exchange(exchange)
-            }
-        };
-        Ok(Some(Ends { source, target }))
+        None => missing.answer(|| refusal::exchange_not_found(target_name, vhost.name())),
     }
 }
 
@@ -200,6 +193,14 @@ enum Target {
 }
 
 impl Target {
+    /// Exclusive queues belong to one connection.
+    fn check_owner(&self, asker: ConnectionId) -> Result<(), Refusal> {
+        match self {
+            Self::Queue(queue) => check_owner(queue, asker),
+            Self::Exchange(_) => Ok(()),
+        }
+    }
+
     fn name(&self) -> &str {
         match self {
             Self::Queue(queue) => queue.name(),

@@ -119,6 +119,45 @@ fn a_second_declaration_must_agree_with_the_first() {
 }
 
 #[test]
+fn a_changed_or_forgotten_alternate_is_another_exchange() {
+    let client = World::new().client();
+    let asked = || exchange("x", "direct");
+    client.ok(1, asked().arg("alternate-exchange", "a"));
+    let differs = |how: &str| {
+        format!(
+            "PRECONDITION_FAILED - inequivalent arg 'alternate-exchange' for exchange 'x' in \
+             vhost '/': received {how}"
+        )
+    };
+    let text = differs("'b' but current is 'a'");
+    client.refused(1, asked().arg("alternate-exchange", "b"), 406, &text);
+    let text = differs("none but current is the value 'a' of type 'longstr'");
+    client.refused(1, asked(), 406, &text);
+}
+
+#[test]
+fn a_declaration_is_checked_in_rabbitmqs_order() {
+    let client = World::new().client();
+    let refused = |request: ExchangeDeclare, code, text: &str| {
+        client.refused(1, request.arg("alternate-exchange", 1), code, text);
+    };
+    let unknown = "PRECONDITION_FAILED - unknown exchange type 'x-none'";
+    refused(exchange("", "x-none"), 406, unknown);
+    let default = "ACCESS_REFUSED - operation not permitted on the default exchange";
+    refused(exchange("", "direct"), 403, default);
+    let reserved = "ACCESS_REFUSED - exchange name 'amq.x' contains reserved prefix 'amq.*'";
+    refused(exchange("amq.x", "direct"), 403, reserved);
+    let alternate = "PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' \
+                     in exchange 'x' in vhost '/'";
+    let hashing = exchange("x", "x-consistent-hash").arg("hash-property", "app_id");
+    refused(hashing, 406, alternate);
+    client.ok(1, exchange("x", "direct"));
+    let kind = "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'x' in vhost '/': \
+                received 'fanout' but current is 'direct'";
+    refused(exchange("x", "fanout").durable().internal(), 406, kind);
+}
+
+#[test]
 fn arguments_that_mean_nothing_are_not_compared() {
     let world = World::new();
     let client = world.client();
@@ -218,6 +257,29 @@ fn auto_delete_exchanges_go_one_after_the_other_when_a_queue_is_deleted() {
         let gone = format!("NOT_FOUND - no exchange '{name}' in vhost '/'");
         client.refused(1, exchange(name, "").passive(), 404, &gone);
     }
+}
+
+#[test]
+fn a_binding_to_itself_keeps_an_exchange_like_any_other() {
+    let client = World::new().client();
+    client.ok(1, exchange("x", "direct").auto_delete());
+    client.ok(1, bind_exchange("x", "x", "k"));
+    let text = "PRECONDITION_FAILED - exchange 'x' in vhost '/' in use";
+    client.refused(1, delete_exchange("x").if_unused(), 406, text);
+    client.ok(1, unbind_exchange("x", "x", "k"));
+    let text = "NOT_FOUND - no exchange 'x' in vhost '/'";
+    client.refused(1, exchange("x", "").passive(), 404, text);
+}
+
+#[test]
+fn an_auto_delete_exchange_goes_with_the_exchange_it_leads_to() {
+    let client = World::new().client();
+    client.ok(1, exchange("first", "fanout").auto_delete());
+    client.ok(1, exchange("second", "fanout"));
+    client.ok(1, bind_exchange("second", "first", ""));
+    client.ok(1, delete_exchange("second"));
+    let text = "NOT_FOUND - no exchange 'first' in vhost '/'";
+    client.refused(1, exchange("first", "").passive(), 404, text);
 }
 
 // ---- routing ------------------------------------------------------------------------------------
@@ -435,6 +497,29 @@ fn unbinding_what_is_not_there_is_fine() {
     client.ok(1, unbind_exchange("nowhere", "nothing", "k"));
     client.declare(1, queue("q"));
     client.ok(1, unbind("q", "amq.direct", "k"));
+}
+
+#[test]
+fn bindings_of_an_exclusive_queue_are_its_owners() {
+    let world = World::new();
+    let (owner, other) = (world.client(), world.client());
+    owner.declare(1, queue("mine").exclusive());
+    owner.ok(1, bind("mine", "amq.topic", "a"));
+    let locked = "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'mine' in \
+                  vhost '/'. It could be originally declared on another connection or the \
+                  exclusive property value does not match that of the original declaration.";
+    other.refused(1, bind("mine", "amq.topic", "b"), 405, locked);
+    other.refused(1, bind("mine", "amq.topic", "a"), 405, locked);
+    other.refused(1, unbind("mine", "amq.topic", "a"), 405, locked);
+    // What the exchange does not understand, or is not there, is told first.
+    let text = "PRECONDITION_FAILED - Topic binding key '#.#.#' uses 3 '#' wildcards, at most 2 \
+                are allowed";
+    other.refused(1, bind("mine", "amq.topic", "#.#.#"), 406, text);
+    let text = "NOT_FOUND - no exchange 'nothing' in vhost '/'";
+    other.refused(1, bind("mine", "nothing", "a"), 404, text);
+    other.ok(1, unbind("mine", "amq.topic", "never bound"));
+    owner.send(1, publish("amq.topic", "a", "still bound"));
+    assert_eq!(owner.drain(1, "mine"), ["still bound"]);
 }
 
 #[test]
@@ -681,4 +766,18 @@ fn a_queue_that_many_ways_lead_to_gets_a_message_once() {
     for name in names.iter().map(String::as_str).chain(["last"]) {
         assert_eq!(client.drain(1, name), ["by one key", "by two"], "{name}");
     }
+}
+
+#[test]
+fn an_exchange_that_finds_an_exchange_does_not_ask_its_alternate() {
+    let client = World::new().client();
+    client.declare(1, queue("q"));
+    client.ok(1, exchange("alternate", "fanout").internal());
+    client.ok(1, bind("q", "alternate", ""));
+    client.ok(1, exchange("x", "fanout").arg("alternate-exchange", "alternate"));
+    client.send(1, publish("x", "", "found nothing"));
+    client.ok(1, exchange("dead end", "fanout"));
+    client.ok(1, bind_exchange("dead end", "x", ""));
+    client.send(1, publish("x", "", "found an exchange"));
+    assert_eq!(client.drain(1, "q"), ["found nothing"]);
 }

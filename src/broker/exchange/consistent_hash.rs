@@ -91,6 +91,14 @@ impl ConsistentHashMatcher {
         Ok(())
     }
 
+    /// See [`Matcher::check`](super::Matcher::check).
+    ///
+    /// # Errors
+    /// The `Weight...` variants of [`BindError`].
+    pub fn check(key: &[u8]) -> Result<(), BindError> {
+        weight(key).map(drop)
+    }
+
     /// See [`Matcher::unbind`](super::Matcher::unbind).
     pub fn unbind(&mut self, key: &[u8], arguments: &Table, destination: Destination) {
         let label = label(key, arguments);

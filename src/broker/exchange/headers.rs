@@ -99,6 +99,14 @@ impl HeadersMatcher {
         Ok(())
     }
 
+    /// See [`Matcher::check`](super::Matcher::check).
+    ///
+    /// # Errors
+    /// [`BindError::InvalidXMatch`] or [`BindError::InvalidXMatchType`].
+    pub fn check(arguments: &Table) -> Result<(), BindError> {
+        Mode::of(arguments).map(drop)
+    }
+
     /// See [`Matcher::unbind`](super::Matcher::unbind). Costs as much as there are arguments.
     pub fn unbind(&mut self, key: &[u8], arguments: &Table, destination: Destination) {
         let Some(id) = self.identities.remove(&(destination, label(key, arguments))) else {

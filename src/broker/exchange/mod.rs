@@ -241,6 +241,19 @@ impl Matcher {
         })
     }
 
+    /// Whether the exchange type understands a binding's key and arguments.
+    ///
+    /// # Errors
+    /// Those of [`bind`](Self::bind).
+    pub fn check(&self, key: &[u8], arguments: &Table) -> Result<(), BindError> {
+        match self {
+            Self::ConsistentHash(_) => ConsistentHashMatcher::check(key),
+            Self::Direct(_) | Self::Fanout(_) | Self::OneOf(_) => Ok(()),
+            Self::Headers(_) => HeadersMatcher::check(arguments),
+            Self::Topic(_) => TopicMatcher::check(key),
+        }
+    }
+
     /// Adds a binding. One that is already there (same key, arguments and destination) stays as it
     /// is; the same key and destination with other arguments is another binding.
     ///

@@ -67,11 +67,7 @@ impl TopicMatcher {
         arguments: &Table,
         destination: Destination,
     ) -> Result<(), BindError> {
-        let count = words(key).filter(|word| *word == b"#").count();
-        if count > WILDCARDS_MAX {
-            let key = String::from_utf8_lossy(key).into_owned();
-            return Err(BindError::TooManyWildcards { key, count });
-        }
+        Self::check(key)?;
         let end = words(key).fold(ROOT, |node, word| self.descend(node, word));
         let target = Target { destination, label: label(&[], arguments) };
         let fresh = match self.nodes.get(end).targets {
@@ -83,6 +79,19 @@ impl TopicMatcher {
             }
         };
         self.bindings += usize::from(fresh);
+        Ok(())
+    }
+
+    /// See [`Matcher::check`](super::Matcher::check).
+    ///
+    /// # Errors
+    /// [`BindError::TooManyWildcards`].
+    pub fn check(key: &[u8]) -> Result<(), BindError> {
+        let count = words(key).filter(|word| *word == b"#").count();
+        if count > WILDCARDS_MAX {
+            let key = String::from_utf8_lossy(key).into_owned();
+            return Err(BindError::TooManyWildcards { key, count });
+        }
         Ok(())
     }
 
