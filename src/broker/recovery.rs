@@ -212,11 +212,12 @@ impl Visitor<'_> {
             internal: record.flag("internal"),
             arguments: record.arguments()?,
         };
+        let vhost = self.vhost(vhost)?;
         let exchange = self
             .broker
             .new_exchange(&vhost, spec)
             .map_err(|error| DefinitionError(format!("invalid arguments: {error}")))?;
-        self.broker.add_exchange(&*self.vhost(vhost)?, exchange);
+        self.broker.add_exchange(&vhost, exchange);
         Ok(())
     }
 
