@@ -27,7 +27,7 @@ pub mod users;
 pub mod vhost;
 pub mod views;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
@@ -43,7 +43,7 @@ use users::Users;
 use vhost::Vhost;
 use views::{ConnectionView, NodeCounters};
 
-use crate::protocol::refusal::Refusal;
+use crate::protocol::refusal::{self, Refusal};
 use crate::store::{Batch, Lsn, Store, StoreError};
 
 /// A moment, as the edge reads it from the clocks.
@@ -126,6 +126,16 @@ pub struct ConnectionHandle {
     pub view: Mutex<ConnectionView>,
 }
 
+/// A place among the connections that a node may have open; free again when this is dropped.
+#[derive(Debug)]
+pub struct ConnectionPlace(Arc<AtomicUsize>);
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// One node's engine.
 pub struct Broker {
     settings: BrokerSettings,
@@ -134,6 +144,7 @@ pub struct Broker {
     vhosts: DashMap<Arc<str>, Arc<Vhost>>,
     users: Users,
     connections: DashMap<ConnectionId, Arc<ConnectionHandle>>,
+    places_taken: Arc<AtomicUsize>,
     reply_targets: ReplyTargets,
     timers: Timers,
     counters: NodeCounters,
@@ -164,6 +175,7 @@ impl Broker {
             entropy,
             vhosts: DashMap::new(),
             connections: DashMap::new(),
+            places_taken: Arc::default(),
             reply_targets: ReplyTargets::default(),
             timers: Timers::default(),
             counters: NodeCounters::default(),
@@ -242,16 +254,23 @@ impl Broker {
         name
     }
 
-    /// Registers an opened connection. False when the node's limit is reached.
-    #[must_use]
-    pub fn add_connection(&self, handle: Arc<ConnectionHandle>) -> bool {
+    /// Takes a place for a connection that is about to open. It keeps it while it is open.
+    ///
+    /// # Errors
+    /// When the node's limit is reached, however many ask at once.
+    pub fn take_connection_place(&self) -> Result<ConnectionPlace, Refusal> {
         let max = self.settings.connections_max;
-        if max > 0 && self.connections.len() >= max {
-            return false;
+        let take = |taken| (max == 0 || taken < max).then_some(taken + 1);
+        match self.places_taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
+            Ok(_) => Ok(ConnectionPlace(Arc::clone(&self.places_taken))),
+            Err(_) => Err(refusal::connection_node_limit(max)),
         }
+    }
+
+    /// Registers an opened connection.
+    pub fn add_connection(&self, handle: Arc<ConnectionHandle>) {
         self.connections.insert(handle.id, handle);
         NodeCounters::add(&self.counters.connections_opened, 1);
-        true
     }
 
     /// Forgets a connection that has ended.

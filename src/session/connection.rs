@@ -23,7 +23,7 @@ use crate::broker::outbox::{ConnectionId, Item, Outbox, Wake};
 use crate::broker::queue::DeleteCondition;
 use crate::broker::vhost::Vhost;
 use crate::broker::views::{ConnectionView, NodeCounters};
-use crate::broker::{Asker, Broker, ConnectionHandle, Now};
+use crate::broker::{Asker, Broker, ConnectionHandle, ConnectionPlace, Now};
 use crate::protocol::frame::{self, Frame, FrameError, FrameKind};
 use crate::protocol::header::{HEADER_BYTES, ProtocolHeader};
 use crate::protocol::method::{Method, MethodError, channel as channel_methods, connection};
@@ -79,6 +79,7 @@ struct Running {
     channel_max: u16,
     heartbeat_ms: u64,
     handle: Arc<ConnectionHandle>,
+    _place: ConnectionPlace,
     /// The position the store will wake us for.
     awaited: Option<Lsn>,
     view_ms: u64,
@@ -474,7 +475,7 @@ impl Connection {
             }
             (Phase::ExpectOpen(tuned), Method::ConnectionOpen(open)) => {
                 handshake::on_open(&self.broker, &tuned.login.user, open)
-                    .and_then(|vhost| self.open(*tuned, vhost))
+                    .map(|(vhost, place)| self.open(*tuned, vhost, place))
             }
             (_, Method::ConnectionClose(_)) => {
                 let ok = Method::ConnectionCloseOk(Default::default());
@@ -493,7 +494,7 @@ impl Connection {
         }
     }
 
-    fn open(&mut self, tuned: Tuned, vhost: Arc<Vhost>) -> Result<Phase, HandshakeEnd> {
+    fn open(&mut self, tuned: Tuned, vhost: Arc<Vhost>, place: ConnectionPlace) -> Phase {
         let name: Arc<str> = self.peer.connection_name().into();
         let asker = Asker { connection: self.id, connection_name: Arc::clone(&name) };
         let outbox = Arc::new(Outbox::new(self.id, Arc::clone(&self.waker)));
@@ -503,13 +504,7 @@ impl Connection {
             outbox: Arc::clone(&outbox),
             view: Mutex::new(view),
         });
-        if self.broker.is_stopping() {
-            let reason = refusal::connection_forced("shutdown");
-            return Err(HandshakeEnd::Refused(reason));
-        }
-        if !self.broker.add_connection(Arc::clone(&handle)) {
-            return Err(HandshakeEnd::Silent("node connection limit reached"));
-        }
+        self.broker.add_connection(Arc::clone(&handle));
         let ok = Method::ConnectionOpenOk(Default::default());
         frame::method(self.out.buffer(), 0, &ok);
         let mut core = Core::new(
@@ -524,8 +519,9 @@ impl Connection {
         core.capabilities = tuned.login.capabilities;
         core.frame_max = tuned.frame_max;
         core.now = self.now;
-        Ok(Phase::Running(Box::new(Running {
+        Phase::Running(Box::new(Running {
             core,
+            _place: place,
             channels: FxHashMap::default(),
             confirms_due: Vec::new(),
             channel_max: tuned.channel_max,
@@ -535,7 +531,7 @@ impl Connection {
             view_ms: self.now.mono_ms,
             view_stale: false,
             ack_check_ms: self.now.mono_ms + ACK_CHECK_MS,
-        })))
+        }))
     }
 
     fn first_view(&self, tuned: &Tuned, name: &str, vhost: &Vhost) -> ConnectionView {

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use super::core::Capabilities;
 use super::sasl::{self, Claim, SaslError};
 use super::{PeerAddress, SessionSettings};
-use crate::broker::Broker;
 use crate::broker::users::User;
 use crate::broker::vhost::Vhost;
 use crate::broker::views::NodeCounters;
+use crate::broker::{Broker, ConnectionPlace};
 use crate::protocol::frame;
 use crate::protocol::method::{Method, connection as methods};
 use crate::protocol::refusal::{self, Refusal};
@@ -173,12 +173,17 @@ pub(super) fn on_tune_ok(
     Ok(Tuned { login, channel_max: tune_ok.channel_max, frame_max, heartbeat_s: tune_ok.heartbeat })
 }
 
-/// Handles connection.open: may this user enter this vhost?
+/// Handles connection.open: is there room for a connection more, and may this user enter this
+/// vhost?
 pub(super) fn on_open(
     broker: &Broker,
     user: &User,
     open: &methods::Open<'_>,
-) -> Result<Arc<Vhost>, HandshakeEnd> {
+) -> Result<(Arc<Vhost>, ConnectionPlace), HandshakeEnd> {
+    if broker.is_stopping() {
+        return Err(HandshakeEnd::Refused(refusal::connection_forced("shutdown")));
+    }
+    let place = broker.take_connection_place().map_err(HandshakeEnd::Refused)?;
     let name = open.virtual_host;
     let vhost = broker
         .vhost(name)
@@ -187,5 +192,5 @@ pub(super) fn on_open(
         let refused = refusal::connection_vhost_refused(name, &user.name);
         return Err(HandshakeEnd::Refused(refused));
     }
-    Ok(vhost)
+    Ok((vhost, place))
 }

@@ -269,6 +269,50 @@ fn a_vhost_that_the_user_may_not_enter_is_refused() {
     assert_eq!(stranger.expect_connection_close(530, text), (10, 40));
 }
 
+/// A node that holds so many connections at most.
+fn world_for(connections_max: usize) -> World {
+    let mut setup = Setup::default();
+    setup.broker.connections_max = connections_max;
+    World::with(setup)
+}
+
+#[test]
+fn a_node_that_has_all_the_connections_it_takes_says_so_before_anything_else() {
+    covers!("connection.node-limit");
+    let world = world_for(2);
+    let (first, _second) = (world.client(), world.client());
+    let text = "NOT_ALLOWED - connection refused: node connection limit (2) is reached";
+    for vhost in ["/", "nowhere"] {
+        let third = tuned(&world, &Login::default());
+        third.send(0, open_vhost(vhost));
+        assert_eq!(third.expect_connection_close(530, text), (10, 40));
+    }
+    // Whoever leaves makes room; whoever is refused for another reason takes none.
+    first.close();
+    let lost = tuned(&world, &Login::default());
+    lost.send(0, open_vhost("nowhere"));
+    lost.expect_connection_close(530, "NOT_ALLOWED - vhost nowhere not found");
+    let third = world.client();
+    let fourth = tuned(&world, &Login::default());
+    fourth.send(0, open_vhost("/"));
+    fourth.expect_connection_close(530, text);
+    third.vanish();
+    world.client().declare(1, queue("q"));
+}
+
+#[test]
+fn places_are_not_given_twice_to_those_who_ask_at_once() {
+    let broker = world_for(5).broker();
+    let ask = || (0..100).filter_map(|_| broker.take_connection_place().ok()).collect::<Vec<_>>();
+    let places: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        asking.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(places.len(), 5);
+    drop(places);
+    assert_eq!(ask().len(), 5);
+}
+
 #[test]
 fn methods_out_of_order_end_in_silence() {
     let world = World::new();

@@ -165,6 +165,13 @@ pub fn connection_login_refused(mechanism: impl Display) -> Refusal {
     )
 }
 
+/// `connection.node-limit`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn connection_node_limit(max: impl Display) -> Refusal {
+    let explanation = format_args!("connection refused: node connection limit ({max}) is reached");
+    Refusal::new("connection.node-limit", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
+}
+
 /// `connection.vhost-not-found`: closes the connection with NOT_ALLOWED.
 #[must_use]
 pub fn connection_vhost_not_found(vhost: impl Display) -> Refusal {
