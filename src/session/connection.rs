@@ -27,7 +27,9 @@ use crate::broker::{Asker, Broker, ConnectionHandle, ConnectionPlace, Now};
 use crate::protocol::frame::{self, Frame, FrameError, FrameKind};
 use crate::protocol::header::{HEADER_BYTES, ProtocolHeader};
 use crate::protocol::method::{Method, MethodError, channel as channel_methods, connection};
+use crate::protocol::properties::ContentHeader;
 use crate::protocol::refusal::{self, Octets, Refusal, Scope, Snippet};
+use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::table::Value;
 use crate::store::{DurableWaker, Lsn};
 
@@ -45,6 +47,12 @@ const CLOSE_OK_MS_MAX: u64 = 30_000;
 const ACK_CHECK_MS: u64 = 60_000;
 /// How stale the operators' view of a busy connection may be.
 const VIEW_MS_MAX: u64 = 1_000;
+/// Class and method in a close that no method caused.
+const NO_METHOD: (u16, u16) = (0, 0);
+/// basic.publish, the method that contents follow.
+const PUBLISH: (u16, u16) = (60, 40);
+/// Class and method at the start of a method frame.
+const METHOD_ID_BYTES: usize = 4;
 
 enum Phase {
     ExpectHeader,
@@ -62,6 +70,19 @@ enum Phase {
     },
     /// The socket closes once everything is written.
     Finished,
+}
+
+impl Phase {
+    /// As RabbitMQ names it to clients.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::ExpectHeader | Self::ExpectStartOk => "starting",
+            Self::ExpectTuneOk(_) => "tuning",
+            Self::ExpectOpen(_) => "opening",
+            Self::Running(_) => "running",
+            Self::Closing { .. } | Self::Doomed { .. } | Self::Finished => "closed",
+        }
+    }
 }
 
 enum ChannelState {
@@ -120,7 +141,7 @@ impl DurableWaker for DurableSignal {
 
 /// How a running connection ends.
 enum End {
-    Refused { refusal: Refusal, class_id: u16, method_id: u16 },
+    Refused { refusal: Refusal, id: (u16, u16) },
     ClosedByClient,
 }
 
@@ -363,6 +384,7 @@ impl Connection {
         }
         let frame_max = match &self.phase {
             Phase::Running(running) => running.core.frame_max,
+            Phase::ExpectOpen(tuned) => tuned.frame_max,
             Phase::Closing { .. } => self.settings.frame_max,
             _ => self.settings.frame_max_initial,
         };
@@ -396,6 +418,7 @@ impl Connection {
     }
 
     fn on_frame_error(&mut self, error: FrameError, input: &[u8]) {
+        let is_whole = matches!(error, FrameError::UnknownKind { .. });
         // Whole by now, unless it is too large: then its payload is not quoted.
         let payload = || {
             let size = input.get(3..frame::HEAD_BYTES).and_then(|size| size.try_into().ok());
@@ -411,9 +434,10 @@ impl Connection {
             }
             FrameError::UnknownKind { kind, .. } => refusal::frame_unknown_type(kind, payload()),
         };
-        match self.phase {
-            Phase::Running(_) => self.refuse(refusal, 0, 0),
-            _ => self.doom("malformed frame during the handshake"),
+        self.refuse_mistake(refusal, NO_METHOD);
+        if let (false, Phase::Closing { until_ms }) = (is_whole, &mut self.phase) {
+            // Where the next frame starts is anyone's guess: little is worth waiting for.
+            *until_ms = self.now.mono_ms + SILENT_CLOSE_MS;
         }
     }
 
@@ -451,14 +475,21 @@ impl Connection {
     // ---- handshake ---------------------------------------------------------------------------
 
     fn on_handshake_frame(&mut self, frame: &Frame<'_>) {
-        if frame.kind == FrameKind::Heartbeat && frame.channel == 0 {
-            return;
+        if let Err(refusal) = check_shape(frame) {
+            return self.refuse_mistake(refusal, NO_METHOD);
         }
-        if frame.kind != FrameKind::Method || frame.channel != 0 {
-            return self.doom("unexpected frame during the handshake");
+        match (frame.kind, frame.channel) {
+            (FrameKind::Method, 0) => {}
+            (FrameKind::Heartbeat, 0) => return,
+            _ => return self.refuse_mistake(unexpected(frame), NO_METHOD),
         }
-        let Ok(method) = Method::decode(frame.payload) else {
-            return self.doom("malformed method during the handshake");
+        let method = match Method::decode(frame.payload) {
+            Ok(method) => method,
+            Err(MethodError::MalformedUtf8 { .. }) => {
+                let refusal = refusal::method_malformed_utf8();
+                return self.refuse_mistake(refusal, method_id(frame));
+            }
+            Err(_) => return self.doom("malformed method during the handshake"),
         };
         let phase = std::mem::replace(&mut self.phase, Phase::Finished);
         let next = match (phase, &method) {
@@ -474,23 +505,38 @@ impl Connection {
                     .map(|tuned| Phase::ExpectOpen(Box::new(tuned)))
             }
             (Phase::ExpectOpen(tuned), Method::ConnectionOpen(open)) => {
-                handshake::on_open(&self.broker, &tuned.login.user, open)
-                    .map(|(vhost, place)| self.open(*tuned, vhost, place))
+                match handshake::on_open(&self.broker, &tuned.login.user, open) {
+                    Ok((vhost, place)) => Ok(self.open(*tuned, vhost, place)),
+                    Err(end) => {
+                        self.phase = Phase::ExpectOpen(tuned);
+                        Err(end)
+                    }
+                }
             }
-            (_, Method::ConnectionClose(_)) => {
-                let ok = Method::ConnectionCloseOk(Default::default());
-                frame::method(self.out.buffer(), 0, &ok);
-                Ok(Phase::Finished)
+            // Not even connection.close is in order yet.
+            (phase, method) => {
+                self.phase = phase;
+                let refusal = refusal::connection_unexpected_method(self.phase.name());
+                return self.refuse_mistake(refusal, method.id());
             }
-            _ => Err(HandshakeEnd::Silent("method out of order during the handshake")),
         };
         match next {
             Ok(next) => self.phase = next,
             Err(HandshakeEnd::Refused(refusal)) => {
-                let (class_id, method_id) = method.id();
-                self.refuse(refusal, class_id, method_id);
+                // RabbitMQ refuses a login before it notes which method brought it.
+                let is_login = matches!(method, Method::ConnectionStartOk(_));
+                self.refuse(refusal, if is_login { NO_METHOD } else { method.id() });
             }
             Err(HandshakeEnd::Silent(why)) => self.doom(why),
+        }
+    }
+
+    /// A mistake that the client is told if it is logged in and tuned. Before that it sees its
+    /// socket closed after a pause.
+    fn refuse_mistake(&mut self, refusal: Refusal, id: (u16, u16)) {
+        match self.phase {
+            Phase::ExpectOpen(_) | Phase::Running(_) => self.refuse(refusal, id),
+            _ => self.doom(&refusal.text),
         }
     }
 
@@ -560,10 +606,9 @@ impl Connection {
 
     fn on_end(&mut self, end: End) {
         match end {
-            End::Refused { refusal, class_id, method_id } => {
-                self.refuse(refusal, class_id, method_id);
-            }
+            End::Refused { refusal, id } => self.refuse(refusal, id),
             End::ClosedByClient => {
+                let until_ms = self.now.mono_ms + self.close_ok_ms_max();
                 if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Finished)
                 {
                     self.out = running.end(&self.broker);
@@ -572,19 +617,15 @@ impl Connection {
                 frame::method(self.out.buffer(), 0, &ok);
                 // The client hangs up; what it had still in flight is read and forgotten, since a
                 // socket closed with unread bytes would cost it the answer.
-                self.phase = Phase::Doomed { until_ms: self.now.mono_ms + CLOSE_OK_MS_MAX };
+                self.phase = Phase::Doomed { until_ms };
             }
         }
     }
 
     /// Sends connection.close and waits for its answer. Everything held is given back at once.
-    fn refuse(&mut self, refusal: Refusal, class_id: u16, method_id: u16) {
-        let mut wait_ms = SILENT_CLOSE_MS;
+    fn refuse(&mut self, refusal: Refusal, (class_id, method_id): (u16, u16)) {
+        let until_ms = self.now.mono_ms + self.close_ok_ms_max();
         if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Finished) {
-            wait_ms = match running.heartbeat_ms {
-                0 => CLOSE_OK_MS_MAX,
-                interval => interval.min(CLOSE_OK_MS_MAX),
-            };
             self.out = running.end(&self.broker);
         }
         let close = connection::Close {
@@ -595,7 +636,20 @@ impl Connection {
         };
         frame::method(self.out.buffer(), 0, &Method::ConnectionClose(close));
         self.ended_because = Some(refusal.text);
-        self.phase = Phase::Closing { until_ms: self.now.mono_ms + wait_ms };
+        self.phase = Phase::Closing { until_ms };
+    }
+
+    /// How long a close may stay unanswered.
+    fn close_ok_ms_max(&self) -> u64 {
+        let heartbeat_ms = match &self.phase {
+            Phase::Running(running) => running.heartbeat_ms,
+            Phase::ExpectOpen(tuned) => u64::from(tuned.heartbeat_s) * 1000,
+            _ => return SILENT_CLOSE_MS,
+        };
+        match heartbeat_ms {
+            0 => CLOSE_OK_MS_MAX,
+            interval => interval.min(CLOSE_OK_MS_MAX),
+        }
     }
 
     fn doom(&mut self, why: &str) {
@@ -642,35 +696,29 @@ impl Drop for Connection {
 
 impl Running {
     fn on_frame(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        check_shape(frame).map_err(|refusal| End::refused(refusal, NO_METHOD))?;
         match frame.kind {
             FrameKind::Heartbeat if frame.channel == 0 => Ok(()),
-            FrameKind::Heartbeat => Err(End::refused(unexpected(frame), (0, 0))),
+            FrameKind::Heartbeat => Err(End::refused(unexpected(frame), NO_METHOD)),
+            FrameKind::Method if frame.channel == 0 => self.on_connection_method(frame),
             FrameKind::Method => self.on_method_frame(frame),
             FrameKind::Header | FrameKind::Body => self.on_content_frame(frame),
         }
     }
 
     fn on_method_frame(&mut self, frame: &Frame<'_>) -> Result<(), End> {
-        let method = Method::decode(frame.payload).map_err(|error| {
-            let refusal = match &error {
-                MethodError::NoMethod => refusal::frame_unknown_type(1, Snippet(frame.payload)),
-                MethodError::MalformedUtf8 { .. } => refusal::method_malformed_utf8(),
-                // RabbitMQ quotes the arguments, and drops the socket without a word for unknown
-                // methods and malformed tables; the word costs nothing.
-                MethodError::UnknownMethod { .. }
-                | MethodError::Malformed { .. }
-                | MethodError::Table { .. } => {
-                    refusal::method_undecodable(Octets(frame.payload.get(4..).unwrap_or_default()))
-                }
-            };
-            End::refused(refusal, (0, 0))
-        })?;
-        if frame.channel == 0 {
-            return self.on_connection_method(&method);
+        let state = self.channels.get_mut(&frame.channel);
+        if let Some(ChannelState::Open(channel)) = &state
+            && channel.expects_content()
+        {
+            return Err(End::refused(channel.unexpected_method(), PUBLISH));
         }
+        if state.is_none() {
+            self.check_channel_max()?;
+        }
+        let method = Method::decode(frame.payload).map_err(|error| undecodable(frame, &error))?;
         let result = match self.channels.get_mut(&frame.channel) {
             Some(ChannelState::Open(channel)) => match &method {
-                _ if channel.expects_content() => Err(channel.unexpected_method()),
                 Method::ChannelOpen(_) => Err(refusal::channel_already_open()),
                 Method::ChannelClose(_) => {
                     self.close_channel(frame.channel);
@@ -678,7 +726,6 @@ impl Running {
                     self.core.send(frame.channel, &ok);
                     Ok(())
                 }
-                Method::ChannelCloseOk(_) => Ok(()),
                 method => channel.on_method(&mut self.core, method),
             },
             Some(ChannelState::Closing) => {
@@ -695,8 +742,10 @@ impl Running {
                 Ok(())
             }
             None => match &method {
-                Method::ChannelOpen(_) => self.open_channel(frame.channel),
-                Method::ChannelCloseOk(_) => Ok(()),
+                Method::ChannelOpen(_) => {
+                    self.open_channel(frame.channel);
+                    Ok(())
+                }
                 _ => Err(refusal::channel_not_open()),
             },
         };
@@ -704,25 +753,37 @@ impl Running {
     }
 
     fn on_content_frame(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        if frame.channel == 0 {
+            return Err(End::refused(unexpected(frame), NO_METHOD));
+        }
         let result = match self.channels.get_mut(&frame.channel) {
-            Some(ChannelState::Open(channel)) if frame.kind == FrameKind::Header => {
-                channel.on_header(&mut self.core, frame.payload)
-            }
-            Some(ChannelState::Open(channel)) => channel.on_body(&mut self.core, frame.payload),
+            Some(ChannelState::Open(channel)) if channel.expects_content() => match frame.kind {
+                FrameKind::Header => channel.on_header(&mut self.core, frame.payload),
+                _ => channel.on_body(&mut self.core, frame.payload),
+            },
             Some(ChannelState::Closing) => Ok(()),
-            None if frame.channel == 0 => Err(unexpected(frame)),
-            None => Err(refusal::channel_not_open()),
+            state => {
+                if state.is_none() {
+                    self.check_channel_max()?;
+                }
+                return Err(End::refused(refusal::content_unexpected_header(), NO_METHOD));
+            }
         };
-        const PUBLISH: (u16, u16) = (60, 40);
         result.or_else(|refusal| self.refused(frame.channel, refusal, PUBLISH))
     }
 
-    fn on_connection_method(&mut self, method: &Method<'_>) -> Result<(), End> {
+    fn on_connection_method(&mut self, frame: &Frame<'_>) -> Result<(), End> {
+        let method = Method::decode(frame.payload).map_err(|error| undecodable(frame, &error))?;
         match method {
             Method::ConnectionClose(_) => Err(End::ClosedByClient),
-            Method::ConnectionCloseOk(_) => Ok(()),
-            // The internal user records know no secrets that expire: taken and ignored.
+            // The internal user records know no secrets that expire: the new one is ignored. The
+            // right to be here is looked at again, as in RabbitMQ.
             Method::ConnectionUpdateSecret(_) => {
+                let (user, vhost) = (&self.core.user.name, self.core.vhost.name());
+                if !self.core.broker.users().may_enter(user, vhost) {
+                    let refusal = refusal::connection_vhost_refused(vhost, user);
+                    return Err(End::refused(refusal, method.id()));
+                }
                 self.core.send(0, &Method::ConnectionUpdateSecretOk(Default::default()));
                 Ok(())
             }
@@ -730,16 +791,21 @@ impl Running {
         }
     }
 
-    fn open_channel(&mut self, number: u16) -> Result<(), Refusal> {
-        let max = usize::from(self.channel_max);
-        if max > 0 && self.channels.len() >= max {
-            return Err(refusal::channel_max_reached(self.channels.len(), max));
+    /// Whether one more channel fits. Whatever comes on a number without a channel makes one in
+    /// RabbitMQ, so this is looked at before anything else.
+    fn check_channel_max(&self) -> Result<(), End> {
+        let (open, max) = (self.channels.len(), usize::from(self.channel_max));
+        if max > 0 && open >= max {
+            return Err(End::refused(refusal::channel_max_reached(open, max), NO_METHOD));
         }
+        Ok(())
+    }
+
+    fn open_channel(&mut self, number: u16) {
         self.channels.insert(number, ChannelState::Open(Box::new(Channel::new(number))));
         NodeCounters::add(&self.core.broker.counters().channels_opened, 1);
         self.core.view_changed = true;
         self.core.send(number, &Method::ChannelOpenOk(Default::default()));
-        Ok(())
     }
 
     fn close_channel(&mut self, number: u16) {
@@ -753,6 +819,8 @@ impl Running {
     /// Closes what the refusal closes.
     fn refused(&mut self, number: u16, refusal: Refusal, id: (u16, u16)) -> Result<(), End> {
         if refusal.scope == Scope::Connection {
+            // A fault of RabbitMQ's own does not say over which method it stumbled.
+            let id = if refusal.code == ReplyCode::INTERNAL_ERROR { NO_METHOD } else { id };
             return Err(End::refused(refusal, id));
         }
         // What was published before the mistake counts.
@@ -792,7 +860,7 @@ impl Running {
             .collect();
         for number in late {
             let refusal = refusal::basic_ack_timeout(number, ack_ms_max);
-            self.refused(number, refusal, (0, 0))?;
+            self.refused(number, refusal, NO_METHOD)?;
         }
         Ok(())
     }
@@ -866,7 +934,7 @@ impl Running {
                     }
                 }
                 Item::Close(refusal) => {
-                    ended = Err(End::refused(refusal, (0, 0)));
+                    ended = Err(End::refused(refusal, NO_METHOD));
                     break;
                 }
             }
@@ -906,12 +974,12 @@ impl Running {
         }
         if self.awaited.is_none_or(|lsn| next < lsn) {
             if store.failure().is_some() {
-                return Err(End::refused(refusal::connection_internal_error(), (0, 0)));
+                return Err(End::refused(refusal::connection_internal_error(), NO_METHOD));
             }
             self.awaited = Some(next);
             store.notify(next, Arc::new(DurableSignal(Arc::clone(waker))));
         } else if store.failure().is_some() {
-            return Err(End::refused(refusal::connection_internal_error(), (0, 0)));
+            return Err(End::refused(refusal::connection_internal_error(), NO_METHOD));
         }
         Ok(())
     }
@@ -948,13 +1016,58 @@ impl Running {
     }
 }
 
+/// Whether a frame's payload can be what its kind says.
+fn check_shape(frame: &Frame<'_>) -> Result<(), Refusal> {
+    let fits = match frame.kind {
+        FrameKind::Method => frame.payload.len() >= METHOD_ID_BYTES,
+        FrameKind::Header => frame.payload.len() >= ContentHeader::FIXED_BYTES,
+        FrameKind::Body => true,
+        FrameKind::Heartbeat => frame.payload.is_empty(),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(refusal::frame_unknown_type(frame.kind as u8, Snippet(frame.payload)))
+}
+
+/// The ids at the start of a method frame, known or not.
+fn method_id(frame: &Frame<'_>) -> (u16, u16) {
+    match frame.payload {
+        [c0, c1, m0, m1, ..] => (u16::from_be_bytes([*c0, *c1]), u16::from_be_bytes([*m0, *m1])),
+        _ => NO_METHOD,
+    }
+}
+
+/// What a client is told of a method that cannot be read.
+fn undecodable(frame: &Frame<'_>, error: &MethodError) -> End {
+    let on_connection = frame.channel == 0;
+    match error {
+        MethodError::MalformedUtf8 { .. } => {
+            let id = if on_connection { method_id(frame) } else { NO_METHOD };
+            End::refused(refusal::method_malformed_utf8(), id)
+        }
+        MethodError::Malformed { .. } | MethodError::Table { .. } if on_connection => {
+            End::refused(refusal::connection_internal_error(), NO_METHOD)
+        }
+        // RabbitMQ quotes the arguments, and drops the socket without a word for unknown methods
+        // and malformed tables; the word costs nothing.
+        MethodError::NoMethod
+        | MethodError::UnknownMethod { .. }
+        | MethodError::Malformed { .. }
+        | MethodError::Table { .. } => {
+            let arguments = frame.payload.get(METHOD_ID_BYTES..).unwrap_or_default();
+            End::refused(refusal::method_undecodable(Octets(arguments)), method_id(frame))
+        }
+    }
+}
+
 /// A frame of a kind that has no business on its channel.
 fn unexpected(frame: &Frame<'_>) -> Refusal {
     refusal::frame_unexpected(frame.kind as u8, Snippet(frame.payload))
 }
 
 impl End {
-    fn refused(refusal: Refusal, (class_id, method_id): (u16, u16)) -> Self {
-        Self::Refused { refusal, class_id, method_id }
+    fn refused(refusal: Refusal, id: (u16, u16)) -> Self {
+        Self::Refused { refusal, id }
     }
 }

@@ -329,19 +329,63 @@ fn methods_out_of_order_end_in_silence() {
 }
 
 #[test]
-fn a_channel_before_open_ok_ends_in_silence() {
+fn even_a_close_is_out_of_order_before_the_client_is_tuned() {
     let world = World::new();
+    for stranger in [world.stranger(), world.stranger()] {
+        stranger.say_hello();
+        stranger.send(0, close_connection());
+        ends_in_silence(&world, &stranger);
+    }
+}
+
+#[test]
+fn between_tune_ok_and_open_mistakes_are_told() {
+    let world = World::new();
+    let unexpected = "CHANNEL_ERROR - unexpected method in connection state opening";
+    let close_ok = Method::ConnectionCloseOk(Default::default());
+    let update = connection::UpdateSecret { new_secret: b"token", reason: "expired" };
+    for (method, id) in [
+        (close_connection(), (10, 50)),
+        (close_ok, (10, 51)),
+        (Method::ConnectionUpdateSecret(update), (10, 70)),
+        (Method::BasicAck(Default::default()), (60, 80)),
+    ] {
+        let stranger = tuned(&world, &Login::default());
+        stranger.send(0, method);
+        assert_eq!(stranger.expect_connection_close(504, unexpected), id);
+    }
+    for (kind, channel, payload, code, text) in [
+        (1, 1, &[0, 20, 0, 10, 0][..], 505, "type 1, all octets = <<0,20,0,10,0>>"),
+        (3, 0, b"x", 505, "type 3, all octets = <<\"x\">>"),
+        (8, 1, b"", 505, "type 8, all octets = <<>>"),
+        (8, 0, b"x", 501, "type 8, all octets = <<\"x\">>: unknown_frame"),
+        (9, 0, b"ab", 501, "type 9, all octets = <<\"ab\">>: unknown_frame"),
+        (1, 0, &[0, 10], 501, "type 1, all octets = <<0,10>>: unknown_frame"),
+    ] {
+        let stranger = tuned(&world, &Login::default());
+        stranger.send_frame(kind, channel, payload);
+        let name = if code == 505 { "UNEXPECTED_FRAME" } else { "FRAME_ERROR" };
+        assert_eq!(stranger.expect_connection_close(code, &format!("{name} - {text}")), (0, 0));
+    }
     let stranger = tuned(&world, &Login::default());
-    stranger.send(1, Method::ChannelOpen(Default::default()));
+    stranger.send_frame(1, 0, b"\0\x0a\0\x28\x02\xc3\x28\0\0");
+    let malformed = "FRAME_ERROR - Malformed UTF-8 in shortstr";
+    assert_eq!(stranger.expect_connection_close(501, malformed), (10, 40));
+    // But for what cannot be read at all.
+    let stranger = tuned(&world, &Login::default());
+    stranger.send_frame(1, 0, b"\0\x0a\0\x28\x05");
     ends_in_silence(&world, &stranger);
 }
 
 #[test]
-fn a_client_may_close_during_the_handshake() {
+fn a_refused_open_waits_for_its_close_ok_as_long_as_a_heartbeat() {
     let world = World::new();
-    let stranger = tuned(&world, &Login::default());
-    stranger.send(0, close_connection());
-    stranger.expect(0, Method::ConnectionCloseOk(Default::default()));
+    let stranger = tuned(&world, &Login { heartbeat_s: 7, ..Login::default() });
+    stranger.send(0, open_vhost("nowhere"));
+    assert!(matches!(stranger.take(0).method(), Method::ConnectionClose(_)));
+    world.advance(6_999);
+    assert!(!stranger.is_gone());
+    world.advance(1);
     stranger.expect_gone();
 }
 
@@ -454,10 +498,13 @@ fn a_new_secret_is_taken() {
 fn a_handshake_method_on_an_open_connection_is_refused() {
     covers!("connection.unexpected-method");
     let world = World::new();
-    let client = world.client();
-    client.send(0, open_vhost("/"));
-    let text = "CHANNEL_ERROR - unexpected method in connection state running";
-    assert_eq!(client.expect_connection_close(504, text), (10, 40));
+    let close_ok = Method::ConnectionCloseOk(Default::default());
+    for (method, id) in [(open_vhost("/"), (10, 40)), (close_ok, (10, 51))] {
+        let client = world.client();
+        client.send(0, method);
+        let text = "CHANNEL_ERROR - unexpected method in connection state running";
+        assert_eq!(client.expect_connection_close(504, text), id);
+    }
 }
 
 #[test]

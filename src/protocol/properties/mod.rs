@@ -63,6 +63,9 @@ pub struct ContentHeader<'a> {
 }
 
 impl<'a> ContentHeader<'a> {
+    /// Bytes before the properties.
+    pub const FIXED_BYTES: usize = 12;
+
     /// Reads the payload of a header frame; `None` when it is shorter than its fixed part, which
     /// RabbitMQ treats as a frame of unknown type.
     #[must_use]

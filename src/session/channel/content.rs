@@ -71,9 +71,7 @@ impl Channel {
         core: &mut Core,
         payload: &[u8],
     ) -> Result<(), Refusal> {
-        let Some(content) = &mut self.content else {
-            return Err(refusal::content_unexpected_header());
-        };
+        let Some(content) = &mut self.content else { return Ok(()) };
         if content.body_size.is_some() {
             return Err(refusal::content_body_expected());
         }
@@ -103,9 +101,7 @@ impl Channel {
         core: &mut Core,
         payload: &[u8],
     ) -> Result<(), Refusal> {
-        let Some(content) = &mut self.content else {
-            return Err(refusal::content_unexpected_header());
-        };
+        let Some(content) = &mut self.content else { return Ok(()) };
         let Some(body_size) = content.body_size else {
             return Err(refusal::content_header_expected(CLASS_BASIC));
         };

@@ -143,8 +143,6 @@ impl Channel {
             Method::BasicGet(get) => self.on_get(core, get),
             Method::BasicRecover(recover) => self.on_recover(core, recover.requeue, true),
             Method::BasicRecoverAsync(recover) => self.on_recover(core, recover.requeue, false),
-            // Answers to what the server sent; nothing depends on them.
-            Method::BasicCancelOk(_) | Method::ChannelFlowOk(_) => Ok(()),
             Method::ConfirmSelect(select) => self.on_confirm_select(core, select.nowait),
             Method::TxSelect(_) => self.on_tx_select(core),
             Method::TxCommit(_) => self.on_tx_commit(core),

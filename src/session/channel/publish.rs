@@ -76,8 +76,11 @@ impl Channel {
             let max = core.settings.message_bytes_max;
             return Err(refusal::basic_message_too_large(size, max));
         }
-        let summary = Summary::peek(&content.properties)
-            .map_err(|_| refusal::content_malformed_properties())?;
+        let Ok(summary) = Summary::peek(&content.properties) else {
+            // RabbitMQ reads them when it knows the exchange.
+            core.publishable(&content.exchange)?;
+            return Err(refusal::content_malformed_properties());
+        };
         let generation = core.vhost.generation();
         let mut rewritten = Rewritten::default();
         let targets = if summary.has_headers
@@ -241,9 +244,9 @@ impl Channel {
         generation: u64,
         rewritten: &mut Rewritten,
     ) -> Result<Targets, Refusal> {
+        core.publishable(&content.exchange)?;
         let properties = Properties::parse(&content.properties)
             .map_err(|_| refusal::content_malformed_properties())?;
-        core.publishable(&content.exchange)?;
         let reply_to = match properties.reply_to {
             Some(reply_to) if reply_to == REPLY_TO.as_bytes() => {
                 let consumer = self.reply_consumer.as_ref();
