@@ -26,6 +26,7 @@ mod model;
 mod policies;
 mod publish;
 mod queues;
+mod quorum;
 mod recovery;
 mod reply_to;
 mod server;

@@ -42,6 +42,11 @@ impl Limiter {
         self.used.fetch_sub(n, Ordering::AcqRel);
     }
 
+    /// Takes one, whatever the limit.
+    fn take(&self) {
+        self.used.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Takes one, if the limit allows. Two queues that try at once see no more taken than is: else
     /// both could give up while one could have it.
     fn try_take(&self) -> bool {
@@ -74,6 +79,8 @@ pub struct ConsumerSpec {
     pub prefetch: u16,
     /// The channel's shared limit.
     pub limiter: Arc<Limiter>,
+    /// Whether that limit holds it back. If not, what it takes still counts for the others.
+    pub obeys_limiter: bool,
     /// As declared.
     pub arguments: Table,
 }
@@ -115,7 +122,15 @@ impl Consumer {
 
     /// Takes from the channel's shared limit, which counts only what the client must acknowledge.
     pub(super) fn take_shared_credit(&self) -> bool {
-        self.spec.acks == Acks::Automatic || self.spec.limiter.try_take()
+        let spec = &self.spec;
+        if spec.acks == Acks::Automatic {
+            return true;
+        }
+        if !spec.obeys_limiter {
+            spec.limiter.take();
+            return true;
+        }
+        spec.limiter.try_take()
     }
 
     /// Adds a delivery to the running dispatch.

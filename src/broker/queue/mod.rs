@@ -262,7 +262,7 @@ impl Queue {
         if stored { lsn } else { Lsn::ZERO }
     }
 
-    /// Messages come back to their places. `attempt` says whether a client may have seen them.
+    /// Messages come back. `attempt` says how, and whether a client may have seen them.
     pub fn requeue(
         self: &Arc<Self>,
         entries: impl IntoIterator<Item = (ConsumerId, Entry)>,
@@ -498,11 +498,13 @@ pub enum Publisher {
     GoesOn,
 }
 
-/// Whether a returned message may have been seen by a client.
+/// How a message comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
-    /// It was written to the client.
-    Delivered,
+    /// Its client, which has seen it, gave it back.
+    Refused,
+    /// It was written to a client whose channel has ended.
+    Lost,
     /// It never left the broker.
     Unsent,
 }
@@ -599,7 +601,7 @@ impl QueueChange<'_> {
         self.state.settle(&self.queue.spec, settled, ops);
     }
 
-    /// A message that a client may have seen comes back to its place.
+    /// A message comes back that its client refused.
     pub fn requeue(
         &mut self,
         consumer: ConsumerId,
@@ -607,7 +609,7 @@ impl QueueChange<'_> {
         ops: &mut Vec<Op>,
         effects: &mut Effects,
     ) {
-        self.state.requeue(self.queue, consumer, entry, Attempt::Delivered, ops, effects);
+        self.state.requeue(self.queue, consumer, entry, Attempt::Refused, ops, effects);
     }
 
     /// A message is rejected for good.

@@ -1,43 +1,80 @@
 //! The messages of a queue that wait for a consumer, in the order in which they will leave.
 //!
-//! Owns the order: by priority level, then by sequence number within a level. New messages go to
-//! the end of their level in O(1); a message that comes back goes to the place it had (RabbitMQ's
-//! classic queues do the same), in O(log n) of those that came back.
+//! Owns the order: by priority level, then by arrival within a level. New messages go to the end of
+//! their level in O(1). Where a message goes that comes back is up to the kind of queue, as in
+//! RabbitMQ: in classic ones to the place it had, in O(log n) of those that came back; in quorum
+//! ones behind the others that came back, and all of these before the new ones.
 //!
-//! Invariants: within a level the fifo's numbers ascend; `len` and `bytes` equal what is held.
+//! Invariants: within a level of a classic queue the fifo's numbers ascend; `len` and `bytes` equal
+//! what is held.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Entry;
 use super::groups::Groups;
+use super::{Entry, QueueArgs, QueueKind};
 use crate::store::QueueSeq;
 
 /// A fifo keeps this capacity when it runs empty; what a burst added beyond it is given back.
 const IDLE_CAPACITY: usize = 1024;
 
-#[derive(Debug, Default)]
-struct Level {
-    fifo: VecDeque<Entry>,
-    returned: BTreeMap<u64, Entry>,
+/// Messages that came back.
+#[derive(Debug)]
+enum Returned {
+    /// Each leaves from the place it had.
+    InPlace(BTreeMap<u64, Entry>),
+    /// They leave first, in the order in which they came back.
+    First(VecDeque<Entry>),
 }
 
-impl Level {
-    fn front(&self) -> Option<&Entry> {
-        match (self.returned.first_key_value(), self.fifo.front()) {
-            (Some((seq, _)), Some(front)) if *seq > front.seq.0 => Some(front),
-            (Some((_, entry)), _) => Some(entry),
-            (None, front) => front,
+impl Returned {
+    fn new(kind: QueueKind) -> Self {
+        match kind {
+            QueueKind::Classic => Self::InPlace(BTreeMap::new()),
+            QueueKind::Quorum => Self::First(VecDeque::new()),
+        }
+    }
+
+    /// The one that leaves before `fifo_front`.
+    fn front_before(&self, fifo_front: Option<&Entry>) -> Option<&Entry> {
+        match self {
+            Self::InPlace(entries) => {
+                let (seq, entry) = entries.first_key_value()?;
+                fifo_front.is_none_or(|front| *seq < front.seq.0).then_some(entry)
+            }
+            Self::First(entries) => entries.front(),
         }
     }
 
     fn pop(&mut self) -> Option<Entry> {
-        let take_returned = match (self.returned.first_key_value(), self.fifo.front()) {
-            (Some((seq, _)), Some(front)) => *seq < front.seq.0,
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        if take_returned {
-            return self.returned.pop_first().map(|(_, entry)| entry);
+        match self {
+            Self::InPlace(entries) => entries.pop_first().map(|(_, entry)| entry),
+            Self::First(entries) => entries.pop_front(),
+        }
+    }
+
+    fn put_back(&mut self, entry: Entry) {
+        match self {
+            Self::InPlace(entries) => drop(entries.insert(entry.seq.0, entry)),
+            Self::First(entries) => entries.push_back(entry),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Level {
+    fifo: VecDeque<Entry>,
+    returned: Returned,
+}
+
+impl Level {
+    fn front(&self) -> Option<&Entry> {
+        let fifo_front = self.fifo.front();
+        self.returned.front_before(fifo_front).or(fifo_front)
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        if self.returned.front_before(self.fifo.front()).is_some() {
+            return self.returned.pop();
         }
         let entry = self.fifo.pop_front();
         if self.fifo.is_empty() && self.fifo.capacity() > IDLE_CAPACITY {
@@ -50,6 +87,7 @@ impl Level {
 /// The waiting messages of one queue.
 #[derive(Debug)]
 pub(super) struct Ready {
+    kind: QueueKind,
     levels: Vec<Level>,
     groups: Option<Groups>,
     len: usize,
@@ -58,11 +96,14 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// An empty list with priority levels `0..=priority_max`, with ordered groups or without.
-    pub(super) fn new(priority_max: u8, grouped: bool) -> Self {
-        let levels = (0..=priority_max).map(|_| Level::default()).collect();
-        let groups = grouped.then(Groups::default);
-        Self { levels, groups, len: 0, bytes: 0, stored: 0 }
+    /// An empty list, arranged as a queue's arguments ask for it.
+    pub(super) fn new(args: &QueueArgs) -> Self {
+        let groups = args.message_groups.then(Groups::default);
+        // A group's next message comes to the place it has in the queue, before no other group's.
+        let kind = if groups.is_some() { QueueKind::Classic } else { args.kind };
+        let level = |_| Level { fifo: VecDeque::new(), returned: Returned::new(kind) };
+        let levels = (0..=args.priority_max.unwrap_or(0)).map(level).collect();
+        Self { kind, levels, groups, len: 0, bytes: 0, stored: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -93,20 +134,23 @@ impl Ready {
         };
         let Some(entry) = passed else { return };
         let level = self.level_of(&entry);
-        debug_assert!(level.fifo.back().is_none_or(|last| last.seq < entry.seq));
+        debug_assert!(
+            matches!(level.returned, Returned::First(_))
+                || level.fifo.back().is_none_or(|last| last.seq < entry.seq)
+        );
         level.fifo.push_back(entry);
     }
 
-    /// Puts a message back where it was.
+    /// Takes a message back.
     pub(super) fn put_back(&mut self, entry: Entry) {
         self.count(&entry);
-        self.level_of(&entry).returned.insert(entry.seq.0, entry);
+        self.level_of(&entry).returned.put_back(entry);
     }
 
     /// A message's stay has ended: the next of its group may leave.
     pub(super) fn settled(&mut self, seq: QueueSeq) {
         if let Some(next) = self.groups.as_mut().and_then(|groups| groups.settled(seq.0)) {
-            self.level_of(&next).returned.insert(next.seq.0, next);
+            self.level_of(&next).returned.put_back(next);
         }
     }
 
@@ -137,9 +181,12 @@ impl Ready {
     /// Takes everything, those that stand back in their groups included.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
         let waiting = self.groups.as_mut().map_or_else(Vec::new, Groups::take_waiting);
-        let levels: Vec<Level> = self.levels.iter_mut().map(std::mem::take).collect();
+        let kind = self.kind;
+        let empty = || Level { fifo: VecDeque::new(), returned: Returned::new(kind) };
+        let levels: Vec<Level> =
+            self.levels.iter_mut().map(|level| std::mem::replace(level, empty())).collect();
         (self.len, self.bytes, self.stored) = (0, 0, 0);
-        let of_level = |level: Level| level.fifo.into_iter().chain(level.returned.into_values());
+        let of_level = |mut level: Level| std::iter::from_fn(move || level.pop());
         waiting.into_iter().chain(levels.into_iter().flat_map(of_level))
     }
 
@@ -185,7 +232,7 @@ mod tests {
 
     #[test]
     fn returned_messages_leave_from_the_place_they_had() {
-        let mut ready = Ready::new(0, false);
+        let mut ready = Ready::new(&QueueArgs::default());
         for seq in 1..=6 {
             ready.push(entry(seq, 0));
         }
@@ -199,8 +246,24 @@ mod tests {
     }
 
     #[test]
+    fn in_a_quorum_queue_returned_messages_leave_first_as_they_came_back() {
+        let quorum = QueueArgs { kind: QueueKind::Quorum, ..QueueArgs::default() };
+        let mut ready = Ready::new(&quorum);
+        for seq in 1..=6 {
+            ready.push(entry(seq, 0));
+        }
+        let mut taken: Vec<Entry> = (0..4).filter_map(|_| ready.pop()).collect();
+        taken.swap(1, 3);
+        taken.into_iter().filter(|entry| entry.seq.0 != 1).for_each(|entry| ready.put_back(entry));
+        assert_eq!(ready.heads().map(|head| head.seq.0).collect::<Vec<_>>(), [4]);
+        assert_eq!(drain(&mut ready), [4, 3, 2, 5, 6]);
+        assert_eq!((ready.len(), ready.bytes()), (0, 0));
+    }
+
+    #[test]
     fn higher_priorities_leave_first_and_too_high_ones_count_as_the_highest() {
-        let mut ready = Ready::new(5, false);
+        let five = QueueArgs { priority_max: Some(5), ..QueueArgs::default() };
+        let mut ready = Ready::new(&five);
         for (seq, priority) in [(1, 0), (2, 9), (3, 5), (4, 1)] {
             ready.push(entry(seq, priority));
         }

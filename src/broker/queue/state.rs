@@ -16,7 +16,7 @@ use super::dedup::{Admission, Dedup};
 use super::ready::Ready;
 use super::{
     Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeadLetter, DeathReason, Effects, Entry, Queue,
-    QueueSpec, Rules,
+    QueueKind, QueueSpec, Rules,
 };
 use crate::broker::Now;
 use crate::broker::message::Message;
@@ -91,7 +91,7 @@ impl State {
             rules: Arc::new(policy.rules(&spec.args)),
             policy,
             dedup: spec.args.deduplication.as_ref().map(|args| Dedup::new(spec.key, args).into()),
-            ready: Ready::new(spec.args.priority_max.unwrap_or(0), spec.args.message_groups),
+            ready: Ready::new(&spec.args),
             consumers: Consumers::new(spec.args.single_active_consumer),
             next_seq: 1,
             unacked: 0,
@@ -388,7 +388,7 @@ impl State {
         if self.gone {
             return;
         }
-        if attempt == Attempt::Delivered {
+        if attempt != Attempt::Unsent {
             entry.maybe_delivered = true;
             entry.deliveries = entry.deliveries.saturating_add(1);
             if self.rules.delivery_limit.is_some_and(|max| entry.deliveries > max) {
@@ -397,7 +397,14 @@ impl State {
             }
         }
         self.end_transit(&entry);
-        self.ready.put_back(entry);
+        let args = &queue.spec().args;
+        let is_quorum = args.kind == QueueKind::Quorum;
+        if is_quorum && args.delivery_limit.is_none() && attempt == Attempt::Refused {
+            // It may come back for ever and holds nobody up: RabbitMQ appends it again.
+            self.ready.push(entry);
+        } else {
+            self.ready.put_back(entry);
+        }
     }
 
     pub(super) fn reject(
@@ -540,10 +547,12 @@ impl State {
             return Err(ConsumeRefusal::Gone);
         }
         let shared = !self.consumers.is_empty() || queue.args.single_active_consumer;
-        if self.exclusive || (spec.exclusive && shared) {
+        // Quorum queues take no notice of the wish.
+        let exclusive = spec.exclusive && queue.args.kind == QueueKind::Classic;
+        if self.exclusive || (exclusive && shared) {
             return Err(ConsumeRefusal::Exclusive);
         }
-        self.exclusive = spec.exclusive;
+        self.exclusive = exclusive;
         self.used_ms = now.unix_ms;
         self.consumers.add(spec);
         Ok(())

@@ -677,6 +677,34 @@ pub fn queue_exclusive_consumer(queue: impl Display, vhost: impl Display) -> Ref
     Refusal::new("queue.exclusive-consumer", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
 }
 
+/// `queue.no-global-qos`: closes the connection with NOT_IMPLEMENTED.
+#[must_use]
+pub fn queue_no_global_qos(queue: impl Display, vhost: impl Display) -> Refusal {
+    let explanation =
+        format_args!("queue '{queue}' in vhost '{vhost}' does not support global qos");
+    Refusal::new("queue.no-global-qos", Scope::Connection, ReplyCode::NOT_IMPLEMENTED, explanation)
+}
+
+/// `queue.get-with-single-active-consumer`: closes the channel with RESOURCE_LOCKED.
+#[must_use]
+pub fn queue_get_with_single_active_consumer(
+    queue: impl Display,
+    vhost: impl Display,
+    kind: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. \
+         basic.get operations are not supported by {kind} queues with single \
+         active consumer"
+    );
+    Refusal::new(
+        "queue.get-with-single-active-consumer",
+        Scope::Channel,
+        ReplyCode::RESOURCE_LOCKED,
+        explanation,
+    )
+}
+
 /// `queue.quorum-conditional-delete`: closes the connection with NOT_IMPLEMENTED.
 #[must_use]
 pub fn queue_quorum_conditional_delete(

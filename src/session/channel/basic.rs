@@ -6,7 +6,7 @@ use super::{Channel, Consumer, Mode, ReplyConsumer};
 use crate::broker::REPLY_TO;
 use crate::broker::outbox::ConsumerId;
 use crate::broker::queue::{
-    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeleteCondition, Queue, Settled,
+    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeleteCondition, Queue, QueueKind, Settled,
 };
 use crate::protocol::frame;
 use crate::protocol::method::{Method, basic as methods};
@@ -46,16 +46,15 @@ impl Channel {
         } else {
             consume.consumer_tag.into()
         };
-        let is_reply_tag = self.reply_consumer.as_ref().is_some_and(|reply| reply.tag == tag);
-        if self.tags.contains_key(&tag) || is_reply_tag {
+        if self.tags.contains_key(&tag) {
             return Err(refusal::basic_consumer_tag_reuse(&tag));
-        }
-        if consume.queue == REPLY_TO {
-            return self.consume_replies(core, consume, tag);
         }
         let max = core.settings.consumers_per_channel_max;
         if max > 0 && self.consumers.len() >= max {
             return Err(refusal::basic_consumer_max(max));
+        }
+        if consume.queue == REPLY_TO {
+            return self.consume_replies(core, consume, tag);
         }
         let queue = core.find_queue(self.queue_name(consume.queue)?)?;
         let arguments = consume.arguments.to_table();
@@ -72,6 +71,10 @@ impl Channel {
             }
         }
         let priority = consumer_priority(&queue, &arguments)?;
+        let kind = queue.spec().args.kind;
+        if kind == QueueKind::Quorum && self.limiter.limit() > 0 {
+            return Err(refusal::queue_no_global_qos(queue.name(), core.vhost.name()));
+        }
         let id = core.broker.next_consumer_id();
         let acks = if consume.no_ack { Acks::Automatic } else { Acks::Manual };
         let spec = ConsumerSpec {
@@ -85,6 +88,7 @@ impl Channel {
             priority,
             prefetch: self.prefetch,
             limiter: Arc::clone(&self.limiter),
+            obeys_limiter: kind == QueueKind::Classic,
             arguments,
         };
         // Deliveries are written at the end of the turn, so consume-ok always precedes them.
@@ -134,13 +138,13 @@ impl Channel {
         let reply = self.reply_consumer.take_if(|reply| &*reply.tag == cancel.consumer_tag);
         if let Some(reply) = reply {
             core.broker.remove_reply_target(&reply.key);
-        }
-        if let Some(id) = self.tags.remove(cancel.consumer_tag)
+        } else if let Some(id) = self.tags.remove(cancel.consumer_tag)
             && let Some(consumer) = self.consumers.get(&id)
         {
             let queue = Arc::clone(&consumer.queue);
             let abandoned = queue.remove_consumer(id, core.now, &mut core.effects);
-            self.recall(core, Some(id));
+            let recalled = self.recall(core, Some(id));
+            self.give_back(core, recalled, Attempt::Unsent);
             self.consumers.remove(&id);
             self.queues.release(queue.key());
             if abandoned {
@@ -162,6 +166,14 @@ impl Channel {
         get: &methods::Get<'_>,
     ) -> Result<(), Refusal> {
         let queue = core.find_queue(self.queue_name(get.queue)?)?;
+        let args = &queue.spec().args;
+        if args.kind == QueueKind::Quorum && args.single_active_consumer {
+            return Err(refusal::queue_get_with_single_active_consumer(
+                queue.name(),
+                core.vhost.name(),
+                args.kind.name(),
+            ));
+        }
         let acks = if get.no_ack { Acks::Automatic } else { Acks::Manual };
         let taken = queue.get(acks, core.now, &mut core.effects);
         core.broker.finish(&mut core.effects, core.now);
@@ -282,7 +294,7 @@ impl Channel {
         let settled: Vec<QueueKey> = taken.iter().map(|held| held.queue).collect();
         let held = taken.into_iter().map(|held| (held.queue, held.consumer, held.entry));
         if requeue {
-            self.give_back(core, held, Attempt::Delivered);
+            self.give_back(core, held, Attempt::Refused);
         } else {
             for (queue, entries) in self.by_queue(held) {
                 queue.reject(entries, core.now, &mut core.effects);

@@ -266,9 +266,13 @@ impl Channel {
         }
     }
 
-    /// Takes deliveries to this channel (or to one consumer of it) out of what waits to be written
-    /// and gives them back: the client never saw them.
-    fn recall(&mut self, core: &mut Core, only: Option<ConsumerId>) {
+    /// Takes deliveries to this channel (or to one consumer of it) out of what waits to be written:
+    /// the client never saw them, and they are to be given back.
+    fn recall(
+        &mut self,
+        core: &mut Core,
+        only: Option<ConsumerId>,
+    ) -> Vec<(QueueKey, ConsumerId, Entry)> {
         core.outbox.drain(&mut core.inbox);
         let number = self.number;
         let mut kept = std::collections::VecDeque::with_capacity(core.inbox.len());
@@ -293,7 +297,7 @@ impl Channel {
         self.free_shared_credit(core, counted.count());
         // Whoever found no room meanwhile is asked again at the end of the turn.
         core.release_outbox(recalled.len(), bytes);
-        self.give_back(core, recalled, Attempt::Unsent);
+        recalled
     }
 
     /// Ends the channel: its consumers go, what it holds returns to the queues. The queues that
@@ -314,13 +318,15 @@ impl Channel {
         if let Some(reply) = self.reply_consumer.take() {
             core.broker.remove_reply_target(&reply.key);
         }
-        self.recall(core, None);
+        let recalled = self.recall(core, None);
         if let Mode::Transaction(transaction) = &mut self.mode {
             self.unacked.restore(transaction.take_settled());
         }
         let held: Vec<Outstanding> = self.unacked.take_up_to(0).into_iter().flatten().collect();
         let held = held.into_iter().map(|held| (held.queue, held.consumer, held.entry));
-        self.give_back(core, held, Attempt::Delivered);
+        // In the order in which they were handed out.
+        self.give_back(core, held, Attempt::Lost);
+        self.give_back(core, recalled, Attempt::Unsent);
         for queue in abandoned {
             let condition = DeleteCondition::Abandoned;
             core.broker.delete_gone_queue(&queue, condition, &mut core.effects);
