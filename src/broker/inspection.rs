@@ -5,7 +5,6 @@ use std::sync::PoisonError;
 
 use super::Broker;
 use super::inspect::{Inspect, MessageSizes, NodeView, PermissionView, UserView};
-use super::outbox::Item;
 use super::users::User;
 use super::vhost::Vhost;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
@@ -83,9 +82,7 @@ impl Inspect for Broker {
         });
         let Some(handle) = found else { return false };
         let refusal = refusal::connection_closed_by_operator(reason);
-        if handle.outbox.push(Item::Close(refusal)) {
-            handle.outbox.wake();
-        }
+        handle.outbox.close(refusal);
         true
     }
 

@@ -27,8 +27,8 @@ pub mod users;
 pub mod vhost;
 pub mod views;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use dashmap::DashMap;
 
@@ -154,7 +154,7 @@ pub struct Broker {
     /// Taken under a vhost's topology lock and held until the queue's record is submitted.
     next_queue_id: Mutex<u64>,
     started: Now,
-    stopping: AtomicBool,
+    stopping: OnceLock<Refusal>,
 }
 
 impl Broker {
@@ -184,7 +184,7 @@ impl Broker {
             next_exchange_id: AtomicU64::new(1),
             next_queue_id: Mutex::new(1),
             started: now,
-            stopping: AtomicBool::new(false),
+            stopping: OnceLock::new(),
         });
         recovery::recover(&broker, now)?;
         Ok(broker)
@@ -267,9 +267,13 @@ impl Broker {
         }
     }
 
-    /// Registers an opened connection.
-    pub fn add_connection(&self, handle: Arc<ConnectionHandle>) {
-        self.connections.insert(handle.id, handle);
+    /// Registers an opened connection. One that opens while the node begins to stop is asked to
+    /// close, too.
+    pub fn add_connection(&self, handle: &Arc<ConnectionHandle>) {
+        self.connections.insert(handle.id, Arc::clone(handle));
+        if let Some(refusal) = self.stopping() {
+            handle.outbox.close(refusal.clone());
+        }
         NodeCounters::add(&self.counters.connections_opened, 1);
     }
 
@@ -329,20 +333,20 @@ impl Broker {
 
     /// Asks every connection to close, with a reason for its client, and refuses new ones.
     pub fn close_connections(&self, refusal: &Refusal) {
-        self.stopping.store(true, Ordering::SeqCst);
+        if self.stopping.set(refusal.clone()).is_err() {
+            return;
+        }
         let handles: Vec<_> =
             self.connections.iter().map(|entry| Arc::clone(entry.value())).collect();
         for handle in handles {
-            if handle.outbox.push(outbox::Item::Close(refusal.clone())) {
-                handle.outbox.wake();
-            }
+            handle.outbox.close(refusal.clone());
         }
     }
 
-    /// Whether the node is stopping.
+    /// Why the node takes no more connections, if it is stopping.
     #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
+    pub fn stopping(&self) -> Option<&Refusal> {
+        self.stopping.get()
     }
 
     /// Open connections.

@@ -2,7 +2,8 @@
 //!
 //! Queues push under their own lock; the connection swaps everything out at once when it turns. The
 //! outbox's lock is a leaf: nothing is called while it is held. The first push after a drain wakes
-//! the connection, later ones do not, so a burst costs one wake-up.
+//! the connection, later ones do not, so a burst costs one wake-up. A wish to close it waits behind
+//! nothing: it has a place of its own, which the connection looks at first.
 //!
 //! Invariant: `items` and `bytes` count what was pushed and not yet released by the connection;
 //! when either passes its limit queues stop assigning here and set `starved`, and the connection
@@ -11,14 +12,14 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::broker::message::Message;
 use crate::broker::queue::Entry;
 use crate::protocol::refusal::Refusal;
 use crate::store::QueueKey;
 
-/// Deliveries that may wait for one connection.
+/// Messages that may wait for one connection.
 pub const ITEMS_MAX: usize = 4096;
 /// Body and header bytes that may wait for one connection.
 pub const BYTES_MAX: usize = 1024 * 1024;
@@ -74,8 +75,17 @@ pub enum Item {
         /// The consumer.
         consumer: ConsumerId,
     },
-    /// Close the connection, telling the client why.
-    Close(Refusal),
+}
+
+impl Item {
+    /// The message in it.
+    fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Deliver(delivery) => Some(&delivery.entry.message),
+            Self::Reply { message, .. } => Some(message),
+            Self::Cancelled { .. } => None,
+        }
+    }
 }
 
 /// One connection's outbox.
@@ -86,6 +96,7 @@ pub struct Outbox {
     bytes: AtomicUsize,
     signalled: AtomicBool,
     starved: AtomicBool,
+    closing: OnceLock<Refusal>,
     waker: Arc<dyn Wake>,
 }
 
@@ -100,6 +111,7 @@ impl Outbox {
             bytes: AtomicUsize::new(0),
             signalled: AtomicBool::new(false),
             starved: AtomicBool::new(false),
+            closing: OnceLock::new(),
             waker,
         }
     }
@@ -139,12 +151,26 @@ impl Outbox {
     /// Appends anything else. True when the caller must wake the connection.
     #[must_use]
     pub fn push(&self, item: Item) -> bool {
-        if let Item::Deliver(delivery) = &item {
+        if let Some(message) = item.message() {
             self.items.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(delivery.entry.message.memory_bytes(), Ordering::Relaxed);
+            self.bytes.fetch_add(message.memory_bytes(), Ordering::Relaxed);
         }
         self.lock().push_back(item);
         !self.signalled.swap(true, Ordering::AcqRel)
+    }
+
+    /// Asks the connection to close, telling its client why. Whoever asks first is heard. Call it
+    /// with no lock held.
+    pub fn close(&self, refusal: Refusal) {
+        if self.closing.set(refusal).is_ok() {
+            self.wake();
+        }
+    }
+
+    /// Why the connection is to close, if it is.
+    #[must_use]
+    pub fn closing(&self) -> Option<&Refusal> {
+        self.closing.get()
     }
 
     /// Wakes the connection.
@@ -163,7 +189,7 @@ impl Outbox {
         }
     }
 
-    /// Deliveries were written out (or given back): their room is free again. True when a queue had
+    /// Messages were written out (or given back): their room is free again. True when a queue had
     /// found no room, so that the connection must ask its queues to go on.
     #[must_use]
     pub fn release(&self, items: usize, bytes: usize) -> bool {

@@ -550,7 +550,7 @@ impl Connection {
             outbox: Arc::clone(&outbox),
             view: Mutex::new(view),
         });
-        self.broker.add_connection(Arc::clone(&handle));
+        self.broker.add_connection(&handle);
         let ok = Method::ConnectionOpenOk(Default::default());
         frame::method(self.out.buffer(), 0, &ok);
         let mut core = Core::new(
@@ -868,8 +868,11 @@ impl Running {
     // ---- turns -------------------------------------------------------------------------------
 
     fn end_turn(&mut self, waker: &Arc<dyn Wake>) -> Result<(), End> {
+        if let Some(refusal) = self.core.outbox.closing() {
+            return Err(End::refused(refusal.clone(), NO_METHOD));
+        }
         self.flush();
-        let closed = self.deliver();
+        self.deliver();
         // Deliveries that need no acknowledgement are settled at once, which lets queues assign
         // more; that wakes this connection again instead of keeping it in the loop.
         self.flush();
@@ -885,7 +888,7 @@ impl Running {
         self.settle_confirms();
         self.await_store(waker)?;
         self.core.fold_tally();
-        closed
+        Ok(())
     }
 
     fn flush(&mut self) {
@@ -907,23 +910,28 @@ impl Running {
     }
 
     /// Encodes what the queues assigned, as far as the peer keeps up.
-    fn deliver(&mut self) -> Result<(), End> {
+    fn deliver(&mut self) {
         self.core.outbox.drain(&mut self.core.inbox);
         let (mut items, mut bytes) = (0, 0);
-        let mut ended = Ok(());
         while self.core.out.len() < OUTPUT_BYTES_MAX {
             let Some(item) = self.core.inbox.pop_front() else { break };
             match item {
                 Item::Deliver(delivery) => {
                     items += 1;
                     bytes += delivery.entry.message.memory_bytes();
-                    if let Some(ChannelState::Open(channel)) =
-                        self.channels.get_mut(&delivery.channel)
-                    {
-                        channel.deliver(&mut self.core, delivery);
+                    let unsent = match self.channels.get_mut(&delivery.channel) {
+                        Some(ChannelState::Open(channel)) => {
+                            channel.deliver(&mut self.core, delivery).err()
+                        }
+                        _ => Some(delivery),
+                    };
+                    if let Some(delivery) = unsent {
+                        self.core.give_back(delivery);
                     }
                 }
                 Item::Reply { channel: number, message } => {
+                    items += 1;
+                    bytes += message.memory_bytes();
                     if let Some(ChannelState::Open(channel)) = self.channels.get_mut(&number) {
                         channel.deliver_reply(&mut self.core, &message);
                     }
@@ -933,17 +941,12 @@ impl Running {
                         channel.consumer_cancelled(&mut self.core, consumer);
                     }
                 }
-                Item::Close(refusal) => {
-                    ended = Err(End::refused(refusal, NO_METHOD));
-                    break;
-                }
             }
         }
         if self.core.inbox.is_empty() && self.core.inbox.capacity() > 1024 {
             self.core.inbox.shrink_to(64);
         }
         self.core.release_outbox(items, bytes);
-        ended
     }
 
     fn settle_confirms(&mut self) {

@@ -18,8 +18,8 @@ use super::output::Output;
 use super::routes::Routes;
 use crate::broker::inspect::MessageSizes;
 use crate::broker::message::Message;
-use crate::broker::outbox::{ConnectionId, Item, Outbox};
-use crate::broker::queue::{Effects, Publisher, Queue, Settled, Turn};
+use crate::broker::outbox::{ConnectionId, Delivery, Item, Outbox};
+use crate::broker::queue::{Attempt, Effects, Publisher, Queue, Settled, Turn};
 use crate::broker::users::User;
 use crate::broker::vhost::Vhost;
 use crate::broker::views::NodeCounters;
@@ -296,6 +296,14 @@ impl Core {
         if items > 0 && self.outbox.release(items, bytes) {
             self.has_room_again = true;
         }
+    }
+
+    /// Gives a delivery back that nobody here takes: its queue must have assigned it after its
+    /// consumer had gone, which it does not, but a message is not to be lost over it.
+    pub(super) fn give_back(&mut self, delivery: Delivery) {
+        let Some(queue) = self.vhost.queue_by_key(delivery.queue) else { return };
+        let returned = [(delivery.consumer, delivery.entry)];
+        queue.requeue(returned, Attempt::Unsent, self.now, &mut self.effects);
     }
 
     pub(super) fn id(&self) -> ConnectionId {

@@ -180,8 +180,8 @@ pub(super) fn on_open(
     user: &User,
     open: &methods::Open<'_>,
 ) -> Result<(Arc<Vhost>, ConnectionPlace), HandshakeEnd> {
-    if broker.is_stopping() {
-        return Err(HandshakeEnd::Refused(refusal::connection_forced("shutdown")));
+    if let Some(refusal) = broker.stopping() {
+        return Err(HandshakeEnd::Refused(refusal.clone()));
     }
     let place = broker.take_connection_place().map_err(HandshakeEnd::Refused)?;
     let name = open.virtual_host;

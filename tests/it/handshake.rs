@@ -535,6 +535,29 @@ fn an_operator_closes_a_connection_with_words_of_their_own() {
 }
 
 #[test]
+fn a_close_overtakes_what_a_client_has_not_read() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, queue("q"));
+    let slow = world.client();
+    slow.ok(1, consume("q", "c"));
+    slow.stop_reading();
+    for _ in 0..20 {
+        client.send(1, publish("", "q", vec![b'x'; 100_000]));
+    }
+    world.broker().close_connections(&refusal::connection_forced("shutdown"));
+    world.pump();
+    // It holds nothing any more, and its messages are for others.
+    assert_eq!(world.connection_count(), 0);
+    slow.go_on_reading();
+    let text = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
+    let before = std::iter::from_fn(|| slow.next(1)).count();
+    assert!(before < 20, "{before}");
+    slow.expect_connection_close(320, text);
+    let _ = client.take(0);
+}
+
+#[test]
 fn a_client_that_does_not_answer_a_close_is_dropped_after_half_a_minute() {
     let world = World::new();
     let client = world.client();

@@ -39,6 +39,48 @@ fn a_reply_reaches_the_channel_that_asked() {
 }
 
 #[test]
+fn a_late_reply_does_not_reach_the_next_consumer_of_replies() {
+    let (_world, requester, responder) = pair();
+    let address = asked(&requester, &responder);
+    // The reply waits behind a message that the requester is slow to read...
+    responder.declare(1, queue("large"));
+    requester.open(2);
+    requester.ok(2, consume("large", "c").no_ack());
+    requester.stop_reading();
+    responder.send(1, publish("", "large", vec![b'x'; 600_000]));
+    responder.send(1, publish("", &address, "late"));
+    // ...which asks someone else meanwhile.
+    requester.send(1, cancel("replies"));
+    requester.send(1, consume(REPLY_TO, "replies").no_ack());
+    requester.go_on_reading();
+    assert!(matches!(requester.take(1).method(), Method::BasicCancelOk(_)));
+    assert!(matches!(requester.take(1).method(), Method::BasicConsumeOk(_)));
+    assert_eq!(requester.message(2).body.len(), 600_000);
+    requester.expect_nothing();
+    let address = asked(&requester, &responder);
+    responder.send(1, publish("", &address, "in time"));
+    requester.messages(1, ["in time"]);
+}
+
+#[test]
+fn a_requester_that_does_not_read_its_replies_gets_no_other_messages_either() {
+    let (_world, requester, responder) = pair();
+    let address = asked(&requester, &responder);
+    responder.declare(1, queue("q"));
+    requester.open(2);
+    requester.ok(2, consume("q", "c"));
+    requester.stop_reading();
+    for _ in 0..30 {
+        responder.send(1, publish("", &address, vec![b'x'; 100_000]));
+    }
+    responder.send(1, publish("", "q", "more"));
+    assert_eq!(responder.depth(1, "q"), 1);
+    requester.go_on_reading();
+    assert_eq!(requester.all_messages(1).len(), 30);
+    requester.messages(2, ["more"]);
+}
+
+#[test]
 fn other_properties_of_the_request_stay_as_they_are() {
     let (_world, requester, responder) = pair();
     let properties = props().persistent().reply_to(REPLY_TO).message_id("m").header("n", 1);

@@ -21,13 +21,20 @@ impl Channel {
     }
 
     /// Writes a delivery. One that needs no acknowledgement is settled with the turn.
-    pub(in crate::session) fn deliver(&mut self, core: &mut Core, delivery: Delivery) {
+    ///
+    /// # Errors
+    /// Hands the delivery back when its consumer is not here. Deliveries of a consumer that ends
+    /// are recalled first, so that should not be.
+    pub(in crate::session) fn deliver(
+        &mut self,
+        core: &mut Core,
+        delivery: Delivery,
+    ) -> Result<(), Delivery> {
+        let Some(consumer) = self.consumers.get(&delivery.consumer) else {
+            return Err(delivery);
+        };
         let Delivery { queue, consumer: id, entry, .. } = delivery;
         let tag = self.next_tag;
-        let Some(consumer) = self.consumers.get(&id) else {
-            debug_assert!(false, "deliveries of a consumer that ends are recalled first");
-            return;
-        };
         let method = Method::BasicDeliver(methods::Deliver {
             consumer_tag: consumer.tag.as_bytes(),
             delivery_tag: tag,
@@ -52,6 +59,7 @@ impl Channel {
                 core.gathered.settle(&consumer.queue, settled);
             }
         }
+        Ok(())
     }
 
     /// Writes a message's header and body; from a quorum queue the header says how often it came
@@ -72,9 +80,12 @@ impl Channel {
         self.write_content(core, message);
     }
 
-    /// Writes a direct reply, unless the channel consumes replies no more.
+    /// Writes a direct reply, unless the consumer that it is meant for is there no more.
     pub(in crate::session) fn deliver_reply(&mut self, core: &mut Core, message: &Message) {
         let Some(reply) = &self.reply_consumer else { return };
+        if message.routing_key() != reply.key.as_bytes() {
+            return;
+        }
         let consumer_tag = Arc::clone(&reply.tag);
         let method = Method::BasicDeliver(methods::Deliver {
             consumer_tag: consumer_tag.as_bytes(),
