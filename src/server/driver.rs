@@ -152,14 +152,15 @@ async fn turns(
         if connection.is_finished() {
             return Ok(());
         }
-        if wrote_all && connection.has_more_output() {
-            connection.handle_events(clock.now());
-            continue;
-        }
         // After a while of uninterrupted work, others get their turn.
         budget += 1;
         if budget.is_multiple_of(32) {
             tokio::task::yield_now().await;
+        }
+        // However much there is to say, the peer gets a word in edgeways.
+        let has_more_output = wrote_all && connection.has_more_output();
+        if has_more_output {
+            connection.handle_events(clock.now());
         }
         if connection.wants_input() && !input.pending().is_empty() {
             let used = connection.handle_input(input.pending(), clock.now());
@@ -179,7 +180,9 @@ async fn turns(
         if !wrote_all {
             interest = Some(interest.map_or(Interest::WRITABLE, |i| i | Interest::WRITABLE));
         }
-        wait(socket, connection, waker, clock, interest).await?;
+        if !has_more_output {
+            wait(socket, connection, waker, clock, interest).await?;
+        }
         let now = clock.now();
         if waker.woken.swap(false, Ordering::AcqRel) {
             connection.handle_events(now);
