@@ -811,6 +811,7 @@ impl Running {
     fn close_channel(&mut self, number: u16) {
         if let Some(ChannelState::Open(channel)) = self.channels.remove(&number) {
             self.confirms_due.retain(|other| *other != number);
+            self.core.confirming.retain(|other| *other != number);
             channel.end(&mut self.core);
             NodeCounters::add(&self.core.broker.counters().channels_closed, 1);
         }
@@ -896,8 +897,7 @@ impl Running {
         let at = self.core.flushed;
         for number in std::mem::take(&mut self.core.confirming) {
             if let Some(ChannelState::Open(channel)) = self.channels.get_mut(&number) {
-                channel.assign_confirms(at);
-                if !self.confirms_due.contains(&number) {
+                if channel.assign_confirms(at) {
                     self.confirms_due.push(number);
                 }
             }
@@ -954,10 +954,7 @@ impl Running {
         self.core.release_held(durable);
         let mut due = std::mem::take(&mut self.confirms_due);
         due.retain(|number| match self.channels.get_mut(number) {
-            Some(ChannelState::Open(channel)) => {
-                channel.settle_confirms(&mut self.core, durable);
-                channel.waits_for().is_some()
-            }
+            Some(ChannelState::Open(channel)) => channel.settle_confirms(&mut self.core, durable),
             _ => false,
         });
         self.confirms_due = due;

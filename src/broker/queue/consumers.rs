@@ -245,8 +245,14 @@ impl Consumers {
         }
         let priority = consumer.spec.priority;
         if let Some(at) = self.rotation.iter().position(|(level, _)| *level == priority) {
-            self.rotation[at].1.retain(|other| *other != slot);
-            if self.rotation[at].1.is_empty() {
+            let group = &mut self.rotation[at].1;
+            // Whoever runs out of credit does so when it is its turn.
+            if group.front() == Some(&slot) {
+                group.pop_front();
+            } else {
+                group.retain(|other| *other != slot);
+            }
+            if group.is_empty() {
                 self.rotation.remove(at);
             }
         }

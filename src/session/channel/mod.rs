@@ -65,6 +65,10 @@ struct ReplyConsumer {
 pub(super) struct Channel {
     number: u16,
     mode: Mode,
+    /// Whether it is among [`Core::confirming`].
+    is_confirming: bool,
+    /// Whether it is among those with confirms that wait for the disk.
+    has_confirms_due: bool,
     content: Option<Content>,
     /// Buffers of finished contents, for the next one.
     spare: Option<Content>,
@@ -90,6 +94,8 @@ impl Channel {
         Self {
             number,
             mode: Mode::Plain,
+            is_confirming: false,
+            has_confirms_due: false,
             content: None,
             spare: None,
             consumers: FxHashMap::default(),
@@ -173,15 +179,17 @@ impl Channel {
     }
 
     /// The turn's publishes are with the store at `at`: their confirms are due when that is
-    /// durable.
-    pub(super) fn assign_confirms(&mut self, at: Lsn) {
+    /// durable. True when there were none before that wait for the disk.
+    pub(super) fn assign_confirms(&mut self, at: Lsn) -> bool {
+        self.is_confirming = false;
         if let Mode::Confirm(ledger) = &mut self.mode {
             ledger.assign(at);
         }
+        !std::mem::replace(&mut self.has_confirms_due, true)
     }
 
-    /// Sends the confirms that are due.
-    pub(super) fn settle_confirms(&mut self, core: &mut Core, durable: Lsn) {
+    /// Sends the confirms that are due. True when there are more that wait for the disk.
+    pub(super) fn settle_confirms(&mut self, core: &mut Core, durable: Lsn) -> bool {
         let number = self.number;
         if let Mode::Confirm(ledger) = &mut self.mode {
             let confirmed = ledger.settle(durable, |answer| {
@@ -199,6 +207,8 @@ impl Channel {
             });
             core.tally.confirmed += confirmed;
         }
+        self.has_confirms_due = self.waits_for().is_some();
+        self.has_confirms_due
     }
 
     /// The store's position that the next confirm waits for.

@@ -134,7 +134,7 @@ impl Channel {
         if let Mode::Confirm(ledger) = &mut self.mode {
             ledger.publish();
             core.gathered.await_publishes();
-            if core.confirming.last() != Some(&self.number) {
+            if !std::mem::replace(&mut self.is_confirming, true) {
                 core.confirming.push(self.number);
             }
         }
