@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use rustc_hash::FxHashMap;
 
-use super::channel::Channel;
+use super::channel::{AckState, Channel};
 use super::core::Core;
 use super::handshake::{self, HandshakeEnd, Login, Tuned};
 use super::held::Resumption;
@@ -43,8 +43,6 @@ const OUTPUT_PAUSES_INPUT_BYTES: usize = 4 * 1024 * 1024;
 const SILENT_CLOSE_MS: u64 = 3_000;
 /// The longest wait for close-ok.
 const CLOSE_OK_MS_MAX: u64 = 30_000;
-/// How often deliveries are checked for their age, as in RabbitMQ.
-const ACK_CHECK_MS: u64 = 60_000;
 /// How stale the operators' view of a busy connection may be.
 const VIEW_MS_MAX: u64 = 1_000;
 /// Class and method in a close that no method caused.
@@ -105,8 +103,6 @@ struct Running {
     awaited: Option<Lsn>,
     view_ms: u64,
     view_stale: bool,
-    /// When deliveries are next checked for their age.
-    ack_check_ms: u64,
 }
 
 /// A connection's state machine. See [`super`] for how the edge drives it.
@@ -236,8 +232,7 @@ impl Connection {
                     self.abort("missed heartbeats from client");
                     return;
                 }
-                if at >= running.ack_check_ms {
-                    running.ack_check_ms = at + ACK_CHECK_MS;
+                if running.core.ack_check_ms.take_if(|check_ms| *check_ms <= at).is_some() {
                     if let Err(end) = running.close_channels_that_do_not_acknowledge() {
                         return self.on_end(end);
                     }
@@ -277,8 +272,7 @@ impl Connection {
                     write.min(self.read_ms + 2 * running.heartbeat_ms)
                 });
                 let view = running.view_stale.then_some(running.view_ms + VIEW_MS_MAX);
-                let acks = running.has_unacked().then_some(running.ack_check_ms);
-                heartbeat.into_iter().chain(view).chain(acks).min()
+                heartbeat.into_iter().chain(view).chain(running.core.ack_check_ms).min()
             }
             Phase::Closing { until_ms } | Phase::Doomed { until_ms } => Some(*until_ms),
             Phase::Finished => {
@@ -576,7 +570,6 @@ impl Connection {
             awaited: None,
             view_ms: self.now.mono_ms,
             view_stale: false,
-            ack_check_ms: self.now.mono_ms + ACK_CHECK_MS,
         }))
     }
 
@@ -838,29 +831,18 @@ impl Running {
         Ok(())
     }
 
-    fn has_unacked(&self) -> bool {
-        self.channels.values().any(|state| match state {
-            ChannelState::Open(channel) => channel.oldest_unacked_ms().is_some(),
-            ChannelState::Closing => false,
-        })
-    }
-
     fn close_channels_that_do_not_acknowledge(&mut self) -> Result<(), End> {
-        let ack_ms_max = self.core.settings.ack_ms_max;
-        let now_ms = self.core.now.mono_ms;
-        let late: Vec<u16> = self
-            .channels
-            .iter()
-            .filter_map(|(number, state)| match state {
-                ChannelState::Open(channel) => {
-                    let oldest_ms = channel.oldest_unacked_ms()?;
-                    (now_ms >= oldest_ms.saturating_add(ack_ms_max)).then_some(*number)
-                }
-                ChannelState::Closing => None,
-            })
-            .collect();
-        for number in late {
-            let refusal = refusal::basic_ack_timeout(number, ack_ms_max);
+        let mut late = Vec::new();
+        for (number, state) in &self.channels {
+            let ChannelState::Open(channel) = state else { continue };
+            match channel.acks(&self.core) {
+                AckState::None => {}
+                AckState::Waits => self.core.watch_acks(),
+                AckState::Overdue { limit_ms } => late.push((*number, limit_ms)),
+            }
+        }
+        for (number, limit_ms) in late {
+            let refusal = refusal::basic_ack_timeout(number, limit_ms);
             self.refused(number, refusal, NO_METHOD)?;
         }
         Ok(())

@@ -29,6 +29,8 @@ use crate::protocol::method::Method;
 use crate::protocol::refusal::{self, Refusal};
 use crate::store::{Batch, Lsn, Store};
 
+/// How often deliveries are looked at for their age, as in RabbitMQ.
+const ACK_CHECK_MS: u64 = 60_000;
 /// Queues whose gathering slots are kept from turn to turn.
 const SLOTS_KEPT_MAX: usize = 64;
 
@@ -242,6 +244,9 @@ pub(super) struct Core {
     pub(super) confirming: Vec<u16>,
     /// Channels whose shared limit has credit to hand on.
     pub(super) credit_freed: Vec<u16>,
+    /// When deliveries are next looked at for their age, while any may wait for its
+    /// acknowledgement.
+    pub(super) ack_check_ms: Option<u64>,
     /// Replies that wait until what they report is durable. Input rests meanwhile.
     held: Vec<u8>,
     held_until: Option<Lsn>,
@@ -283,6 +288,7 @@ impl Core {
             exclusive_queues: OwnQueues::default(),
             confirming: Vec::new(),
             credit_freed: Vec::new(),
+            ack_check_ms: None,
             held: Vec::new(),
             held_until: None,
             flushed: Lsn::ZERO,
@@ -296,6 +302,11 @@ impl Core {
         if items > 0 && self.outbox.release(items, bytes) {
             self.has_room_again = true;
         }
+    }
+
+    /// A delivery waits for its acknowledgement.
+    pub(super) fn watch_acks(&mut self) {
+        self.ack_check_ms.get_or_insert(self.now.mono_ms + ACK_CHECK_MS);
     }
 
     /// Gives a delivery back that nobody here takes: its queue must have assigned it after its

@@ -42,9 +42,9 @@ impl Unacked {
         self.len
     }
 
-    /// When the oldest delivery that waits was made.
-    pub(super) fn oldest_ms(&self) -> Option<u64> {
-        self.slots.front()?.held.as_ref().map(|held| held.delivered_ms)
+    /// The oldest delivery that waits.
+    pub(super) fn oldest(&self) -> Option<&Outstanding> {
+        self.slots.front()?.held.as_ref()
     }
 
     pub(super) fn push(&mut self, outstanding: Outstanding) {

@@ -740,37 +740,6 @@ fn a_rejected_message_may_come_back_to_the_same_consumer() {
 }
 
 #[test]
-fn a_message_that_is_not_acknowledged_for_half_an_hour_closes_its_channel() {
-    covers!("basic.ack-timeout");
-    let (world, client) = queue_with(["a", "b"]);
-    client.open(2);
-    client.ok(2, prefetch(1));
-    client.ok(2, consume("q", "c"));
-    client.messages(2, ["a"]);
-    world.advance(1_700_000);
-    client.send(2, ack(1));
-    client.messages(2, ["b"]);
-    world.advance(1_700_000);
-    client.expect_nothing();
-    world.advance(200_000);
-    let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 2 timed out. Timeout \
-                value used: 1800000 ms. This timeout value can be configured, see consumers doc \
-                guide to learn more";
-    assert_eq!(client.expect_channel_close(2, 406, text), (0, 0));
-    let back = client.fetch(1, "q");
-    assert_eq!((back.text(), back.redelivered), ("b", true));
-}
-
-#[test]
-fn fetched_messages_are_timed_too() {
-    let (world, client) = queue_with(["a"]);
-    client.fetch(1, "q");
-    world.advance(1_900_000);
-    let received = client.take(1);
-    assert!(matches!(received.method(), Method::ChannelClose(close) if close.reply_code == 406));
-}
-
-#[test]
 fn no_local_is_ignored() {
     let (_world, client) = queue_with([]);
     client.ok(1, consume("q", "c").no_local());

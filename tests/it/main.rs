@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ack_timeout;
 mod bad_input;
 mod basic;
 mod channel;

@@ -243,6 +243,16 @@ impl Queue {
         self.may_reject.load(Ordering::Relaxed)
     }
 
+    /// How long a delivery from this queue may stay unacknowledged on a node that allows `node_ms`;
+    /// `None` is for ever. RabbitMQ takes any value of `x-consumer-timeout` and heeds integers.
+    #[must_use]
+    pub fn ack_ms_max(&self, node_ms: u64) -> Option<i64> {
+        match self.spec.arguments.get("x-consumer-timeout") {
+            None => i64::try_from(node_ms).ok(),
+            Some(own) => own.as_integer(),
+        }
+    }
+
     /// Whether the store keeps this message once it is here.
     #[must_use]
     pub fn stores(&self, message: &Message) -> bool {

@@ -196,6 +196,7 @@ impl Channel {
             Acks::Manual => {
                 core.tally.get_manual_ack += 1;
                 self.queues.hold(&queue);
+                core.watch_acks();
                 let consumer = ConsumerId::NONE;
                 let delivered_ms = core.now.mono_ms;
                 let queue = queue.key();

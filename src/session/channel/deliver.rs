@@ -51,6 +51,7 @@ impl Channel {
                 core.tally.delivered_manual_ack += 1;
                 let delivered_ms = core.now.mono_ms;
                 self.queues.hold(&consumer.queue);
+                core.watch_acks();
                 self.unacked.push(Outstanding { tag, queue, consumer: id, delivered_ms, entry });
             }
             Acks::Automatic => {

@@ -60,6 +60,20 @@ struct ReplyConsumer {
     key: String,
 }
 
+/// How the deliveries of a channel stand that wait for their acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AckState {
+    /// There are none.
+    None,
+    /// There are some.
+    Waits,
+    /// The oldest has waited for longer than it may.
+    Overdue {
+        /// For how long it may.
+        limit_ms: i64,
+    },
+}
+
 /// An open channel.
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -344,9 +358,22 @@ impl Channel {
         core.broker.finish(&mut core.effects, core.now);
     }
 
-    /// When the oldest delivery that waits for its acknowledgement was made.
-    pub(super) fn oldest_unacked_ms(&self) -> Option<u64> {
-        self.unacked.oldest_ms()
+    /// How its deliveries stand that wait for their acknowledgement. As in RabbitMQ the oldest is
+    /// looked at, and the limit of the queue it came from.
+    pub(super) fn acks(&self, core: &Core) -> AckState {
+        let Some(oldest) = self.unacked.oldest() else { return AckState::None };
+        let node_ms = core.settings.ack_ms_max;
+        let limit_ms = match self.queues.get(oldest.queue) {
+            Some(queue) => queue.ack_ms_max(node_ms),
+            None => i64::try_from(node_ms).ok(),
+        };
+        let age_ms = core.now.mono_ms.saturating_sub(oldest.delivered_ms);
+        match limit_ms {
+            Some(limit_ms) if i128::from(age_ms) > i128::from(limit_ms) => {
+                AckState::Overdue { limit_ms }
+            }
+            _ => AckState::Waits,
+        }
     }
 
     /// As operators see it.

@@ -92,6 +92,7 @@ impl Channel {
         transaction.publishes.clear();
         let undone = transaction.take_settled();
         self.unacked.restore(undone);
+        core.watch_acks();
         core.send(self.number, &Method::TxRollbackOk(Default::default()));
         Ok(())
     }
