@@ -147,6 +147,15 @@ impl Ready {
         self.level_of(&entry).returned.put_back(entry);
     }
 
+    /// Takes a message back behind all others; one of a group keeps its place in the group.
+    pub(super) fn append_again(&mut self, entry: Entry) {
+        if self.groups.is_some() {
+            return self.put_back(entry);
+        }
+        self.count(&entry);
+        self.level_of(&entry).fifo.push_back(entry);
+    }
+
     /// A message's stay has ended: the next of its group may leave.
     pub(super) fn settled(&mut self, seq: QueueSeq) {
         if let Some(next) = self.groups.as_mut().and_then(|groups| groups.settled(seq.0)) {

@@ -397,11 +397,10 @@ impl State {
             }
         }
         self.end_transit(&entry);
-        let args = &queue.spec().args;
-        let is_quorum = args.kind == QueueKind::Quorum;
-        if is_quorum && args.delivery_limit.is_none() && attempt == Attempt::Refused {
+        let is_quorum = queue.spec().args.kind == QueueKind::Quorum;
+        if is_quorum && self.rules.delivery_limit.is_none() && attempt == Attempt::Refused {
             // It may come back for ever and holds nobody up: RabbitMQ appends it again.
-            self.ready.push(entry);
+            self.ready.append_again(entry);
         } else {
             self.ready.put_back(entry);
         }
