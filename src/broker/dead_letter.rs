@@ -1,15 +1,17 @@
-//! Dead-lettering: a message leaves its queue for the dead-letter exchange, with its history.
+//! Messages that leave their queue for others: dead letters, with their history, for the
+//! dead-letter exchange, and those whose delay is over for where their exchange leads.
 //!
 //! The arrival in the target queues and the departure from the queue of origin are in one batch of
 //! the store, submitted while every target is locked: a crash shows either both or neither. Many
-//! messages that die at once in a queue share batches. Headers
-//! follow RabbitMQ 4 (`x-death`, `x-first-death-*`, `x-last-death-*`).
+//! messages that leave a queue at once share batches. Headers follow RabbitMQ 4 (`x-death`,
+//! `x-first-death-*`, `x-last-death-*`; `x-delay`).
 
 use std::sync::Arc;
 
 use super::exchange::Traits;
 use super::message::{Envelope, Message};
-use super::queue::{DeadLetter, DeathReason, Effects, Publisher, Queue, QueueChange};
+use super::queue::delays::{DELAY_HEADER, delay_ms};
+use super::queue::{DeathReason, Departing, Departure, Effects, Publisher, Queue, QueueChange};
 use super::vhost::{Exchange, Vhost};
 use super::{Broker, Now};
 use crate::protocol::properties::Properties;
@@ -20,10 +22,10 @@ use crate::store::{Batch, Lsn, Op};
 const MOVED_AT_ONCE_MAX: usize = 256;
 
 impl Broker {
-    /// Moves everything in `effects.dead_letters` on, in its order. Targets may add further
+    /// Moves everything in `effects.departing` on, in its order. Targets may add further
     /// effects. Returns where the store has it.
-    pub(super) fn dead_letter(&self, effects: &mut Effects, publisher: Publisher, now: Now) -> Lsn {
-        let dead = std::mem::take(&mut effects.dead_letters);
+    pub(super) fn send_on(&self, effects: &mut Effects, publisher: Publisher, now: Now) -> Lsn {
+        let dead = std::mem::take(&mut effects.departing);
         let mut last = Lsn::ZERO;
         for of_one_queue in dead.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
             for moving in of_one_queue.chunks(MOVED_AT_ONCE_MAX) {
@@ -36,17 +38,21 @@ impl Broker {
     /// Moves messages that died in one queue, as one batch.
     fn move_on(
         &self,
-        moving: &[DeadLetter],
+        moving: &[Departing],
         effects: &mut Effects,
         publisher: Publisher,
         now: Now,
     ) -> Lsn {
         let Some(origin) = moving.first().map(|dead| &dead.queue) else { return Lsn::ZERO };
         let vhost = self.vhost(&origin.spec().vhost);
-        let route = |dead: &DeadLetter| {
+        let route = |dead: &Departing| {
             let mut targets = Vec::new();
-            let message = self.route_dead_letter(vhost.as_ref()?, dead, now, &mut targets)?;
-            Some((message, targets))
+            let vhost = vhost.as_ref()?;
+            let message = match dead.departure {
+                Departure::Died(reason) => route_dead(vhost, dead, reason, now, &mut targets),
+                Departure::Due => route_due(vhost, dead, now, &mut targets),
+            };
+            Some((message?, targets))
         };
         let routed: Vec<_> = moving.iter().map(route).collect();
         let mut targets: Vec<&Arc<Queue>> =
@@ -75,58 +81,90 @@ impl Broker {
         origin.finish_transit(moving.len() as u64, bytes, stored);
         lsn
     }
+}
 
-    /// Finds the targets and builds the message for them; `None` when it cannot go anywhere: the
-    /// exchange is missing, or the queue's dead-letter routing key is longer than any key can be.
-    fn route_dead_letter(
-        &self,
-        vhost: &Arc<Vhost>,
-        dead: &DeadLetter,
-        now: Now,
-        targets: &mut Vec<Arc<Queue>>,
-    ) -> Option<Message> {
-        let rules = &dead.rules;
-        let exchange_name = rules.dead_letter_exchange.as_deref()?;
-        let exchange = vhost.exchange(exchange_name.as_bytes())?;
-        let old = &dead.entry.message;
-        let properties = Properties::parse(old.properties()).ok()?;
-        let mut headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
-        let own_keys = routing_keys(old.routing_key(), &headers);
-        let mut blind_keys = Vec::new();
-        if old.hides_bcc() {
-            blind_keys = header_keys(&headers, "BCC");
-            headers.remove("BCC");
-        }
-        let keys = match &rules.dead_letter_routing_key {
-            // No message can carry such a key, so none is routed by it.
-            Some(key) if key.len() > ShortString::BYTES_MAX => return None,
-            Some(key) => vec![key.to_vec()],
-            None => own_keys.iter().chain(&blind_keys).cloned().collect(),
-        };
-        let headers = with_death(headers, dead, &own_keys, properties.expiration, now);
-        let mut encoded_headers = Vec::new();
-        headers.encode_body(&mut encoded_headers);
-        // The history grows by a bounded entry per queue; a table that outgrew the codec's limits
-        // cannot be delivered, so the message is dropped as an unroutable one would be.
-        let raw = RawTable::parse(&encoded_headers).ok()?;
-        let key_refs: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        let properties = Properties { headers: Some(raw), expiration: None, ..properties };
-        let mut encoded = Vec::new();
-        properties.encode(&mut encoded);
-        let envelope = Envelope {
-            exchange: exchange_name.as_bytes(),
-            routing_key: keys.first().map_or(&[], Vec::as_slice),
-            properties: &encoded,
-            persistent: old.is_persistent(),
-            hides_bcc: false,
-            published_ms: now.unix_ms,
-        };
-        let message = old.readdressed(&envelope);
-        let traits = Traits { keys: &key_refs, properties: &properties, message: Some(&message) };
-        vhost.route(&exchange, traits, targets);
-        targets.retain(|target| !is_cycle(&headers, target.name(), dead.reason));
-        Some(message)
+/// Finds the targets and builds the message for them; `None` when it cannot go anywhere: the
+/// exchange is missing, or the queue's dead-letter routing key is longer than any key can be.
+fn route_dead(
+    vhost: &Vhost,
+    dead: &Departing,
+    reason: DeathReason,
+    now: Now,
+    targets: &mut Vec<Arc<Queue>>,
+) -> Option<Message> {
+    let rules = &dead.rules;
+    let exchange_name = rules.dead_letter_exchange.as_deref()?;
+    let exchange = vhost.exchange(exchange_name.as_bytes())?;
+    let old = &dead.entry.message;
+    let properties = Properties::parse(old.properties()).ok()?;
+    let mut headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
+    let own_keys = routing_keys(old.routing_key(), &headers);
+    let mut blind_keys = Vec::new();
+    if old.hides_bcc() {
+        blind_keys = header_keys(&headers, "BCC");
+        headers.remove("BCC");
     }
+    let keys = match &rules.dead_letter_routing_key {
+        // No message can carry such a key, so none is routed by it.
+        Some(key) if key.len() > ShortString::BYTES_MAX => return None,
+        Some(key) => vec![key.to_vec()],
+        None => own_keys.iter().chain(&blind_keys).cloned().collect(),
+    };
+    let headers = with_death(headers, dead, reason, &own_keys, properties.expiration, now);
+    let mut encoded_headers = Vec::new();
+    headers.encode_body(&mut encoded_headers);
+    // The history grows by a bounded entry per queue; a table that outgrew the codec's limits
+    // cannot be delivered, so the message is dropped as an unroutable one would be.
+    let raw = RawTable::parse(&encoded_headers).ok()?;
+    let key_refs: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let properties = Properties { headers: Some(raw), expiration: None, ..properties };
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    let envelope = Envelope {
+        exchange: exchange_name.as_bytes(),
+        routing_key: keys.first().map_or(&[], Vec::as_slice),
+        properties: &encoded,
+        persistent: old.is_persistent(),
+        hides_bcc: false,
+        published_ms: now.unix_ms,
+    };
+    let message = old.readdressed(&envelope);
+    let traits = Traits { keys: &key_refs, properties: &properties, message: Some(&message) };
+    vhost.route(&exchange, traits, targets);
+    targets.retain(|target| !is_cycle(&headers, target.name(), reason));
+    Some(message)
+}
+
+/// The same for a message whose delay is over: its exchange matches it now. The delay in its
+/// headers turns negative, which shows where it has been and delays it no more.
+fn route_due(
+    vhost: &Vhost,
+    due: &Departing,
+    now: Now,
+    targets: &mut Vec<Arc<Queue>>,
+) -> Option<Message> {
+    let exchange = vhost.exchange(due.queue.spec().delays_for.as_deref()?.as_bytes())?;
+    let old = &due.entry.message;
+    let properties = Properties::parse(old.properties()).ok()?;
+    let mut headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
+    let over = delay_ms(properties.headers).and_then(|ms| i64::try_from(ms).ok()).unwrap_or(0);
+    let over = i32::try_from(-over).map_or(Value::I64(-over), Value::I32);
+    headers.insert(DELAY_HEADER, over);
+    let mut encoded_headers = Vec::new();
+    headers.encode_body(&mut encoded_headers);
+    let headers = Some(RawTable::parse(&encoded_headers).ok()?);
+    let mut encoded = Vec::new();
+    Properties { headers, ..properties }.encode(&mut encoded);
+    let message = old.readdressed(&Envelope {
+        exchange: old.exchange(),
+        routing_key: old.routing_key(),
+        properties: &encoded,
+        persistent: old.is_persistent(),
+        hides_bcc: old.hides_bcc(),
+        published_ms: now.unix_ms,
+    });
+    with_keys(&message, |traits| vhost.route_due(&exchange, traits, targets));
+    Some(message)
 }
 
 impl Vhost {
@@ -137,16 +175,22 @@ impl Vhost {
         message: &Message,
         targets: &mut Vec<Arc<Queue>>,
     ) {
-        let Ok(properties) = Properties::parse(message.properties()) else { return };
-        let headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
-        let mut keys = routing_keys(message.routing_key(), &headers);
-        if message.hides_bcc() {
-            keys.append(&mut header_keys(&headers, "BCC"));
-        }
-        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        let traits = Traits { keys: &keys, properties: &properties, message: Some(message) };
-        self.route(exchange, traits, targets);
+        with_keys(message, |traits| {
+            self.route(exchange, traits, targets);
+        });
     }
+}
+
+/// Hands on what exchanges look at in a message that is built.
+pub(super) fn with_keys(message: &Message, then: impl FnOnce(Traits<'_>)) {
+    let Ok(properties) = Properties::parse(message.properties()) else { return };
+    let headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();
+    let mut keys = routing_keys(message.routing_key(), &headers);
+    if message.hides_bcc() {
+        keys.append(&mut header_keys(&headers, "BCC"));
+    }
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    then(Traits { keys: &keys, properties: &properties, message: Some(message) });
 }
 
 /// The key a message was published with, then those of its CC header, unless an earlier dead-letter
@@ -177,13 +221,14 @@ fn text(value: &str) -> Value {
 /// The headers with this death in front of `x-death`, or counted in the entry that it repeats.
 fn with_death(
     mut headers: Table,
-    dead: &DeadLetter,
+    dead: &Departing,
+    reason: DeathReason,
     keys: &[Vec<u8>],
     expiration: Option<&[u8]>,
     now: Now,
 ) -> Table {
     let queue: &str = dead.queue.name();
-    let reason = dead.reason.as_str();
+    let reason = reason.as_str();
     let exchange = dead.entry.message.exchange().to_vec();
     let mut deaths = match headers.remove("x-death") {
         // A history that did not come from us (no first death beside it) is not continued.

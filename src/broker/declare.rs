@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::bindings::{remove_binding, stored_binding};
-use super::definitions::{DefinitionKey, exchange_record, number_value, queue_record};
+use super::definitions::{DefinitionKey, Record, exchange_record, number_value, queue_record};
 use super::exchange::{CreateError, Destination, Kind};
 use super::outbox::{ConnectionId, Item};
-use super::policy::Object;
+use super::policy::{AppliedPolicy, Object};
 use super::queue::args::{ArgumentError, inequivalent};
 use super::queue::{
     DeleteCondition, DeleteRefusal, Effects, Queue, QueueArgs, QueueKind, QueueSpec,
@@ -112,15 +112,24 @@ impl Broker {
             internal: asked.internal,
             arguments: asked.arguments,
         };
-        let exchange =
+        let mut exchange =
             self.new_exchange(vhost, spec).map_err(|error| create_refusal(&name, vhost, error))?;
         let mut batch = Batch { ops: Vec::new(), awaited: true };
+        // Held until the record is submitted, as for a queue.
+        let mut next_id = self.next_queue_id.lock().unwrap_or_else(PoisonError::into_inner);
+        let delayed = (exchange.spec.kind == Kind::Delayed).then_some(*next_id);
+        if let Some(id) = delayed {
+            *next_id += 1;
+            self.keep_delayed(vhost, &mut exchange, id);
+        }
         if exchange.spec.durable {
             let key = DefinitionKey::Exchange { vhost: vhost.name().to_string(), name };
-            batch.ops.push(key.put(exchange_record(&exchange.spec)));
+            batch.ops.push(key.put(exchange_record(&exchange.spec, delayed)));
+            batch.ops.extend(delayed.map(|_| put_next_queue_id(*next_id)));
         }
         // Before anyone can see it: what is built on it must follow it into the store.
         let lsn = self.define(vhost, batch);
+        drop(next_id);
         self.add_exchange(vhost, exchange);
         change.note();
         drop(change);
@@ -180,6 +189,27 @@ impl Broker {
         let mut seed = [0; 8];
         (self.entropy)(&mut seed);
         Exchange::new(id, spec, policy, u64::from_ne_bytes(seed))
+    }
+
+    /// Gives a delayed exchange the queue of this id for what waits for its time.
+    pub(super) fn keep_delayed(&self, vhost: &Vhost, exchange: &mut Exchange, id: u64) {
+        let name = &exchange.spec.name;
+        let spec = QueueSpec {
+            key: QueueKey { shard: 0, queue: id },
+            vhost: Arc::clone(vhost.name()),
+            name: format!("delayed messages of exchange '{name}'").into(),
+            durable: exchange.spec.durable,
+            auto_delete: false,
+            owner: None,
+            arguments: Table::default(),
+            args: QueueArgs::default(),
+            delays_for: Some(Arc::clone(name)),
+        };
+        let policy = AppliedPolicy::default();
+        let store = Arc::clone(&self.store);
+        let queue = Arc::new(Queue::new(spec, store, policy, Now::default()));
+        vhost.queues_by_id.insert(id, Arc::clone(&queue));
+        exchange.delayed = Some(queue);
     }
 
     pub(super) fn add_exchange(&self, vhost: &Vhost, exchange: Exchange) {
@@ -250,14 +280,14 @@ impl Broker {
             owner: asked.exclusive.then(|| (asker.connection, Arc::clone(&asker.connection_name))),
             arguments: asked.arguments,
             args,
+            delays_for: None,
         };
         let mut batch = Batch { ops: Vec::new(), awaited: true };
         if durable {
             let record = queue_record(id, spec.auto_delete, &spec.arguments);
             let key = DefinitionKey::Queue { vhost: vhost.name().to_string(), name };
             batch.ops.push(key.put(record));
-            let next = super::definitions::Record::default().with("next", number_value(id + 1));
-            batch.ops.push(DefinitionKey::NextQueueId.put(next));
+            batch.ops.push(put_next_queue_id(id + 1));
         }
         // Before anyone can see it: a message that another connection publishes to it must follow
         // it into the store, or a crash in between leaves a confirmed message without its queue.
@@ -394,6 +424,14 @@ pub(super) fn remove_exchanges(
         vhost.exchanges.remove(&exchange.spec.name);
         vhost.exchanges_by_id.remove(&exchange.id);
         change.note();
+        if let Some(delayed) = &exchange.delayed {
+            // What waits goes with it, as a queue's messages go with the queue.
+            vhost.queues_by_id.remove(&delayed.key().queue);
+            delayed.close();
+            if exchange.spec.durable {
+                ops.push(Op::DropQueue { queue: delayed.key() });
+            }
+        }
         if exchange.spec.durable {
             let (vhost, name) = (vhost.name().to_string(), exchange.spec.name.to_string());
             ops.push(DefinitionKey::Exchange { vhost, name }.delete());
@@ -530,8 +568,17 @@ fn argument_refusal(name: &str, vhost: &Vhost, error: ArgumentError) -> Refusal 
     }
 }
 
+fn put_next_queue_id(next: u64) -> Op {
+    DefinitionKey::NextQueueId.put(Record::default().with("next", number_value(next)))
+}
+
 fn create_refusal(name: &str, vhost: &Vhost, error: CreateError) -> Refusal {
     match error {
+        CreateError::DelayedTwice => refusal::exchange_delayed_twice(),
+        CreateError::InvalidCacheSize => refusal::exchange_invalid_cache_size(),
+        CreateError::InvalidCacheTtl => refusal::exchange_invalid_cache_ttl(),
+        CreateError::NoDelayedType => refusal::exchange_no_delayed_type(),
+        CreateError::UnknownDelayedType { name } => refusal::exchange_unknown_type(name),
         CreateError::InvalidHistoryLength { value } => {
             refusal::exchange_invalid_history_length(value)
         }

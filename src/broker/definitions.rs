@@ -339,10 +339,14 @@ impl Record {
     }
 }
 
-/// An exchange's record.
+/// An exchange's record, with the id of the queue that keeps its delayed messages, if it has one.
 #[must_use]
-pub fn exchange_record(spec: &ExchangeSpec) -> Record {
-    Record::default()
+pub fn exchange_record(spec: &ExchangeSpec, delayed: Option<u64>) -> Record {
+    let record = match delayed {
+        Some(id) => Record::default().with("delayed", number_value(id)),
+        None => Record::default(),
+    };
+    record
         .with("type", Value::LongStr(spec.kind.name().as_bytes().to_vec()))
         .with("auto_delete", Value::Bool(spec.auto_delete))
         .with("internal", Value::Bool(spec.internal))

@@ -293,8 +293,8 @@ impl Broker {
     /// The same for someone who may wait for it. Returns where the store has what was moved.
     pub fn finish_for(&self, publisher: Publisher, effects: &mut Effects, now: Now) -> Lsn {
         let mut last = Lsn::ZERO;
-        while !effects.dead_letters.is_empty() {
-            last = last.max(self.dead_letter(effects, publisher, now));
+        while !effects.departing.is_empty() {
+            last = last.max(self.send_on(effects, publisher, now));
         }
         for (at_ms, queue) in effects.deadlines.drain(..) {
             self.timers.note(at_ms, &queue);

@@ -50,7 +50,7 @@ pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> 
     // What expired while the node was down, or will, must not wait for someone to look.
     let mut effects = super::queue::Effects::default();
     for vhost in &broker.vhosts {
-        for queue in &vhost.queues {
+        for queue in &vhost.queues_by_id {
             queue.note_next_deadline(&mut effects);
         }
     }
@@ -213,10 +213,15 @@ impl Visitor<'_> {
             arguments: record.arguments()?,
         };
         let vhost = self.vhost(vhost)?;
-        let exchange = self
+        let mut exchange = self
             .broker
             .new_exchange(&vhost, spec)
             .map_err(|error| DefinitionError(format!("invalid arguments: {error}")))?;
+        if kind == Kind::Delayed {
+            let id = record.number("delayed")?;
+            self.use_queue_ids_below(id + 1);
+            self.broker.keep_delayed(&vhost, &mut exchange, id);
+        }
         self.broker.add_exchange(&vhost, exchange);
         Ok(())
     }
@@ -242,6 +247,7 @@ impl Visitor<'_> {
             owner: None,
             arguments,
             args,
+            delays_for: None,
         };
         let queue = self.broker.add_queue(&vhost, spec, self.now);
         let mut effects = super::queue::Effects::default();

@@ -17,8 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use dashmap::DashMap;
 use rustc_hash::FxHashSet;
 
+use super::dead_letter::with_keys;
 use super::definitions::read_arguments;
-use super::exchange::{Besides, CreateError, Destination, Kind, Matcher, Traits};
+use super::exchange::{Besides, CreateError, Destination, Kind, Matcher, Traits, Verdict};
+use super::message::Message;
 use super::policy::{AppliedPolicy, Object, Policies, PolicyKind, PolicySpec};
 use super::queue::Queue;
 use crate::broker::views::{BindingView, ExchangeView, QueueView};
@@ -52,6 +54,8 @@ pub struct Exchange {
     pub(super) matcher: RwLock<Matcher>,
     /// Asked with the matcher locked.
     pub(super) besides: Besides,
+    /// Where a delayed exchange keeps messages. Clients do not see this queue.
+    pub(super) delayed: Option<Arc<Queue>>,
     policy: RwLock<AppliedPolicy>,
 }
 
@@ -64,7 +68,7 @@ impl Exchange {
     ) -> Result<Self, CreateError> {
         let matcher = RwLock::new(Matcher::new(spec.kind, &spec.arguments, seed)?);
         let besides = Besides::new(spec.kind, &spec.arguments)?;
-        Ok(Self { id, spec, matcher, besides, policy: RwLock::new(policy) })
+        Ok(Self { id, spec, matcher, besides, delayed: None, policy: RwLock::new(policy) })
     }
 
     /// Where messages go that this exchange could not route: what it was declared with, else what
@@ -82,15 +86,23 @@ impl Exchange {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
-    fn matches(&self, traits: Traits<'_>, out: &mut Vec<Destination>) -> Routed {
+    fn matches(&self, traits: Traits<'_>, stage: Stage, out: &mut Vec<Destination>) -> Matched {
         let matcher = self.matcher.read().unwrap_or_else(PoisonError::into_inner);
         if self.besides.needs_message() {
-            let Some(message) = traits.message else { return Routed::NeedsMessage };
-            self.besides.on_message(message, traits.properties);
+            let Some(message) = traits.message else { return Matched::NeedsMessage };
+            match stage {
+                Stage::Arriving => match self.besides.on_message(message, traits.properties) {
+                    Verdict::Match => {}
+                    Verdict::Delay => return Matched::Delayed,
+                    Verdict::Duplicate => return Matched::Duplicate,
+                },
+                Stage::Due => self.besides.on_due(message, traits.properties),
+                Stage::Withdrawn => self.besides.withdraw(message),
+            }
         }
         matcher.matches(traits, out);
         let by_key = matcher.goes_by_keys() && !self.besides.needs_message();
-        if by_key { Routed::ByKey } else { Routed::Once }
+        if by_key { Matched::ByKey } else { Matched::Once }
     }
 }
 
@@ -190,6 +202,29 @@ pub enum Routed {
     Once,
     /// An exchange on the way has to be shown the message itself: route again, with it.
     NeedsMessage,
+    /// An exchange on the way was given it before. It may have gone elsewhere on other ways; if
+    /// not, it is not unroutable either.
+    Duplicate,
+}
+
+/// Why a message is routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has come.
+    Arriving,
+    /// The first exchange has kept it until now.
+    Due,
+    /// It came, but nobody took it: exchanges forget it.
+    Withdrawn,
+}
+
+/// What an exchange makes of a message.
+enum Matched {
+    ByKey,
+    Once,
+    NeedsMessage,
+    Delayed,
+    Duplicate,
 }
 
 impl Vhost {
@@ -282,6 +317,34 @@ impl Vhost {
         message: Traits<'_>,
         out: &mut Vec<Arc<Queue>>,
     ) -> Routed {
+        self.walk(exchange, message, Stage::Arriving, out)
+    }
+
+    /// The same for a message that `exchange` has kept until it was due.
+    pub(super) fn route_due(
+        &self,
+        exchange: &Arc<Exchange>,
+        message: Traits<'_>,
+        out: &mut Vec<Arc<Queue>>,
+    ) {
+        self.walk(exchange, message, Stage::Due, out);
+    }
+
+    /// Lets the exchanges that have seen a message forget it: it was routed, but nobody took it.
+    pub fn withdraw(&self, message: &Message) {
+        let Some(exchange) = self.exchange(message.exchange()) else { return };
+        with_keys(message, |traits| {
+            self.walk(&exchange, traits, Stage::Withdrawn, &mut Vec::new());
+        });
+    }
+
+    fn walk(
+        &self,
+        exchange: &Arc<Exchange>,
+        message: Traits<'_>,
+        mut stage: Stage,
+        out: &mut Vec<Arc<Queue>>,
+    ) -> Routed {
         let mut routed = Routed::ByKey;
         let mut seen_exchanges = vec![exchange.id];
         let (mut exchanges_met, mut queues_met) = (Met::default(), Met::default());
@@ -296,10 +359,24 @@ impl Vhost {
                     destinations.push(Destination::Queue(queue.key().queue));
                 }
             } else {
-                match exchange.matches(message, &mut destinations) {
-                    Routed::ByKey => {}
-                    Routed::Once => routed = Routed::Once,
-                    Routed::NeedsMessage => return Routed::NeedsMessage,
+                let matched = exchange.matches(message, stage, &mut destinations);
+                if stage == Stage::Due {
+                    stage = Stage::Arriving;
+                }
+                match matched {
+                    Matched::ByKey => {}
+                    Matched::Once if routed == Routed::Duplicate => {}
+                    Matched::Once => routed = Routed::Once,
+                    Matched::NeedsMessage => return Routed::NeedsMessage,
+                    Matched::Duplicate => {
+                        routed = Routed::Duplicate;
+                        continue;
+                    }
+                    Matched::Delayed => {
+                        routed = Routed::Once;
+                        let kept = exchange.delayed.as_ref().map(|queue| queue.key().queue);
+                        destinations.extend(kept.map(Destination::Queue));
+                    }
                 }
             }
             if destinations.is_empty()
@@ -312,6 +389,7 @@ impl Vhost {
                 match destination {
                     Destination::Queue(id) => {
                         let met = out.iter().map(|queue| queue.key().queue);
+                        // Those that keep delayed messages have ids, too, and no name.
                         if (named_once || queues_met.is_new(*id, met))
                             && let Some(queue) = self.queues_by_id.get(id)
                         {
@@ -359,6 +437,7 @@ impl Vhost {
             internal: exchange.spec.internal,
             arguments: exchange.spec.arguments.clone(),
             policy: exchange.policy.read().unwrap_or_else(PoisonError::into_inner).view(),
+            messages_delayed: exchange.delayed.as_ref().map(|queue| queue.messages_delayed()),
         };
         self.exchanges.iter().map(|entry| view(entry.value())).collect()
     }

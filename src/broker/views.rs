@@ -169,6 +169,8 @@ pub struct ExchangeView {
     pub arguments: Table,
     /// The policies it obeys.
     pub policy: AppliedPolicyView,
+    /// Messages that wait for their time, of a delayed exchange.
+    pub messages_delayed: Option<u64>,
 }
 
 /// A binding as operators see it.

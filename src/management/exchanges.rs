@@ -25,7 +25,7 @@ pub(super) fn show(request: &Request) -> Result<Reply, Refusal> {
 }
 
 fn one(exchange: &ExchangeView) -> Json {
-    json!({
+    let mut shown = json!({
         "name": exchange.name,
         "vhost": exchange.vhost,
         "type": exchange.kind,
@@ -34,5 +34,9 @@ fn one(exchange: &ExchangeView) -> Json {
         "internal": exchange.internal,
         "arguments": value::table(&exchange.arguments),
         "policy": exchange.policy.policy,
-    })
+    });
+    if let Some(waiting) = exchange.messages_delayed {
+        shown["messages_delayed"] = json!(waiting);
+    }
+    shown
 }

@@ -153,6 +153,7 @@ fn exchange(vhost: &str, name: &str, kind: &str) -> ExchangeView {
         internal: false,
         arguments: Table::new(),
         policy: AppliedPolicyView::default(),
+        messages_delayed: None,
     }
 }
 

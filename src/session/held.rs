@@ -120,6 +120,7 @@ mod tests {
             owner: None,
             arguments: Table::new(),
             args: QueueArgs::default(),
+            delays_for: None,
         };
         Arc::new(Queue::new(
             spec,

@@ -185,3 +185,116 @@ fn bad_arguments_are_refused() {
         client.refused(channel, unique().arg(argument, value), 406, &text);
     }
 }
+
+// ---- exchanges ----------------------------------------------------------------------------------
+
+#[test]
+fn an_exchange_of_any_type_drops_and_confirms_what_it_was_given_before() {
+    covers!("exchange.x-message-deduplication");
+    let world = World::new();
+    let client = world.client();
+    let declaration = exchange("once", "topic").arg("x-message-deduplication", true);
+    client.ok(1, declaration.arg("x-cache-size", 2).arg("x-cache-ttl", 1_000));
+    client.declare(1, queue("q"));
+    client.declare(1, queue("r"));
+    client.ok(1, bind("q", "once", "#"));
+    client.ok(1, bind("r", "once", "#"));
+    client.ok(1, confirm_select());
+    for (tag, id) in [(1, "a"), (2, "a"), (3, "b")] {
+        client.send(1, publish("once", "k", id).with(with_id(id)).mandatory());
+        client.expect(1, ack(tag));
+    }
+    client.send(1, publish("once", "k", "no value").with(props()));
+    client.expect(1, ack(4));
+    client.expect_nothing();
+    assert_eq!(client.drain(1, "q"), ["a", "b", "no value"]);
+    assert_eq!(client.drain(1, "r"), ["a", "b", "no value"]);
+    world.advance(1_000);
+    client.send(1, publish("once", "k", "again").with(with_id("a")));
+    client.expect(1, ack(5));
+    assert_eq!(client.drain(1, "q"), ["again"]);
+}
+
+#[test]
+fn the_type_of_rabbitmqs_plugin_is_a_fanout_with_a_cache() {
+    covers!("exchange.invalid-cache-size");
+    covers!("exchange.invalid-cache-ttl");
+    let world = World::new();
+    let client = world.client();
+    let plain = || exchange("once", "x-message-deduplication");
+    // Some clients write numbers as text, and the plugin takes them.
+    client.ok(1, plain().arg("x-cache-size", "5"));
+    client.declare(1, queue("q"));
+    client.ok(1, bind("q", "once", "ignored"));
+    for id in ["a", "b", "a"] {
+        client.send(1, publish("once", "", id).with(with_id(id)));
+    }
+    assert_eq!(client.drain(1, "q"), ["a", "b"]);
+    let other = || exchange("other", "x-message-deduplication");
+    let size = "PRECONDITION_FAILED - Missing or invalid argument, 'x-cache-size' must be an \
+                integer greater than 0";
+    client.refused(1, other(), 406, size);
+    client.open(2);
+    client.refused(2, other().arg("x-cache-size", 0), 406, size);
+    client.open(3);
+    let ttl = "PRECONDITION_FAILED - Invalid argument, 'x-cache-ttl' must be an integer greater \
+               than 0";
+    client.refused(3, other().arg("x-cache-size", 5).arg("x-cache-ttl", -1), 406, ttl);
+}
+
+#[test]
+fn what_no_queue_took_may_come_again() {
+    let world = World::new();
+    let client = world.client();
+    client.ok(1, exchange("front", "fanout"));
+    client.ok(1, exchange("once", "fanout").arg("x-message-deduplication", true));
+    client.ok(1, bind_exchange("once", "front", ""));
+    client.declare(1, queue("q").arg("x-max-length", 1).arg("x-overflow", "reject-publish"));
+    client.ok(1, bind("q", "once", ""));
+    client.ok(1, confirm_select());
+    client.send(1, publish("front", "", "1").with(with_id("a")));
+    client.expect(1, ack(1));
+    client.send(1, publish("front", "", "2").with(with_id("b")));
+    assert!(format!("{:?}", client.take(1).method()).contains("Nack"));
+    assert_eq!(client.drain(1, "q"), ["1"]);
+    client.send(1, publish("front", "", "2").with(with_id("b")));
+    client.expect(1, ack(3));
+    assert_eq!(client.drain(1, "q"), ["2"]);
+}
+
+#[test]
+fn what_a_transaction_takes_back_may_come_again() {
+    let world = World::new();
+    let (client, other) = (world.client(), world.client());
+    client.ok(1, exchange("once", "fanout").arg("x-message-deduplication", true));
+    client.declare(1, queue("q"));
+    client.ok(1, bind("q", "once", ""));
+    client.ok(1, tx_select());
+    client.send(1, publish("once", "", "rolled back").with(with_id("a")));
+    client.ok(1, tx_rollback());
+    client.send(1, publish("once", "", "abandoned").with(with_id("a")));
+    client.vanish();
+    other.send(1, publish("once", "", "x").with(with_id("a")));
+    other.send(1, publish("once", "", "twice").with(with_id("a")));
+    assert_eq!(other.drain(1, "q"), ["x"]);
+}
+
+#[test]
+fn a_duplicate_that_an_exchange_drops_is_confirmed_no_sooner_than_its_original() {
+    let (world, disk) = World::on_disk(Faults::default());
+    let client = world.client();
+    let once = exchange("once", "fanout").durable().arg("x-message-deduplication", true);
+    for request in [&once as &dyn Request, &queue("q").durable(), &bind("q", "once", "")] {
+        client.send_at_once(1, &[request]);
+        disk.sync();
+        world.pump();
+        client.take(1);
+    }
+    client.ok(1, confirm_select());
+    client.send(1, publish("once", "", "1").with(with_id("a")));
+    client.send(1, publish("once", "", "2").with(with_id("a")));
+    client.expect_nothing();
+    disk.sync();
+    world.pump();
+    client.expect(1, ack_up_to(2));
+}

@@ -15,6 +15,7 @@ mod confirms;
 mod coverage;
 mod dead_letter;
 mod dedup;
+mod delayed;
 mod deletion;
 mod exchange_types;
 mod exchanges;

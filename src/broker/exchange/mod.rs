@@ -25,7 +25,7 @@ use crate::broker::message::Message;
 use crate::protocol::properties::Properties;
 use crate::protocol::table::Table;
 
-pub use besides::Besides;
+pub use besides::{Besides, Verdict};
 pub use consistent_hash::ConsistentHashMatcher;
 pub use direct::DirectMatcher;
 pub use fanout::FanoutMatcher;
@@ -69,6 +69,10 @@ pub struct Traits<'a> {
 pub enum Kind {
     /// One of the bindings matches, by a hash and the bindings' weights.
     ConsistentHash,
+    /// Every binding matches, but a message that has come before goes nowhere.
+    Deduplication,
+    /// Matches like the type that it is declared with, once a message's delay is over.
+    Delayed,
     /// Binding key equals routing key.
     Direct,
     /// Every binding matches.
@@ -89,12 +93,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, by name.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Direct,
         Self::Fanout,
         Self::Headers,
         Self::Topic,
         Self::ConsistentHash,
+        Self::Deduplication,
+        Self::Delayed,
         Self::LocalRandom,
         Self::ModulusHash,
         Self::Random,
@@ -112,6 +118,8 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::ConsistentHash => "x-consistent-hash",
+            Self::Deduplication => "x-message-deduplication",
+            Self::Delayed => "x-delayed-message",
             Self::Direct => "direct",
             Self::Fanout => "fanout",
             Self::Headers => "headers",
@@ -128,6 +136,8 @@ impl Kind {
     pub fn description(self) -> &'static str {
         match self {
             Self::ConsistentHash => "Consistent Hashing Exchange",
+            Self::Deduplication => "Message Deduplication Exchange.",
+            Self::Delayed => "Delayed Message Exchange.",
             Self::Direct => "AMQP direct exchange, as per the AMQP specification",
             Self::Fanout => "AMQP fanout exchange, as per the AMQP specification",
             Self::Headers => "AMQP headers exchange, as per the AMQP specification",
@@ -140,9 +150,47 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// The type whose matching an exchange of this type and these arguments has: its own, but for
+    /// delayed ones.
+    ///
+    /// # Errors
+    /// When a delayed exchange does not say, or names a type that there is not.
+    pub fn matching(self, arguments: &Table) -> Result<Self, CreateError> {
+        if self != Self::Delayed {
+            return Ok(self);
+        }
+        let named = arguments.get("x-delayed-type").and_then(|value| value.as_str());
+        let named = named.ok_or(CreateError::NoDelayedType)?;
+        match Self::from_name(named) {
+            Some(Self::Delayed) => Err(CreateError::DelayedTwice),
+            Some(kind) => Ok(kind),
+            None => Err(CreateError::UnknownDelayedType { name: named.to_owned() }),
+        }
+    }
+}
+
 /// Why an exchange cannot be made of its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
+    /// A delayed exchange of delayed exchanges.
+    #[error("x-delayed-message cannot be the x-delayed-type")]
+    DelayedTwice,
+    /// An `x-cache-size` that is missing or no positive integer.
+    #[error("x-cache-size must be a positive integer")]
+    InvalidCacheSize,
+    /// An `x-cache-ttl` that is no positive integer.
+    #[error("x-cache-ttl must be a positive integer")]
+    InvalidCacheTtl,
+    /// A delayed exchange that does not say how it matches.
+    #[error("x-delayed-type is missing")]
+    NoDelayedType,
+    /// A delayed exchange that names a type which there is not.
+    #[error("unknown exchange type '{name}'")]
+    UnknownDelayedType {
+        /// As given.
+        name: String,
+    },
     /// An `x-recent-history-length` that is no positive integer.
     #[error("invalid argument {value} for x-recent-history-length")]
     InvalidHistoryLength {
@@ -230,13 +278,16 @@ impl Matcher {
     /// # Errors
     /// When the exchange's arguments make no sense for its type.
     pub fn new(kind: Kind, arguments: &Table, seed: u64) -> Result<Self, CreateError> {
-        Ok(match kind {
+        Ok(match kind.matching(arguments)? {
             Kind::ConsistentHash => Self::ConsistentHash(ConsistentHashMatcher::new(arguments)?),
             Kind::Direct => Self::Direct(DirectMatcher::default()),
-            Kind::Fanout | Kind::RecentHistory => Self::Fanout(FanoutMatcher::default()),
+            Kind::Deduplication | Kind::Fanout | Kind::RecentHistory => {
+                Self::Fanout(FanoutMatcher::default())
+            }
             Kind::Headers => Self::Headers(HeadersMatcher::default()),
             Kind::LocalRandom | Kind::Random => Self::OneOf(OneOfMatcher::by_chance(seed)),
             Kind::ModulusHash => Self::OneOf(OneOfMatcher::by_keys()),
+            Kind::Delayed => return Err(CreateError::DelayedTwice),
             Kind::Topic => Self::Topic(TopicMatcher::default()),
         })
     }

@@ -13,16 +13,19 @@
 pub mod args;
 mod consumers;
 pub mod dedup;
+pub mod delays;
 mod groups;
 mod ready;
 pub mod rules;
 mod state;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use args::{Overflow, QueueArgs, QueueKind};
 pub use consumers::{Acks, ConsumerSpec, Limiter};
+use delays::Due;
 pub use rules::{Rules, Wishes};
 use state::State;
 pub use state::{Purged, Settled};
@@ -33,7 +36,7 @@ use crate::broker::outbox::{ConnectionId, ConsumerId, Wakes};
 use crate::broker::policy::AppliedPolicy;
 use crate::broker::views::{ConsumerView, QueueView};
 use crate::protocol::table::Table;
-use crate::store::{Batch, Lsn, Op, QueueKey, QueueSeq, Store};
+use crate::store::{Batch, Lsn, Op, QueueKey, QueueSeq, Store, StoreError};
 
 /// A message at its place in a queue.
 #[derive(Debug)]
@@ -102,16 +105,25 @@ impl DeathReason {
     }
 }
 
-/// A message on its way from its queue to the dead-letter exchange. It is settled in its queue only
-/// together with its arrival elsewhere.
+/// Why a message leaves its queue for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// It is a dead letter.
+    Died(DeathReason),
+    /// Its delay is over.
+    Due,
+}
+
+/// A message on its way from its queue to an exchange. It is settled in its queue only together
+/// with its arrival elsewhere.
 #[derive(Debug)]
-pub struct DeadLetter {
-    /// Where it died.
+pub struct Departing {
+    /// Where it was.
     pub queue: Arc<Queue>,
     /// The message.
     pub entry: Entry,
-    /// Why.
-    pub reason: DeathReason,
+    /// Why it goes.
+    pub departure: Departure,
     /// What its queue obeyed then.
     pub rules: Arc<Rules>,
 }
@@ -121,8 +133,8 @@ pub struct DeadLetter {
 pub struct Effects {
     /// Connections to wake.
     pub wakes: Wakes,
-    /// Messages to dead-letter.
-    pub dead_letters: Vec<DeadLetter>,
+    /// Messages that go to other queues.
+    pub departing: Vec<Departing>,
     /// Queues whose next deadline moved forward, with it in milliseconds of Unix time.
     pub deadlines: Vec<(u64, Arc<Queue>)>,
 }
@@ -146,11 +158,14 @@ pub struct QueueSpec {
     pub arguments: Table,
     /// The arguments, understood.
     pub args: QueueArgs,
+    /// The exchange whose delayed messages it keeps; clients do not see it then.
+    pub delays_for: Option<Arc<str>>,
 }
 
 impl QueueSpec {
     fn stores(&self, message: &Message) -> bool {
-        self.durable && (message.is_persistent() || self.args.kind == QueueKind::Quorum)
+        let stores_all = self.args.kind == QueueKind::Quorum || self.delays_for.is_some();
+        self.durable && (message.is_persistent() || stores_all)
     }
 }
 
@@ -383,6 +398,12 @@ impl Queue {
     pub fn handle_deadline(self: &Arc<Self>, now: Now, effects: &mut Effects) -> bool {
         let mut state = self.lock();
         state.forget_deadline();
+        let due = state.take_due(now);
+        if !due.is_empty() {
+            drop(state);
+            self.release_due(due, now, effects);
+            state = self.lock();
+        }
         let mut batch = Batch::default();
         state.dispatch(self, now, &mut batch.ops, effects);
         self.submit(batch);
@@ -391,6 +412,46 @@ impl Queue {
             self.note_deadline(&mut state, effects);
         }
         expired
+    }
+
+    /// Sends on what has waited for its time, reading back what only the store keeps.
+    fn release_due(self: &Arc<Self>, due: Vec<Due>, now: Now, effects: &mut Effects) {
+        let mut found = match self.read_due(&due) {
+            Ok(found) => found,
+            Err(_) => {
+                // The store has failed, which ends the node: nothing more is confirmed.
+                let mut state = self.lock();
+                due.into_iter().for_each(|due| state.put_back_due(due, now));
+                return;
+            }
+        };
+        let mut state = self.lock();
+        for Due { seq, message } in due {
+            let Some(message) = message.or_else(|| found.remove(&seq)) else { continue };
+            let stored = self.spec.stores(&message);
+            let entry = Entry { stored, ..Entry::new(QueueSeq(seq), message) };
+            state.depart(self, entry, Departure::Due, effects);
+        }
+    }
+
+    /// Reads what is not held in memory: runs of numbers at once.
+    fn read_due(&self, due: &[Due]) -> Result<HashMap<u64, Message>, StoreError> {
+        let mut missing: Vec<u64> =
+            due.iter().filter(|due| due.message.is_none()).map(|due| due.seq).collect();
+        missing.sort_unstable();
+        let mut found = HashMap::new();
+        for run in missing.chunk_by(|a, b| a + 1 == *b) {
+            let Some(first) = run.first() else { continue };
+            let read = self.store.read(self.spec.key, QueueSeq(*first), run.len())?;
+            found.extend(read.into_iter().map(|(seq, message)| (seq.0, message)));
+        }
+        Ok(found)
+    }
+
+    /// How many messages wait for their time.
+    #[must_use]
+    pub fn messages_delayed(&self) -> u64 {
+        self.lock().messages_delayed()
     }
 
     /// Notes the queue's next deadline, after recovery.
@@ -435,6 +496,11 @@ impl Queue {
             }
             _ => Ok(state.close()),
         }
+    }
+
+    /// Marks the queue as gone, whatever is in it.
+    pub(super) fn close(&self) {
+        self.lock().close();
     }
 
     /// A dead-lettered message has arrived elsewhere (or nowhere) and its settlement is submitted.

@@ -13,12 +13,14 @@ use std::sync::Arc;
 use super::args::Overflow;
 use super::consumers::{Consumer, Consumers};
 use super::dedup::{Admission, Dedup};
+use super::delays::{Delays, Due, delay_ms};
 use super::ready::Ready;
 use super::{
-    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeadLetter, DeathReason, Effects, Entry, Queue,
-    QueueKind, QueueSpec, Rules,
+    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeathReason, Departing, Departure, Effects, Entry,
+    Queue, QueueKind, QueueSpec, Rules,
 };
 use crate::broker::Now;
+use crate::broker::header_key::headers;
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConsumerId, Delivery, Item};
 use crate::broker::policy::AppliedPolicy;
@@ -28,6 +30,9 @@ use crate::store::{Lsn, Op, QueueKey, QueueSeq};
 
 /// Bytes assigned to one consumer before its outbox is filled and its room looked at again.
 const RUN_BYTES_MAX: usize = 256 * 1024;
+
+/// Messages that leave at once when their delay is over: their targets stay locked meanwhile.
+const DUE_AT_ONCE_MAX: usize = 256;
 
 /// A message that is done with, as its channel remembers it.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +77,7 @@ pub(super) struct State {
     rules: Arc<Rules>,
     policy: AppliedPolicy,
     dedup: Option<Box<Dedup>>,
+    delays: Option<Box<Delays>>,
     ready: Ready,
     consumers: Consumers,
     next_seq: u64,
@@ -91,6 +97,7 @@ impl State {
             rules: Arc::new(policy.rules(&spec.args)),
             policy,
             dedup: spec.args.deduplication.as_ref().map(|args| Dedup::new(spec.key, args).into()),
+            delays: spec.delays_for.is_some().then(Box::default),
             ready: Ready::new(&spec.args),
             consumers: Consumers::new(spec.args.single_active_consumer),
             next_seq: 1,
@@ -129,7 +136,14 @@ impl State {
             dedup.recover(&entry.message, seq.0);
         }
         self.next_seq = self.next_seq.max(seq.0 + 1);
-        self.ready.push(entry);
+        self.keep(entry, published_ms, published_ms);
+    }
+
+    /// Puts a message in its place: among those that wait for consumers, or for their time.
+    fn keep(&mut self, entry: Entry, from_ms: u64, now_ms: u64) {
+        let Some(delays) = &mut self.delays else { return self.ready.push(entry) };
+        let delay_ms = delay_ms(headers(&entry.message)).unwrap_or(0);
+        delays.add(entry, from_ms.saturating_add(delay_ms), now_ms);
     }
 
     pub(super) fn recover_publisher(&mut self, name: Box<[u8]>, sequence: i64) {
@@ -182,7 +196,7 @@ impl State {
         if entry.stored {
             ops.push(Op::Enqueue { queue: spec.key, seq, message: entry.message.clone() });
         }
-        self.ready.push(entry);
+        self.keep(entry, now.unix_ms, now.unix_ms);
     }
 
     fn entry(&self, spec: &QueueSpec, seq: QueueSeq, message: Message, from_ms: u64) -> Entry {
@@ -432,14 +446,36 @@ impl State {
     ) {
         self.release(entry.seq);
         if self.rules.dead_letter_exchange.is_some() {
-            let (queue, rules) = (Arc::clone(queue), Arc::clone(&self.rules));
-            effects.dead_letters.push(DeadLetter { queue, entry, reason, rules });
+            self.send_on(queue, entry, Departure::Died(reason), effects);
             return;
         }
         if entry.stored {
             ops.push(Op::Settle { queue: queue.key(), seq: entry.seq });
         }
         self.end_transit(&entry);
+    }
+
+    /// A message leaves for other queues; it counts as unacknowledged until it has arrived.
+    pub(super) fn depart(
+        &mut self,
+        queue: &Arc<Queue>,
+        entry: Entry,
+        departure: Departure,
+        effects: &mut Effects,
+    ) {
+        self.begin_transit(&entry);
+        self.send_on(queue, entry, departure, effects);
+    }
+
+    fn send_on(
+        &self,
+        queue: &Arc<Queue>,
+        entry: Entry,
+        departure: Departure,
+        effects: &mut Effects,
+    ) {
+        let (queue, rules) = (Arc::clone(queue), Arc::clone(&self.rules));
+        effects.departing.push(Departing { queue, entry, departure, rules });
     }
 
     /// A message's stay ends: its group's next one may leave, and its like may come again.
@@ -498,6 +534,22 @@ impl State {
         }
     }
 
+    /// Takes messages whose time has come, a few at once: the rest is due at once again.
+    pub(super) fn take_due(&mut self, now: Now) -> Vec<Due> {
+        let delays = self.delays.as_mut().filter(|_| !self.gone);
+        delays.map_or_else(Vec::new, |delays| delays.take_due(now.unix_ms, DUE_AT_ONCE_MAX))
+    }
+
+    pub(super) fn put_back_due(&mut self, due: Due, now: Now) {
+        if let Some(delays) = &mut self.delays {
+            delays.put_back(due, now.unix_ms);
+        }
+    }
+
+    pub(super) fn messages_delayed(&self) -> u64 {
+        self.delays.as_ref().map_or(0, |delays| delays.len() as u64)
+    }
+
     /// The next moment at which something expires, if it is earlier than the one already noted.
     pub(super) fn next_deadline(&mut self) -> Option<u64> {
         if self.gone {
@@ -509,7 +561,9 @@ impl State {
             .expires_ms
             .filter(|_| self.consumers.is_empty())
             .map(|idle_ms| self.used_ms.saturating_add(idle_ms));
-        let at_ms = message.into_iter().chain(own).min().filter(|at_ms| *at_ms != u64::MAX)?;
+        let due = self.delays.as_ref().and_then(|delays| delays.next_ms());
+        let at_ms =
+            message.into_iter().chain(own).chain(due).min().filter(|at_ms| *at_ms != u64::MAX)?;
         if self.deadline_ms.is_some_and(|noted| noted <= at_ms) {
             return None;
         }
@@ -578,6 +632,7 @@ impl State {
         let ready = clamp(self.ready.len());
         self.gone = true;
         drop(self.ready.take_all());
+        self.delays = None;
         let consumers = std::mem::take(&mut self.consumers);
         (consumers.iter().map(|consumer| consumer.spec.clone()).collect(), ready)
     }

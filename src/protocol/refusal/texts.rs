@@ -405,6 +405,60 @@ pub fn exchange_invalid_history_length(value: impl Display) -> Refusal {
     )
 }
 
+/// `exchange.no-delayed-type`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_no_delayed_type() -> Refusal {
+    let explanation =
+        format_args!("Invalid argument, 'x-delayed-type' must be an existing exchange type");
+    Refusal::new(
+        "exchange.no-delayed-type",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `exchange.delayed-twice`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_delayed_twice() -> Refusal {
+    let explanation =
+        format_args!("Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'");
+    Refusal::new(
+        "exchange.delayed-twice",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `exchange.invalid-cache-size`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_invalid_cache_size() -> Refusal {
+    let explanation = format_args!(
+        "Missing or invalid argument, 'x-cache-size' must be an integer greater \
+         than 0"
+    );
+    Refusal::new(
+        "exchange.invalid-cache-size",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
+/// `exchange.invalid-cache-ttl`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_invalid_cache_ttl() -> Refusal {
+    let explanation =
+        format_args!("Invalid argument, 'x-cache-ttl' must be an integer greater than 0");
+    Refusal::new(
+        "exchange.invalid-cache-ttl",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
+}
+
 /// `binding.too-many-wildcards`: closes the channel with PRECONDITION_FAILED.
 #[must_use]
 pub fn binding_too_many_wildcards(key: impl Display, count: impl Display) -> Refusal {

@@ -344,6 +344,7 @@ impl Channel {
         }
         let recalled = self.recall(core, None);
         if let Mode::Transaction(transaction) = &mut self.mode {
+            transaction.withdraw(core);
             self.unacked.restore(transaction.take_settled());
         }
         let held: Vec<Outstanding> = self.unacked.take_up_to(0).into_iter().flatten().collect();

@@ -35,6 +35,8 @@ pub(super) enum Targets {
     Once(Vec<Arc<Queue>>),
     /// A channel that consumes direct replies, by routing key.
     Reply,
+    /// Nowhere: it has been where it would go.
+    Duplicate,
     /// To be found with the message, once it is built.
     Unknown,
 }
@@ -113,7 +115,7 @@ impl Channel {
             Body::Gathered(bytes) => Message::with_large_body(&envelope, bytes),
         };
         let targets = match targets {
-            Targets::Unknown => Targets::Once(route_built(core, &message)?),
+            Targets::Unknown => route_built(core, &message)?,
             known => known,
         };
         if let Mode::Transaction(transaction) = &mut self.mode {
@@ -121,6 +123,7 @@ impl Channel {
                 Targets::Known(at) => Some(core.routes.at(at).queues.clone()),
                 Targets::Once(queues) => Some(queues),
                 Targets::Reply | Targets::Unknown => None,
+                Targets::Duplicate => return Ok(()),
             };
             transaction.publish(Publish { message, queues, mandatory: content.mandatory });
             return Ok(());
@@ -159,6 +162,7 @@ impl Channel {
                 core.tally.routed += 1;
                 return;
             }
+            Targets::Duplicate => return self.confirm_duplicate(core),
             Targets::Unknown => &Vec::new(),
         };
         if queues.is_empty() {
@@ -166,6 +170,17 @@ impl Channel {
         }
         core.tally.routed += 1;
         core.gathered.publish(queues, message);
+    }
+
+    /// Confirms a message that was dropped because it had come before: not before everything that
+    /// the store has been given is durable, for the original is among it.
+    fn confirm_duplicate(&mut self, core: &mut Core) {
+        core.flush();
+        core.tally.routed += 1;
+        if let Mode::Confirm(ledger) = &mut self.mode {
+            core.flushed = core.flushed.max(core.broker.store().submit(Batch::default()));
+            ledger.assign(core.flushed);
+        }
     }
 
     /// Publishes to queues of which at least one may refuse: the answer is needed at once. Those
@@ -188,6 +203,9 @@ impl Channel {
         }
         drop(changes);
         core.tally.routed += 1;
+        if refused {
+            core.vhost.withdraw(message);
+        }
         if let Mode::Confirm(ledger) = &mut self.mode {
             if refused {
                 ledger.assign_before_last(flushed);
@@ -280,7 +298,7 @@ impl Channel {
                 let traits = Traits { keys: &keys, properties: &properties, message: None };
                 match core.vhost.route(&exchange, traits, &mut queues) {
                     Routed::NeedsMessage => Ok(Targets::Unknown),
-                    Routed::ByKey | Routed::Once => Ok(Targets::Once(queues)),
+                    Routed::ByKey | Routed::Once | Routed::Duplicate => Ok(Targets::Once(queues)),
                 }
             }
         }
@@ -315,7 +333,7 @@ fn route(
     let traits = Traits { keys: &[key], properties, message: None };
     match core.vhost.route(&exchange, traits, &mut queues) {
         Routed::NeedsMessage => Ok(Targets::Unknown),
-        Routed::Once => Ok(Targets::Once(queues)),
+        Routed::Once | Routed::Duplicate => Ok(Targets::Once(queues)),
         // A key that reaches nothing is not worth remembering, and clients could make up many.
         Routed::ByKey if queues.is_empty() => Ok(Targets::Once(queues)),
         Routed::ByKey => {
@@ -325,7 +343,7 @@ fn route(
 }
 
 /// Routes a message that an exchange on its way has to be shown.
-fn route_built(core: &Core, message: &Message) -> Result<Vec<Arc<Queue>>, Refusal> {
+fn route_built(core: &Core, message: &Message) -> Result<Targets, Refusal> {
     let exchange = core.publishable(message.exchange())?;
     let properties = Properties::parse(message.properties())
         .map_err(|_| refusal::content_malformed_properties())?;
@@ -333,8 +351,10 @@ fn route_built(core: &Core, message: &Message) -> Result<Vec<Arc<Queue>>, Refusa
     let keys = copies.with(message.routing_key());
     let traits = Traits { keys: &keys, properties: &properties, message: Some(message) };
     let mut queues = Vec::new();
-    core.vhost.route(&exchange, traits, &mut queues);
-    Ok(queues)
+    Ok(match core.vhost.route(&exchange, traits, &mut queues) {
+        Routed::Duplicate if queues.is_empty() => Targets::Duplicate,
+        _ => Targets::Once(queues),
+    })
 }
 
 /// The keys of CC and BCC. Elements that are no strings are ignored, as in RabbitMQ.

@@ -59,6 +59,13 @@ impl Transaction {
         self.acked.iter().chain(&self.requeued).chain(&self.rejected)
     }
 
+    /// Forgets what was published, and lets those that have seen it forget it, too.
+    pub(super) fn withdraw(&mut self, core: &Core) {
+        for publish in self.publishes.drain(..) {
+            core.vhost.withdraw(&publish.message);
+        }
+    }
+
     /// The deliveries whose acknowledgement is undone.
     pub(super) fn take_settled(&mut self) -> Vec<Outstanding> {
         let mut taken = std::mem::take(&mut self.acked);
@@ -89,7 +96,7 @@ impl Channel {
         let Mode::Transaction(transaction) = &mut self.mode else {
             return Err(refusal::tx_not_selected());
         };
-        transaction.publishes.clear();
+        transaction.withdraw(core);
         let undone = transaction.take_settled();
         self.unacked.restore(undone);
         core.watch_acks();
@@ -107,6 +114,11 @@ impl Channel {
         let held: Vec<QueueKey> = transaction.settled().map(|held| held.queue).collect();
         let (lsn, partial) = self.apply(core, &mut transaction);
         held.into_iter().for_each(|queue| self.queues.release(queue));
+        let published: Vec<Message> = if partial {
+            transaction.publishes.iter().map(|publish| publish.message.clone()).collect()
+        } else {
+            Vec::new()
+        };
         let moved = core.broker.finish_for(Publisher::Waits, &mut core.effects, core.now);
         for Publish { message, queues, mandatory } in transaction.publishes {
             match queues {
@@ -120,6 +132,8 @@ impl Channel {
         }
         core.broker.finish(&mut core.effects, core.now);
         if partial {
+            // Which of the messages were refused does not matter: all may come again.
+            published.iter().for_each(|message| core.vhost.withdraw(message));
             return Err(refusal::tx_partial_completion());
         }
         let ok = Method::TxCommitOk(Default::default());
