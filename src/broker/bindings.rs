@@ -93,6 +93,7 @@ impl Broker {
         let mut lsn = self.define(vhost, batch);
         drop(queue);
         drop(change);
+        // RabbitMQ sends these newest first, and closes the connection when one finds no queue.
         if let Target::Exchange(exchange) = &target {
             for message in &remembered {
                 lsn = lsn.max(self.publish_again(vhost, exchange, message, now, effects));

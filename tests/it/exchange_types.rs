@@ -1,7 +1,12 @@
 //! The exchange types that RabbitMQ brings as plugins: by chance, by hash, with a memory.
 
+use leveret::broker::exchange::Traits;
+use leveret::broker::message::{Envelope, Message};
+use leveret::broker::queue::Effects;
+use leveret::broker::{BindingRequest, Broker, DestinationRef, Now};
 use leveret::covers;
-use leveret::protocol::table::Value;
+use leveret::protocol::properties::Properties;
+use leveret::protocol::table::{Table, Value};
 
 use crate::support::properties::array;
 use crate::support::*;
@@ -173,23 +178,28 @@ fn a_second_binding_of_a_queue_has_no_weight() {
 #[test]
 fn a_header_or_a_property_is_hashed_if_the_exchange_says_so() {
     covers!("exchange.hash-header", "exchange.hash-property");
-    let vary: [(&str, &str, fn(Props, u64) -> Props); 4] = [
-        ("hash-header", "customer", |props, n| props.header("customer", format!("c{n}").as_str())),
-        ("hash-property", "correlation_id", |props, n| props.correlation_id(format!("c{n}"))),
-        ("hash-property", "message_id", |props, n| props.message_id(format!("m{n}"))),
-        ("hash-property", "timestamp", |props, n| props.timestamp(n)),
-    ];
-    for (argument, value, vary) in vary {
+    let varied = |what: &str, n: usize| match what {
+        "customer" => props().header("customer", format!("c{n}").as_str()),
+        "correlation_id" => props().correlation_id(format!("c{n}")),
+        "message_id" => props().message_id(format!("m{n}")),
+        _ => props().timestamp(n as u64),
+    };
+    for (argument, value) in [
+        ("hash-header", "customer"),
+        ("hash-property", "correlation_id"),
+        ("hash-property", "message_id"),
+        ("hash-property", "timestamp"),
+    ] {
         let client = World::new().client();
         client.ok(1, exchange("x", "x-consistent-hash").arg(argument, value));
         for name in names(3) {
             client.declare(1, queue(&name));
             client.ok(1, bind(&name, "x", "1"));
         }
-        let with = |n: usize, key: &str| publish("x", key, "m").with(vary(props(), n as u64));
-        let varied = ways(&client, 3, |n| with(n, "same key"));
-        assert!((0..3).all(|way| varied.contains(&way)), "{value}: {varied:?}");
-        assert_eq!(ways(&client, 3, |n| with(n, &format!("key {n}"))), varied, "{value}");
+        let with = |n: usize, key: &str| publish("x", key, "m").with(varied(value, n));
+        let taken = ways(&client, 3, |n| with(n, "same key"));
+        assert!((0..3).all(|way| taken.contains(&way)), "{value}: {taken:?}");
+        assert_eq!(ways(&client, 3, |n| with(n, &format!("key {n}"))), taken, "{value}");
         let lacking = ways(&client, 3, |n| publish("x", &format!("key {n}"), "m"));
         assert!(lacking.iter().all(|way| *way == lacking[0]), "{value}: {lacking:?}");
     }
@@ -363,4 +373,62 @@ fn remembered_messages_find_their_consumer_and_survive_if_they_are_persistent() 
     client.declare(1, queue("late"));
     client.ok(1, bind("late", "x", ""));
     assert_eq!(client.depth(1, "late"), 0, "the exchange itself remembers nothing");
+}
+
+/// Publishes numbers to `x`, as connections do.
+fn publish_numbers(broker: &Broker, count: usize) {
+    let vhost = broker.vhost("/").unwrap();
+    let exchange = vhost.exchange(b"x").unwrap();
+    let properties = Properties::default();
+    for n in 0..count {
+        let envelope = Envelope {
+            exchange: b"x",
+            routing_key: b"",
+            properties: &[0, 0],
+            persistent: false,
+            hides_bcc: false,
+            published_ms: 0,
+        };
+        let message = Message::new(&envelope, n.to_string().as_bytes());
+        let traits = Traits { keys: &[b""], properties: &properties, message: Some(&message) };
+        let (mut queues, mut ops, mut effects) = (Vec::new(), Vec::new(), Effects::default());
+        vhost.route(&exchange, traits, &mut queues);
+        for queue in &queues {
+            queue.begin().offer(message.clone(), Now::default(), &mut ops, &mut effects);
+        }
+    }
+}
+
+#[test]
+fn a_message_that_comes_while_a_queue_is_bound_is_there_once_and_in_its_place() {
+    const QUEUES: usize = 40;
+    let world = World::new();
+    let client = world.client();
+    client.ok(1, exchange("x", "x-recent-history"));
+    for name in names(QUEUES) {
+        client.declare(1, queue(&name));
+    }
+    let broker = world.broker();
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| publish_numbers(&broker, 4_000));
+        let vhost = broker.vhost("/").unwrap();
+        for name in names(QUEUES) {
+            let asked = BindingRequest {
+                source: "x",
+                destination: DestinationRef::Queue(&name),
+                routing_key: "",
+                arguments: Table::default(),
+            };
+            let (asker, mut effects) = (broker.next_connection_id(), Effects::default());
+            broker.bind(&vhost, &asked, asker, Now::default(), &mut effects).unwrap();
+            std::thread::yield_now();
+        }
+        publisher.join().unwrap();
+    });
+    for name in names(QUEUES) {
+        let got: Vec<usize> =
+            client.drain(1, &name).iter().map(|body| body.parse().unwrap()).collect();
+        let first = got.first().copied().unwrap();
+        assert_eq!(got, (first..4_000).collect::<Vec<_>>(), "{name}");
+    }
 }

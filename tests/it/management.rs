@@ -232,6 +232,46 @@ async fn what_a_client_declares_is_what_an_operator_sees() {
 }
 
 #[tokio::test]
+async fn every_exchange_type_is_offered_and_shown() {
+    let node = Node::start().await;
+    let mut client = Client::open(node.amqp).await;
+    let overview = node.json("/api/overview").await;
+    let types = overview["exchange_types"].as_array().unwrap();
+    let names: Vec<&str> = types.iter().filter_map(|kind| kind["name"].as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "direct",
+            "fanout",
+            "headers",
+            "topic",
+            "x-consistent-hash",
+            "x-local-random",
+            "x-modulus-hash",
+            "x-random",
+            "x-recent-history",
+        ]
+    );
+    let mut arguments = Vec::new();
+    Table::new().with("hash-header", "customer").encode(&mut arguments);
+    for kind in types {
+        assert_eq!(kind["enabled"], true);
+        let name = kind["name"].as_str().unwrap();
+        let declare = exchange::Declare {
+            exchange: name,
+            type_: name,
+            arguments: RawTable::parse(&arguments[4..]).unwrap(),
+            ..exchange::Declare::default()
+        };
+        client.send(1, &Method::ExchangeDeclare(declare)).await;
+        client.expect(|method| matches!(method, Method::ExchangeDeclareOk(_))).await;
+        let shown = node.json(&format!("/api/exchanges/%2F/{name}")).await;
+        assert_eq!(shown["type"], name);
+        assert_eq!(shown["arguments"], json!({"hash-header": "customer"}));
+    }
+}
+
+#[tokio::test]
 async fn a_client_whose_connection_an_operator_closes_is_told_why() {
     let node = Node::start().await;
     let mut client = Client::open(node.amqp).await;

@@ -123,7 +123,8 @@ pub(super) fn mix(mut bits: u64) -> u64 {
 
 /// A number below `len` from 64 even bits, by multiplication: cheaper than a remainder.
 fn below(len: usize, bits: u64) -> usize {
-    ((bits as u128 * len as u128) >> 64) as usize
+    let picked = (u128::from(bits) * len as u128) >> 64;
+    usize::try_from(picked).expect("invariant: below a usize")
 }
 
 #[cfg(test)]
