@@ -154,3 +154,50 @@ fn without_a_delivery_limit_a_refused_message_goes_to_the_end() {
     client.open(1);
     assert_eq!(client.drain(1, "q"), ["b", "a", "c"]);
 }
+
+#[test]
+fn a_single_active_consumer_makes_way_for_a_higher_priority_when_it_is_done() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, quorum().arg("x-single-active-consumer", true));
+    let (first, second) = (world.client(), world.client());
+    first.ok(1, consume("q", "a"));
+    client.send(1, publish("", "q", "1"));
+    first.messages(1, ["1"]);
+    second.ok(1, consume("q", "b").arg("x-priority", 5));
+    client.send(1, publish("", "q", "2"));
+    first.expect_nothing();
+    second.expect_nothing();
+    first.send(1, ack(1));
+    second.messages(1, ["2"]);
+    // It holds nothing now: whoever comes with more takes over at once, an equal does not.
+    second.send(1, ack(1));
+    first.open(2);
+    first.ok(2, consume("q", "equal").arg("x-priority", 5));
+    client.send(1, publish("", "q", "3"));
+    second.messages(1, ["3"]);
+    second.send(1, ack(2));
+    first.ok(2, consume("q", "higher").arg("x-priority", 6));
+    client.send(1, publish("", "q", "4"));
+    first.messages(2, ["4"]);
+    // The one that made way takes its turn again when the others have gone.
+    first.ok(2, close_channel());
+    assert!(second.messages(1, ["4"])[0].redelivered);
+    second.vanish();
+    assert!(first.messages(1, ["4"])[0].redelivered);
+}
+
+#[test]
+fn in_a_classic_queue_the_active_consumer_stays() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, queue("q").arg("x-single-active-consumer", true));
+    client.ok(1, consume("q", "a"));
+    client.open(2);
+    client.ok(2, consume("q", "b").arg("x-priority", 5));
+    client.send(1, publish("", "q", "1"));
+    client.messages(1, ["1"]);
+    client.send(1, ack(1));
+    client.send(1, publish("", "q", "2"));
+    client.messages(1, ["2"]);
+}

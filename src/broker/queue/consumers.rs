@@ -4,6 +4,9 @@
 //! highest first; one without credit is *parked* outside it and comes back when it settles
 //! messages, when its connection has room again, or when its channel's shared limit frees.
 //!
+//! With a single active consumer, the others wait. In a quorum queue one of a higher priority takes
+//! over, as soon as the active one, which gets nothing more, holds no message of the queue.
+//!
 //! Invariants: a consumer is in the rotation exactly when it is not parked (and, with a single
 //! active consumer, is the active one); `unacked` counts what was assigned and not yet settled or
 //! given back, and never exceeds a non-zero prefetch.
@@ -15,6 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use super::QueueKind;
 use crate::broker::outbox::{ConsumerId, Item, Outbox, Wakes};
 use crate::protocol::table::Table;
 
@@ -156,12 +160,18 @@ pub(super) struct Consumers {
     /// In order of arrival; only with a single active consumer.
     waiting: Option<VecDeque<usize>>,
     active: Option<usize>,
+    /// Whether the active one makes way for a higher priority.
+    yields: bool,
     touched: Vec<usize>,
 }
 
 impl Consumers {
-    pub(super) fn new(single_active: bool) -> Self {
-        Self { waiting: single_active.then(VecDeque::new), ..Self::default() }
+    pub(super) fn new(single_active: bool, kind: QueueKind) -> Self {
+        Self {
+            waiting: single_active.then(VecDeque::new),
+            yields: kind == QueueKind::Quorum,
+            ..Self::default()
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -189,6 +199,7 @@ impl Consumers {
         if let Some(waiting) = &mut self.waiting {
             waiting.push_back(slot);
             self.elect();
+            self.yield_active();
         } else {
             self.unpark(slot);
         }
@@ -279,6 +290,7 @@ impl Consumers {
             debug_assert!(consumer.unacked >= n, "a consumer settles only what it holds");
             consumer.unacked = consumer.unacked.saturating_sub(n);
             self.unpark(slot);
+            self.yield_active();
         }
     }
 
@@ -289,6 +301,7 @@ impl Consumers {
                 self.unpark(slot);
             }
         }
+        self.yield_active();
     }
 
     fn unpark(&mut self, slot: usize) {
@@ -307,18 +320,36 @@ impl Consumers {
 
     /// Single active consumer: the highest priority, then the oldest, when none is active.
     fn elect(&mut self) {
-        let Some(waiting) = &self.waiting else { return };
         if self.active.is_some() {
             return;
         }
-        let best = waiting
-            .iter()
-            .enumerate()
-            .max_by_key(|(at, slot)| (self.slots[**slot].spec.priority, std::cmp::Reverse(*at)))
-            .map(|(_, slot)| *slot);
-        self.active = best;
-        if let Some(slot) = best {
+        self.active = self.foremost();
+        if let Some(slot) = self.active {
             self.unpark(slot);
+        }
+    }
+
+    /// The one of the highest priority, and of these the oldest.
+    fn foremost(&self) -> Option<usize> {
+        let candidates = self.waiting.iter().flatten().enumerate();
+        candidates
+            .max_by_key(|(at, slot)| (self.slots[**slot].spec.priority, std::cmp::Reverse(*at)))
+            .map(|(_, slot)| *slot)
+    }
+
+    /// Lets a higher priority take over, once the active consumer is done with what it has.
+    fn yield_active(&mut self) {
+        let (true, Some(active)) = (self.yields, self.active) else { return };
+        let Some(foremost) = self.foremost() else { return };
+        let (holder, successor) = (&self.slots[active], &self.slots[foremost]);
+        if successor.spec.priority <= holder.spec.priority {
+            return;
+        }
+        let is_done = holder.unacked == 0;
+        self.park(active);
+        if is_done {
+            self.active = Some(foremost);
+            self.unpark(foremost);
         }
     }
 }

@@ -99,7 +99,7 @@ impl State {
             dedup: spec.args.deduplication.as_ref().map(|args| Dedup::new(spec.key, args).into()),
             delays: spec.delays_for.is_some().then(Box::default),
             ready: Ready::new(&spec.args),
-            consumers: Consumers::new(spec.args.single_active_consumer),
+            consumers: Consumers::new(spec.args.single_active_consumer, spec.args.kind),
             next_seq: 1,
             unacked: 0,
             unacked_bytes: 0,
