@@ -169,6 +169,30 @@ impl Client {
         self.stream.write_all(&out).await.unwrap();
     }
 
+    /// Reads up to the wanted method; returns how many deliveries came before it.
+    pub(crate) async fn count_until(&mut self, wanted: fn(&Method<'_>) -> bool) -> usize {
+        let mut deliveries = 0;
+        loop {
+            let mut used_all = 0;
+            while let Some((found, used)) = frame::parse(&self.input[used_all..], 131_072).unwrap()
+            {
+                used_all += used;
+                if found.kind != frame::FrameKind::Method {
+                    continue;
+                }
+                let method = Method::decode(found.payload).unwrap();
+                if wanted(&method) {
+                    self.input.drain(..used_all);
+                    return deliveries;
+                }
+                deliveries += usize::from(matches!(method, Method::BasicDeliver(_)));
+            }
+            self.input.drain(..used_all);
+            let read = self.stream.read_buf(&mut self.input).await.unwrap();
+            assert!(read > 0, "the broker closed the connection");
+        }
+    }
+
     /// Reads the next method; it must be the expected one. Returns how it prints.
     pub(crate) async fn expect(&mut self, wanted: fn(&Method<'_>) -> bool) -> String {
         loop {

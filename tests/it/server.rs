@@ -167,6 +167,26 @@ async fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
 }
 
 #[tokio::test]
+async fn a_client_is_heard_before_everything_is_said_to_it() {
+    const MESSAGES: usize = 4_000;
+    let node = Node::start().await;
+    let jobs = node.declare("jobs", Table::new());
+    node.publish(&jobs, MESSAGES, &[b'x'; 16_000]);
+    let mut client = Client::open(node.amqp).await;
+    let consume = basic::Consume { queue: "jobs", consumer_tag: "c", ..basic::Consume::default() };
+    let consume = basic::Consume { no_ack: true, ..consume };
+    client.send(1, &Method::BasicConsume(consume)).await;
+    client.expect(|method| matches!(method, Method::BasicConsumeOk(_))).await;
+    let cancel = basic::Cancel { consumer_tag: "c", nowait: true };
+    client.send(1, &Method::BasicCancel(cancel)).await;
+    let declare = queue::Declare { queue: "jobs", passive: true, ..queue::Declare::default() };
+    client.send(1, &Method::QueueDeclare(declare)).await;
+    let delivered = client.count_until(|method| matches!(method, Method::QueueDeclareOk(_))).await;
+    assert!(delivered < MESSAGES, "all of it was said first");
+    until(|| jobs.counts().0 as usize == MESSAGES - delivered).await;
+}
+
+#[tokio::test]
 async fn a_panic_over_one_queues_deadline_leaves_the_others_theirs() {
     let node = Node::start().await;
     let soon = |ms: i64| Table::new().with("x-message-ttl", ms);
