@@ -279,9 +279,15 @@ fn a_consumer_limit_closes_the_connection_of_who_passes_it() {
     client.ok(1, consume("q", "b"));
     client.ok(1, cancel("a"));
     client.ok(1, consume("q", "c"));
-    client.send(1, consume("q", "d"));
+    let other = world.client();
+    other.ok(1, consume("q", "a"));
+    other.ok(1, consume("q", "b"));
     let text = "NOT_ALLOWED - reached maximum (2) of consumers per channel";
-    assert_eq!(client.expect_connection_close(530, text), (60, 20));
+    // Replies are no exception.
+    for (client, queue) in [(client, "q"), (other, "amq.rabbitmq.reply-to")] {
+        client.send(1, consume(queue, "d").no_ack());
+        assert_eq!(client.expect_connection_close(530, text), (60, 20));
+    }
 }
 
 #[test]

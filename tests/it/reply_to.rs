@@ -39,6 +39,27 @@ fn a_reply_reaches_the_channel_that_asked() {
 }
 
 #[test]
+fn the_tag_of_a_reply_consumer_is_its_own() {
+    let (_world, requester, responder) = pair();
+    requester.refused(
+        1,
+        consume(REPLY_TO, "replies").no_ack(),
+        406,
+        "PRECONDITION_FAILED - reply consumer already set",
+    );
+    // A consumer of a queue may have the same one; the first to be cancelled is the other.
+    requester.ok(1, consume(REPLY_TO, "c").no_ack());
+    requester.ok(1, consume("service", "c").no_ack());
+    requester.ok(1, cancel("c"));
+    requester.ok(1, consume(REPLY_TO, "d").no_ack());
+    responder.send(1, publish("", "service", "still consumed"));
+    requester.messages(1, ["still consumed"]);
+    requester.ok(1, cancel("c"));
+    responder.send(1, publish("", "service", "no more"));
+    assert_eq!(responder.depth(1, "service"), 1);
+}
+
+#[test]
 fn a_late_reply_does_not_reach_the_next_consumer_of_replies() {
     let (_world, requester, responder) = pair();
     let address = asked(&requester, &responder);
