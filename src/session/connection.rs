@@ -232,10 +232,10 @@ impl Connection {
                     self.abort("missed heartbeats from client");
                     return;
                 }
-                if running.core.ack_check_ms.take_if(|check_ms| *check_ms <= at).is_some() {
-                    if let Err(end) = running.close_channels_that_do_not_acknowledge() {
-                        return self.on_end(end);
-                    }
+                if running.core.ack_check_ms.take_if(|check_ms| *check_ms <= at).is_some()
+                    && let Err(end) = running.close_channels_that_do_not_acknowledge()
+                {
+                    return self.on_end(end);
                 }
                 let Phase::Running(running) = &mut self.phase else { return };
                 if interval > 0 && at >= self.written_ms + interval / 2 {
@@ -878,10 +878,10 @@ impl Running {
         self.core.flush();
         let at = self.core.flushed;
         for number in std::mem::take(&mut self.core.confirming) {
-            if let Some(ChannelState::Open(channel)) = self.channels.get_mut(&number) {
-                if channel.assign_confirms(at) {
-                    self.confirms_due.push(number);
-                }
+            if let Some(ChannelState::Open(channel)) = self.channels.get_mut(&number)
+                && channel.assign_confirms(at)
+            {
+                self.confirms_due.push(number);
             }
         }
         for number in std::mem::take(&mut self.core.credit_freed) {

@@ -395,3 +395,61 @@ impl Core {
         Ok(exchange)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::outbox::{ConsumerId, Wake};
+    use crate::broker::queue::Acks;
+    use crate::broker::{BrokerSettings, QueueDeclaration};
+    use crate::protocol::table::Table;
+    use crate::store::memory::MemoryStore;
+
+    struct Asleep;
+
+    impl Wake for Asleep {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn a_delivery_that_nobody_takes_is_back_in_its_queue() {
+        let now = Now::default();
+        let entropy = Box::new(|bytes: &mut [u8]| bytes.fill(7));
+        let store = Arc::new(MemoryStore::new());
+        let broker = Broker::open(BrokerSettings::default(), store, entropy, now).unwrap();
+        let vhost = broker.vhost("/").unwrap();
+        let asker = Asker { connection: ConnectionId(1), connection_name: "a test".into() };
+        let asked = QueueDeclaration {
+            name: "q",
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            arguments: Table::new(),
+        };
+        let queue = broker.declare_queue(&vhost, asked, &asker, now).unwrap().0;
+        let outbox = Arc::new(Outbox::new(ConnectionId(1), Arc::new(Asleep)));
+        let user = broker.users().authenticate("guest", b"guest", true).unwrap();
+        let settings = Arc::default();
+        let mut core = Core::new(broker, settings, vhost, user, asker, outbox, Output::default());
+        let envelope = crate::broker::message::Envelope {
+            exchange: b"",
+            routing_key: b"q",
+            properties: &[0, 0],
+            persistent: false,
+            hides_bcc: false,
+            published_ms: 0,
+        };
+        core.gathered.publish(&[Arc::clone(&queue)], Message::new(&envelope, b"x"));
+        core.flush();
+        let (entry, _) = queue.get(Acks::Manual, now, &mut core.effects).unwrap();
+        assert_eq!(queue.counts(), (0, 0));
+        core.give_back(Delivery {
+            channel: 1,
+            queue: queue.key(),
+            consumer: ConsumerId(99),
+            entry,
+        });
+        let (entry, _) = queue.get(Acks::Manual, now, &mut core.effects).unwrap();
+        assert!(!entry.redelivered(), "no client has seen it");
+    }
+}
