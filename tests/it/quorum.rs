@@ -188,6 +188,22 @@ fn a_single_active_consumer_makes_way_for_a_higher_priority_when_it_is_done() {
 }
 
 #[test]
+fn a_single_active_consumer_goes_on_when_its_successor_has_gone() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, quorum().arg("x-single-active-consumer", true));
+    client.ok(1, consume("q", "a"));
+    client.send(1, publish("", "q", "1"));
+    client.messages(1, ["1"]);
+    let successor = world.client();
+    successor.ok(1, consume("q", "b").arg("x-priority", 5));
+    client.send(1, publish("", "q", "2"));
+    client.expect_nothing();
+    successor.ok(1, cancel("b"));
+    client.messages(1, ["2"]);
+}
+
+#[test]
 fn in_a_classic_queue_the_active_consumer_stays() {
     let world = World::new();
     let client = world.client();

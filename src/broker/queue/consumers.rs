@@ -211,9 +211,16 @@ impl Consumers {
         self.park(slot);
         if let Some(waiting) = &mut self.waiting {
             waiting.retain(|other| *other != slot);
-            if self.active == Some(slot) {
-                self.active = None;
-                self.elect();
+            match self.active {
+                Some(active) if active != slot => {
+                    // It may have been about to make way for the one that goes.
+                    self.unpark(active);
+                    self.yield_active();
+                }
+                _ => {
+                    self.active = None;
+                    self.elect();
+                }
             }
         }
         Some(self.slots.remove(slot))
