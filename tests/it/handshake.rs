@@ -132,7 +132,7 @@ fn a_refused_login_is_told_to_clients_that_understand() {
         stranger.say_hello();
         let login = Login { user: user.into(), password: password.into(), ..Login::default() };
         stranger.start_ok(&login);
-        stranger.expect_connection_close(403, LOGIN_REFUSED);
+        assert_eq!(stranger.expect_connection_close(403, LOGIN_REFUSED), (0, 0));
     }
 }
 
