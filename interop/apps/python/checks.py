@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 
 URL = os.environ["AMQP_URL"]
-MANAGEMENT_URL = os.environ["MANAGEMENT_URL"]
 WAIT_SECONDS = 20
 
 
@@ -65,10 +64,10 @@ def http(url, user="guest:guest"):
         return response.read().decode()
 
 
-def management(path):
+def management(path, port=15672):
     """The management API's answer to GET /api/PATH, or None where it says 404."""
     try:
-        return json.loads(http(f"{MANAGEMENT_URL}/api/{path}"))
+        return json.loads(http(f"http://127.0.0.1:{port}/api/{path}"))
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return None
