@@ -17,6 +17,9 @@ use super::wire::cut_text;
 /// The longest reply text, in bytes: it travels in a short string.
 pub const TEXT_BYTES_MAX: usize = 255;
 
+/// What a longer one ends with.
+const ELLIPSIS: &str = "...";
+
 /// How far a refusal reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -48,7 +51,10 @@ impl Refusal {
         explanation: fmt::Arguments<'_>,
     ) -> Self {
         let mut text = format!("{} - {explanation}", code.name());
-        text.truncate(cut_text(&text, TEXT_BYTES_MAX).len());
+        if text.len() > TEXT_BYTES_MAX {
+            text.truncate(cut_text(&text, TEXT_BYTES_MAX - ELLIPSIS.len()).len());
+            text.push_str(ELLIPSIS);
+        }
         Self { id, scope, code, text }
     }
 
@@ -101,9 +107,22 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_to_a_short_string() {
+    fn a_text_that_does_not_fit_a_short_string_ends_in_an_ellipsis() {
+        let fits = TEXT_BYTES_MAX - queue_not_found("", "/").text.len();
+        let longest = queue_not_found("q".repeat(fits), "/").text;
+        assert_eq!(longest.len(), TEXT_BYTES_MAX);
+        assert!(longest.ends_with("q' in vhost '/'"));
+
+        let longer = queue_not_found("q".repeat(fits + 1), "/").text;
+        assert_eq!(longer.len(), TEXT_BYTES_MAX);
+        assert!(longer.ends_with("q' in vhost..."), "{longer}");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
         let refusal = queue_not_found("ä".repeat(200), "/");
         assert!(refusal.text.starts_with("NOT_FOUND - no queue 'ää"));
-        assert_eq!(refusal.text.len(), TEXT_BYTES_MAX - 1, "an umlaut takes two bytes");
+        assert!(refusal.text.ends_with("ä..."), "{}", refusal.text);
+        assert_eq!(refusal.text.len(), TEXT_BYTES_MAX, "an umlaut takes two bytes");
     }
 }
