@@ -1,11 +1,11 @@
 //! A client: its side of the handshake, what it sends, and what it expects to see.
 //!
 //! Expectations take what has arrived in order, per channel, and fail when something else is there,
-//! or nothing. Nothing is ever waited for: the world has come to rest before a call returns.
+//! or nothing. How long that takes to be certain is the transport's affair: in this process
+//! nothing is ever waited for, as the world has come to rest before a call returns.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use leveret::protocol::frame;
 use leveret::protocol::method::{Method, basic, channel, connection};
@@ -13,7 +13,7 @@ use leveret::protocol::table::{RawTable, Table, Value};
 
 use super::received::{Content, Reader, Received};
 use super::requests::{PAYLOAD_BYTES_MAX, Request};
-use super::world::State;
+use super::transport::{Patience, Transport};
 
 /// The header of AMQP 0-9-1.
 pub(crate) const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
@@ -52,20 +52,21 @@ impl Default for Login {
 
 /// A client of a [`World`](super::World).
 pub(crate) struct Client {
-    state: Rc<RefCell<State>>,
-    link: usize,
+    transport: Box<dyn Transport>,
     inbox: RefCell<Inbox>,
 }
 
 #[derive(Default)]
 struct Inbox {
+    /// What has arrived and is no whole frame yet, or was not looked at.
+    bytes: Vec<u8>,
     reader: Reader,
     received: VecDeque<Received>,
 }
 
 impl Client {
-    pub(super) fn new(state: Rc<RefCell<State>>, link: usize) -> Self {
-        Self { state, link, inbox: RefCell::default() }
+    pub(super) fn new(transport: Box<dyn Transport>) -> Self {
+        Self { transport, inbox: RefCell::default() }
     }
 
     // ---- the handshake -----------------------------------------------------------------------
@@ -156,7 +157,7 @@ impl Client {
 
     /// Sends bytes as they are.
     pub(crate) fn send_bytes(&self, bytes: &[u8]) {
-        self.state.borrow_mut().send(self.link, bytes);
+        self.transport.send(bytes);
     }
 
     /// Sends a frame that may be as wrong as a test wants it.
@@ -221,12 +222,12 @@ impl Client {
 
     /// Goes away without a word, as a client that was killed.
     pub(crate) fn vanish(&self) {
-        self.state.borrow_mut().lose(self.link);
+        self.transport.lose();
     }
 
     /// Is lost to a fault of the broker: the task that serves it panics.
     pub(crate) fn is_lost_to_a_panic(&self) {
-        self.state.borrow_mut().crash(self.link);
+        self.transport.crash();
     }
 
     /// No longer takes what is written to it.
@@ -236,29 +237,37 @@ impl Client {
 
     /// Takes so many bytes of what is written to it, and then stops.
     pub(crate) fn read_on(&self, bytes: usize) {
-        self.state.borrow_mut().set_reading(self.link, Some(bytes));
+        self.transport.set_reading(Some(bytes));
     }
 
     /// Takes everything that is written to it again.
     pub(crate) fn go_on_reading(&self) {
-        self.state.borrow_mut().set_reading(self.link, None);
+        self.transport.set_reading(None);
     }
 
     // ---- seeing ------------------------------------------------------------------------------
 
     /// The next thing on a channel, if there is one.
     pub(crate) fn next(&self, channel: u16) -> Option<Received> {
-        let mut inbox = self.inbox();
-        let at = inbox.received.iter().position(|received| received.channel == channel)?;
-        inbox.received.remove(at)
+        self.find(channel, Patience::Rest)
     }
 
     /// The next thing on a channel, which must be there.
+    #[track_caller]
     pub(crate) fn take(&self, channel: u16) -> Received {
-        self.next(channel).unwrap_or_else(|| {
-            let others: Vec<_> = self.inbox().received.iter().cloned().collect();
+        self.find(channel, Patience::Due).unwrap_or_else(|| {
+            let others = &self.inbox.borrow().received;
             panic!("nothing came on channel {channel}; elsewhere: {others:?}")
         })
+    }
+
+    fn find(&self, channel: u16, patience: Patience) -> Option<Received> {
+        let mut inbox = self.inbox.borrow_mut();
+        let at = |inbox: &Inbox| inbox.received.iter().position(|it| it.channel == channel);
+        while at(&inbox).is_none() && self.receive(&mut inbox, patience) {}
+        let found = at(&inbox).and_then(|at| inbox.received.remove(at))?;
+        self.transport.answered(channel);
+        Some(found)
     }
 
     /// Exactly this is next on a channel.
@@ -291,9 +300,9 @@ impl Client {
     /// Nothing more has come, on any channel.
     #[track_caller]
     pub(crate) fn expect_nothing(&self) {
-        let received: Vec<_> = self.inbox().received.iter().cloned().collect();
+        let inbox = self.everything();
         let shown: Vec<_> =
-            received.iter().map(|it| (it.channel, it.method(), it.content())).collect();
+            inbox.received.iter().map(|it| (it.channel, it.method(), it.content())).collect();
         assert!(shown.is_empty(), "nothing was due: {shown:#?}");
     }
 
@@ -338,54 +347,66 @@ impl Client {
     /// The server has dropped the transport, and has nothing more to say.
     #[track_caller]
     pub(crate) fn expect_gone(&self) {
+        let gone = self.transport.is_closed(Patience::Due);
         self.expect_nothing();
         let reason = self.ended_because();
-        assert!(self.is_gone(), "the transport is still there; ended because {reason:?}");
+        assert!(gone, "the transport is still there; ended because {reason:?}");
     }
 
     /// Whether the server has dropped the transport.
     pub(crate) fn is_gone(&self) -> bool {
-        self.state.borrow_mut().link(self.link).closed
+        self.transport.is_closed(Patience::Rest)
     }
 
     /// Why the server ended the connection, as its log would say.
     pub(crate) fn ended_because(&self) -> Option<String> {
-        self.state.borrow_mut().link(self.link).ended_because().map(str::to_owned)
+        self.transport.ended_because()
     }
 
     /// Whether the server takes input.
     pub(crate) fn is_listened_to(&self) -> bool {
-        self.state.borrow_mut().link(self.link).wants_input()
+        self.transport.is_listened_to()
     }
 
     /// Bytes sent that the server has not taken.
     pub(crate) fn unheard_bytes(&self) -> usize {
-        self.state.borrow_mut().link(self.link).waiting_input()
+        self.transport.unheard_bytes()
     }
 
     /// Bytes written to it that it has not read.
     pub(crate) fn unread_bytes(&self) -> usize {
-        self.state.borrow_mut().link(self.link).waiting_output()
+        self.transport.unread_bytes()
     }
 
     /// Bytes received before any frame was looked for: what answers a bad protocol header.
     pub(crate) fn raw_bytes(&self) -> Vec<u8> {
-        std::mem::take(&mut self.state.borrow_mut().link(self.link).to_client)
+        let mut inbox = self.inbox.borrow_mut();
+        while self.transport.receive(&mut inbox.bytes, Patience::Rest) {}
+        std::mem::take(&mut inbox.bytes)
     }
 
     /// Heartbeats seen so far.
     pub(crate) fn heartbeats(&self) -> usize {
-        self.inbox().reader.heartbeats
+        self.everything().reader.heartbeats
     }
 
-    fn inbox(&self) -> std::cell::RefMut<'_, Inbox> {
+    /// The inbox once all has come that will.
+    fn everything(&self) -> std::cell::RefMut<'_, Inbox> {
         let mut inbox = self.inbox.borrow_mut();
-        let mut state = self.state.borrow_mut();
-        let bytes = &mut state.link(self.link).to_client;
-        let frame_max = u32::try_from(PAYLOAD_BYTES_MAX + frame::OVERHEAD_BYTES).unwrap();
-        let received = inbox.reader.read(bytes, frame_max);
-        inbox.received.extend(received);
+        while self.receive(&mut inbox, Patience::Rest) {}
         inbox
+    }
+
+    /// Reads what has come meanwhile; false when nothing did.
+    fn receive(&self, inbox: &mut Inbox, patience: Patience) -> bool {
+        if !self.transport.receive(&mut inbox.bytes, patience) {
+            return false;
+        }
+        let frame_max = u32::try_from(PAYLOAD_BYTES_MAX + frame::OVERHEAD_BYTES).unwrap();
+        let received = inbox.reader.read(&mut inbox.bytes, frame_max);
+        let vhost = self.transport.vhost();
+        inbox.received.extend(received.into_iter().map(|it| it.with_vhost_as_root(vhost)));
+        true
     }
 }
 

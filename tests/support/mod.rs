@@ -4,6 +4,8 @@
 //! without sockets and with a clock that moves only when a test says so. A test reads as a
 //! transcript: what a client sends, and what it then sees.
 //!
+//! The same transcripts can be held against a broker elsewhere, by TCP: see [`oracle`].
+//!
 //! | module | what it owns |
 //! | --- | --- |
 //! | [`world`] | the broker, its store, the clock, and the turns of every connection |
@@ -11,11 +13,15 @@
 //! | [`requests`] | what clients send, with short names |
 //! | [`properties`] | message properties, written and read |
 //! | [`received`] | what clients see |
+//! | [`transport`] | what lies between a client and its broker |
+//! | [`oracle`] | a broker in another process, if the environment names one |
 
 pub(crate) mod client;
+mod oracle;
 pub(crate) mod properties;
 pub(crate) mod received;
 pub(crate) mod requests;
+mod transport;
 pub(crate) mod world;
 
 pub(crate) use client::{Client, Login};

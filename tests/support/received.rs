@@ -39,6 +39,20 @@ impl Received {
         Method::decode(&self.method).expect("the server sends methods that can be read")
     }
 
+    /// The same with the names of this vhost in a refusal's text changed to `/`.
+    pub(super) fn with_vhost_as_root(mut self, vhost: &str) -> Self {
+        let (start, text) = match self.method() {
+            Method::ChannelClose(close) => (6, close.reply_text),
+            Method::ConnectionClose(close) => (6, close.reply_text),
+            _ => return self,
+        };
+        let end = start + 1 + text.len();
+        let text = text.replace(&format!("vhost '{vhost}'"), "vhost '/'");
+        let length = u8::try_from(text.len()).unwrap();
+        self.method.splice(start..end, [length].into_iter().chain(text.into_bytes()));
+        self
+    }
+
     /// The message, if this is one.
     pub(crate) fn content(&self) -> Option<Content> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,8 +1,10 @@
 //! The broker of a test, its store and its clock, and the turns of every connection.
 //!
-//! Invariants: time moves only in [`World::advance`] and then from one deadline to the next, so
-//! that nothing fires late; after every input all connections turn until none has anything left to
-//! do, so what a client has not received by then it will not receive.
+//! A world is in this process, unless the environment names an [`Oracle`] to run tests against.
+//!
+//! Invariants of a world in this process: time moves only in [`World::advance`] and then from one
+//! deadline to the next, so that nothing fires late; after every input all connections turn until
+//! none has anything left to do, so what a client has not received by then it will not receive.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,6 +20,8 @@ use leveret::store::faulty::{Faults, FaultyStore};
 use leveret::store::memory::MemoryStore;
 
 use super::client::{Client, Login};
+use super::oracle::{Oracle, skip};
+use super::transport::{Patience, Transport};
 
 /// When worlds begin, in seconds of Unix time: 18 November 2026.
 pub(crate) const EPOCH_S: u64 = 1_795_000_000;
@@ -45,31 +49,43 @@ impl Default for Setup {
 
 /// A broker with clients.
 pub(crate) struct World {
-    pub(super) state: Rc<RefCell<State>>,
+    node: Node,
     /// What is kept, unless the test keeps it.
     memory: Option<Arc<MemoryStore>>,
 }
 
+/// Where the broker is.
+enum Node {
+    Here(Rc<RefCell<State>>),
+    Elsewhere(Rc<Oracle>),
+}
+
 /// What the world and its clients share.
-pub(super) struct State {
+struct State {
     broker: Arc<Broker>,
     session: Arc<SessionSettings>,
     now: Now,
     links: Vec<Link>,
 }
 
+/// A connection of a [`State`], by its index.
+struct Inside {
+    state: Rc<RefCell<State>>,
+    link: usize,
+}
+
 /// One connection and its transport.
-pub(super) struct Link {
+struct Link {
     connection: Connection,
     woken: Arc<Waker>,
     /// Sent by the client, not yet taken by the connection.
     to_server: Vec<u8>,
     /// Written by the connection, not yet looked at by the client.
-    pub(super) to_client: Vec<u8>,
+    to_client: Vec<u8>,
     /// Bytes that the client will read, unless it reads everything.
     reads: Option<usize>,
     /// Whether the server has dropped the transport.
-    pub(super) closed: bool,
+    closed: bool,
 }
 
 #[derive(Default)]
@@ -84,7 +100,10 @@ impl Wake for Waker {
 impl World {
     /// A fresh node that keeps everything in memory.
     pub(crate) fn new() -> Self {
-        Self::with(Setup::default())
+        match Oracle::from_environment() {
+            Some(oracle) => Self { node: Node::Elsewhere(Rc::new(oracle)), memory: None },
+            None => Self::with(Setup::default()),
+        }
     }
 
     /// A fresh node with settings of its own.
@@ -101,7 +120,7 @@ impl World {
     /// The same node after it was killed and started again `pause_ms` later. The clients of this
     /// life go down with it.
     pub(crate) fn restarted(self, pause_ms: u64) -> Self {
-        let elapsed_ms = self.state.borrow().now.unix_ms - EPOCH_S * 1_000 + pause_ms;
+        let elapsed_ms = self.state().borrow().now.unix_ms - EPOCH_S * 1_000 + pause_ms;
         let store = self.memory.as_ref().map(|memory| memory.restarted());
         Self::on_memory(store.expect("a node in memory"), Setup::default(), elapsed_ms)
     }
@@ -116,6 +135,9 @@ impl World {
 
     /// A node started on a store, `elapsed_ms` after the beginning.
     pub(crate) fn over(store: Arc<dyn Store>, setup: Setup, elapsed_ms: u64) -> Self {
+        if Oracle::is_asked_for() {
+            skip("the test sets up its node in a way of its own");
+        }
         let now = Now { mono_ms: 1_000 + elapsed_ms, unix_ms: EPOCH_S * 1_000 + elapsed_ms };
         let random = AtomicU64::new(elapsed_ms);
         let entropy = Box::new(move |bytes: &mut [u8]| {
@@ -128,12 +150,20 @@ impl World {
         let broker = Broker::open(setup.broker, store, entropy, now).unwrap();
         let session = Arc::new(setup.session);
         let state = State { broker, session, now, links: Vec::new() };
-        Self { state: Rc::new(RefCell::new(state)), memory: None }
+        Self { node: Node::Here(Rc::new(RefCell::new(state))), memory: None }
+    }
+
+    /// The node in this process.
+    fn state(&self) -> &Rc<RefCell<State>> {
+        match &self.node {
+            Node::Here(state) => state,
+            Node::Elsewhere(_) => skip("the test looks into its node, or restarts it"),
+        }
     }
 
     /// The node itself, for what no client can see or do.
     pub(crate) fn broker(&self) -> Arc<Broker> {
-        Arc::clone(&self.state.borrow().broker)
+        Arc::clone(&self.state().borrow().broker)
     }
 
     /// Sets a policy of the vhost "/" and lets it take effect.
@@ -174,18 +204,27 @@ impl World {
 
     /// A transport from somewhere that nothing was sent over yet.
     pub(crate) fn stranger_from(&self, address: &str) -> Client {
-        let link = self.state.borrow_mut().connect(address);
-        Client::new(Rc::clone(&self.state), link)
+        Client::new(match &self.node {
+            Node::Here(state) => {
+                let link = state.borrow_mut().connect(address);
+                Box::new(Inside { state: Rc::clone(state), link })
+            }
+            Node::Elsewhere(oracle) => Box::new(oracle.connect(address)),
+        })
     }
 
     /// Lets everything happen that is under way.
     pub(crate) fn pump(&self) {
-        self.state.borrow_mut().pump();
+        self.state().borrow_mut().pump();
     }
 
     /// Moves the clock, stopping at every deadline on the way.
     pub(crate) fn advance(&self, ms: u64) {
-        let mut state = self.state.borrow_mut();
+        let state = match &self.node {
+            Node::Here(state) => state,
+            Node::Elsewhere(oracle) => return oracle.advance(ms),
+        };
+        let mut state = state.borrow_mut();
         let target = state.now.mono_ms + ms;
         while let Some(due) = state.next_deadline().filter(|due| *due <= target) {
             state.set_time(due);
@@ -195,12 +234,15 @@ impl World {
 
     /// Seconds of Unix time.
     pub(crate) fn unix_s(&self) -> u64 {
-        self.state.borrow().now.unix_ms / 1_000
+        match &self.node {
+            Node::Here(state) => state.borrow().now.unix_ms / 1_000,
+            Node::Elsewhere(oracle) => oracle.unix_s(),
+        }
     }
 
     /// Connections that are open, as the node counts them.
     pub(crate) fn connection_count(&self) -> usize {
-        self.state.borrow().broker.connection_count()
+        self.state().borrow().broker.connection_count()
     }
 }
 
@@ -230,18 +272,14 @@ impl State {
         Connection::new(broker, session, peer, woken, self.now)
     }
 
-    pub(super) fn link(&mut self, link: usize) -> &mut Link {
-        &mut self.links[link]
-    }
-
     /// A client sends bytes.
-    pub(super) fn send(&mut self, link: usize, bytes: &[u8]) {
+    fn send(&mut self, link: usize, bytes: &[u8]) {
         self.links[link].to_server.extend_from_slice(bytes);
         self.pump();
     }
 
     /// A client goes away without a word.
-    pub(super) fn lose(&mut self, link: usize) {
+    fn lose(&mut self, link: usize) {
         let link = &mut self.links[link];
         link.connection.abort("connection reset by peer");
         link.closed = true;
@@ -249,7 +287,7 @@ impl State {
     }
 
     /// The task that drives a connection panics.
-    pub(super) fn crash(&mut self, link: usize) {
+    fn crash(&mut self, link: usize) {
         let unused = self.connection("127.0.0.1", Arc::new(Waker::default()));
         let link = &mut self.links[link];
         drop(std::mem::replace(&mut link.connection, unused));
@@ -258,12 +296,12 @@ impl State {
     }
 
     /// A client takes so many bytes more of what is written to it, or everything from now on.
-    pub(super) fn set_reading(&mut self, link: usize, reads: Option<usize>) {
+    fn set_reading(&mut self, link: usize, reads: Option<usize>) {
         self.links[link].reads = reads;
         self.pump();
     }
 
-    pub(super) fn pump(&mut self) {
+    fn pump(&mut self) {
         let mut turns = 0;
         loop {
             let now = self.now;
@@ -346,24 +384,50 @@ impl Link {
         }
         worked
     }
+}
 
-    /// Whether the connection takes input.
-    pub(super) fn wants_input(&self) -> bool {
-        self.connection.wants_input()
+impl Transport for Inside {
+    fn send(&self, bytes: &[u8]) {
+        self.state.borrow_mut().send(self.link, bytes);
     }
 
-    /// Why the server ended the connection, as the log would say.
-    pub(super) fn ended_because(&self) -> Option<&str> {
-        self.connection.ended_because()
+    fn receive(&self, into: &mut Vec<u8>, _patience: Patience) -> bool {
+        let mut state = self.state.borrow_mut();
+        let bytes = &mut state.links[self.link].to_client;
+        let came = !bytes.is_empty();
+        into.append(bytes);
+        came
     }
 
-    /// Bytes that the client has not read.
-    pub(super) fn waiting_output(&self) -> usize {
-        self.connection.output().len()
+    fn is_closed(&self, _patience: Patience) -> bool {
+        self.state.borrow().links[self.link].closed
     }
 
-    /// Bytes that the connection has left with the transport.
-    pub(super) fn waiting_input(&self) -> usize {
-        self.to_server.len()
+    fn lose(&self) {
+        self.state.borrow_mut().lose(self.link);
+    }
+
+    fn crash(&self) {
+        self.state.borrow_mut().crash(self.link);
+    }
+
+    fn set_reading(&self, reads: Option<usize>) {
+        self.state.borrow_mut().set_reading(self.link, reads);
+    }
+
+    fn ended_because(&self) -> Option<String> {
+        self.state.borrow().links[self.link].connection.ended_because().map(str::to_owned)
+    }
+
+    fn is_listened_to(&self) -> bool {
+        self.state.borrow().links[self.link].connection.wants_input()
+    }
+
+    fn unheard_bytes(&self) -> usize {
+        self.state.borrow().links[self.link].to_server.len()
+    }
+
+    fn unread_bytes(&self) -> usize {
+        self.state.borrow().links[self.link].connection.output().len()
     }
 }
