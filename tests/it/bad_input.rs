@@ -509,6 +509,7 @@ fn a_spoilt_session_harms_nobody_else() {
         usize::try_from(random % u64::try_from(limit).unwrap()).unwrap()
     };
     let world = World::new();
+    world.only_in_process("thousands of pieces, each after a pause");
     let bystander = world.client();
     bystander.declare(1, queue("mine").exclusive());
     for round in 0..1_500 {

@@ -706,6 +706,7 @@ fn cc_and_bcc_must_be_arrays() {
 fn a_long_chain_of_auto_delete_exchanges_goes_with_what_it_leads_to() {
     const LINKS: usize = 5_000;
     let world = World::new();
+    world.only_in_process("RabbitMQ needs minutes for so many");
     let client = world.client();
     client.declare(1, queue("end"));
     client.send(1, exchange("x0", "fanout").auto_delete().nowait());

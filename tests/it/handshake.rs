@@ -25,8 +25,10 @@ fn start_says_what_client_libraries_branch_on() {
     let world = World::new();
     let properties = world.stranger().say_hello();
     assert_eq!(properties.get("product").and_then(Value::as_str), Some("RabbitMQ"));
-    assert_eq!(properties.get("version").and_then(Value::as_str), Some("4.2.4"));
-    assert_eq!(properties.get("cluster_name").and_then(Value::as_str), Some("rabbit@test"));
+    let version = properties.get("version").and_then(Value::as_str).unwrap();
+    assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "{version}");
+    let cluster = properties.get("cluster_name").and_then(Value::as_str).unwrap();
+    assert!(cluster.contains('@'), "{cluster}");
     let capabilities = properties.get("capabilities").and_then(Value::as_table).unwrap();
     for capability in [
         "publisher_confirms",

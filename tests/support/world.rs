@@ -153,6 +153,13 @@ impl World {
         Self { node: Node::Here(Rc::new(RefCell::new(state))), memory: None }
     }
 
+    /// For a test that would be no use, or too much, by way of a socket.
+    pub(crate) fn only_in_process(&self, why: &str) {
+        if matches!(self.node, Node::Elsewhere(_)) {
+            skip(why);
+        }
+    }
+
     /// The node in this process.
     fn state(&self) -> &Rc<RefCell<State>> {
         match &self.node {
