@@ -114,11 +114,18 @@ fn after_an_error_a_channel_ignores_everything_but_its_close() {
     client.send(2, get("nowhere"));
     client.send(2, publish("", "q", "lost"));
     client.send(2, queue("never-declared"));
-    client.send(2, Method::ChannelOpen(Default::default()));
     client.expect_channel_close(2, 404, NO_QUEUE);
     assert_eq!(client.depth(1, "q"), 0);
     let text = "NOT_FOUND - no queue 'never-declared' in vhost '/'";
     client.refused(1, queue("never-declared").passive(), 404, text);
+}
+
+#[test]
+fn opening_a_channel_again_that_failed_is_ignored_too() {
+    let world = World::new();
+    let client = world.client();
+    client.send_at_once(1, &[&get("nowhere"), &Method::ChannelOpen(Default::default())]);
+    client.expect_channel_close(1, 404, NO_QUEUE);
 }
 
 #[test]
