@@ -352,16 +352,23 @@ fn twenty_attempts_may_fail_by_default() {
 }
 
 #[test]
-fn a_negative_limit_is_none_and_classic_queues_have_none() {
-    for declaration in [quorum().arg("x-delivery-limit", -1), queue("q")] {
-        let (_world, client) = world_with(declaration);
-        client.send(1, publish("", "q", "again"));
-        for tag in 1..=50 {
-            assert_eq!(client.fetch(1, "q").text(), "again");
-            client.send(1, reject(tag, Then::Requeue));
-        }
-        assert_eq!(client.depth(1, "q"), 1);
+fn classic_queues_have_no_limit() {
+    can_be_tried_for_ever(queue("q"));
+}
+
+#[test]
+fn a_negative_limit_is_none() {
+    can_be_tried_for_ever(quorum().arg("x-delivery-limit", -1));
+}
+
+fn can_be_tried_for_ever(declaration: QueueDeclare) {
+    let (_world, client) = world_with(declaration);
+    client.send(1, publish("", "q", "again"));
+    for tag in 1..=50 {
+        assert_eq!(client.fetch(1, "q").text(), "again");
+        client.send(1, reject(tag, Then::Requeue));
     }
+    assert_eq!(client.depth(1, "q"), 1);
 }
 
 #[test]

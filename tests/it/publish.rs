@@ -130,9 +130,7 @@ fn an_expiration_is_a_number_of_milliseconds() {
 
 #[test]
 fn the_first_mistake_in_the_order_of_rabbitmqs_checks_is_the_one_that_is_told() {
-    let mut setup = Setup::default();
-    setup.session.message_bytes_max = 10;
-    let world = World::with(setup);
+    let world = World::new();
     let client = world.client();
     let all_wrong = props()
         .reply_to("amq.rabbitmq.reply-to")
@@ -140,10 +138,7 @@ fn the_first_mistake_in_the_order_of_rabbitmqs_checks_is_the_one_that_is_told() 
         .header("CC", 1)
         .user_id("admin");
     let no_exchange = "NOT_FOUND - no exchange 'nothing' in vhost '/'";
-    let size = "PRECONDITION_FAILED - message size 11 is larger than configured max size 10";
-    let x = |body: &str| publish("nothing", "", body).with(all_wrong.clone());
-    client.refused(1, x("eleven byte"), 406, size);
-    client.refused(1, x("x"), 404, no_exchange);
+    client.refused(1, publish("nothing", "", "x").with(all_wrong.clone()), 404, no_exchange);
     let x = |properties: Props| publish("amq.direct", "", "x").with(properties);
     let no_consumer = "PRECONDITION_FAILED - fast reply consumer does not exist";
     client.refused(1, x(all_wrong), 406, no_consumer);
@@ -153,6 +148,17 @@ fn the_first_mistake_in_the_order_of_rabbitmqs_checks_is_the_one_that_is_told() 
     let cc = "PRECONDITION_FAILED - invalid message: \
               {unacceptable_type_in_header,\"CC\",signedint}";
     client.refused(1, x(props().header("CC", 1).user_id("admin")), 406, cc);
+}
+
+#[test]
+fn a_message_that_is_too_large_is_told_so_before_anything_else() {
+    let mut setup = Setup::default();
+    setup.session.message_bytes_max = 10;
+    let world = World::with(setup);
+    let client = world.client();
+    let text = "PRECONDITION_FAILED - message size 11 is larger than configured max size 10";
+    let wrong = publish("nothing", "", "eleven byte").with(props().expiration("soon"));
+    client.refused(1, wrong, 406, text);
 }
 
 // ---- contents in pieces -------------------------------------------------------------------------
