@@ -7,7 +7,7 @@
 #   make lint      formatting, clippy, licences and advisories
 #   make bench     side by side with Debian's rabbitmq-server
 #   make interop   every client, suite and tutorial against the broker
-#   make oracle    the interop scenarios against Debian's rabbitmq-server, for comparison
+#   make oracle    interop and the tests' transcripts against Debian's rabbitmq-server
 #   make crash     kill -9 cycles under load (CYCLES=60)
 
 SHELL := /bin/bash
@@ -55,7 +55,8 @@ interop: build
 	$(call all_of,interop/run $(SUITES:%=interop/suites/%) interop/tutorials/run)
 
 oracle:
-	$(call all_of,interop/run $(SUITES:%=interop/suites/%) interop/tutorials/run,--broker rabbitmq)
+	$(call all_of,interop/oracle/run interop/run $(SUITES:%=interop/suites/%) \
+		interop/tutorials/run,--broker rabbitmq)
 
 crash: build
 	scripts/cargo build --release --locked -p leveret-load

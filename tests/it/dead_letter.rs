@@ -434,7 +434,7 @@ fn a_message_may_die_in_many_queues() {
     }
     client.declare(1, queue("q10"));
     client.send(1, publish("", "q0", "x"));
-    world.advance(1_000);
+    world.advance(2_000);
     let dead = client.fetch(1, "q10");
     let queues: Vec<String> = deaths(&dead).into_iter().map(|(queue, ..)| queue).collect();
     assert_eq!(queues, (0..10).rev().map(|n| format!("q{n}")).collect::<Vec<_>>());

@@ -35,15 +35,14 @@ pub(crate) struct Setup {
 }
 
 impl Default for Setup {
-    /// RabbitMQ 4.2's defaults.
+    /// The broker's own defaults.
     fn default() -> Self {
         let broker = BrokerSettings {
             node_name: "rabbit@test".into(),
             cluster_name: "rabbit@test".into(),
             ..BrokerSettings::default()
         };
-        let session = SessionSettings { frame_min: 8192, ..SessionSettings::default() };
-        Self { broker, session }
+        Self { broker, session: SessionSettings::default() }
     }
 }
 
