@@ -1,4 +1,4 @@
-"""What a user of Celery and Flower relies on, checked against real workers in processes of their own.
+"""What a user of Celery and Flower relies on, checked against workers in processes of their own.
 
 Run by apps/celery/run. See interop/apps/lib.sh for the environment and python/checks.py for how
 scenarios are reported.
@@ -98,7 +98,8 @@ def scenario_retries():
 
 def scenario_eta():
     """Tasks with an ETA wait in the worker. Where it may raise the channel's prefetch count, which
-    Celery does with RabbitMQ before 4.0, the others pass them; else they keep the others waiting."""
+    Celery does with RabbitMQ before 4.0, the others pass them; else they keep the others waiting.
+    """
     start = time.time()
     later = [tasks.now.apply_async(countdown=3) for _ in range(10)]
     meanwhile = [result(tasks.add.delay(number, 0)) for number in range(10)]
@@ -158,9 +159,7 @@ def scenario_priorities():
         tasks.record.apply_async(("priorities", number), queue="interop.priority", priority=number)
         for number in (1, 5, 9, 3, 0, 7)
     ]
-    eventually(
-        "the tasks wait", lambda: queue("interop.priority").get("messages_ready") == 6
-    )
+    eventually("the tasks wait", lambda: queue("interop.priority").get("messages_ready") == 6)
     # One process, so that the order of starting is the order of running.
     one = worker("one", "-c", "1", "-Q", "interop.priority")
     for handle in handles:
@@ -226,7 +225,8 @@ def scenario_flower():
         return json.loads(http(f"{FLOWER}/api/{path}", user=None))
 
     workers = eventually(
-        "Flower knows the worker", lambda: "main@interop" in api("workers?refresh=1") and api("workers")
+        "Flower knows the worker",
+        lambda: "main@interop" in api("workers?refresh=1") and api("workers"),
     )
     names = [found["name"] for found in workers["main@interop"]["active_queues"]]
     require("celery" in names, f"active queues {names}")
@@ -235,11 +235,8 @@ def scenario_flower():
     task = eventually("Flower knows the task", lambda: api("tasks").get(handle.id))
     eventually("it succeeded", lambda: api("tasks")[handle.id]["state"] == "SUCCESS")
     equal("its name", task["name"], "tasks.add")
-    posted = subprocess.run(
-        ["curl", "-sS", "-X", "POST", "-d", '{"args": [40, 2]}', f"{FLOWER}/api/task/apply/tasks.add"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    equal("posted task", json.loads(posted.stdout)["result"], 42)
+    posted = http(f"{FLOWER}/api/task/apply/tasks.add", user=None, body='{"args": [40, 2]}')
+    equal("posted task", json.loads(posted)["result"], 42)
 
     app.control.cancel_consumer("interop.priority", reply=True)
     for number in range(3):

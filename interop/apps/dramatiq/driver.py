@@ -36,7 +36,9 @@ def lines(name):
 
 
 def noted(name, count, seconds=checks.WAIT_SECONDS):
-    eventually(f"{count} notes of {name}: {lines(name)}", lambda: len(lines(name)) >= count, seconds)
+    eventually(
+        f"{count} notes of {name}: {lines(name)}", lambda: len(lines(name)) >= count, seconds
+    )
     return lines(name)
 
 

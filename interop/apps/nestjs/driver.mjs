@@ -178,7 +178,9 @@ main({
     };
     await pair(options, { echo: handle }, async (send) => {
       const record = new RmqRecordBuilder('text')
-        .setOptions({ headers: { 'x-version': '1.0' }, priority: 3, persistent: true, expiration: 60000 })
+        .setOptions({
+          headers: { 'x-version': '1.0' }, priority: 3, persistent: true, expiration: 60000,
+        })
         .build();
       assert.equal(await send('echo', record), 'text');
       assert.equal(got[0].headers['x-version'], '1.0');

@@ -2,8 +2,8 @@
 
 Delays: a number of seconds of 28 bits is written as a routing key, the highest bit first, and the
 endpoint's name behind it. Level N has a topic exchange and a queue whose messages expire after 2^N
-seconds to the exchange of level N-1; a 1 at its place leads into the queue, a 0 straight on. Level 0
-leads to an exchange that endpoints bind to with `#.NAME`. Run by apps/nservicebus/run.
+seconds to the exchange of level N-1; a 1 at its place leads into the queue, a 0 straight on. Level
+0 leads to an exchange that endpoints bind to with `#.NAME`. Run by apps/nservicebus/run.
 """
 
 import time
@@ -237,7 +237,7 @@ def scenario_retries():
 
 
 def scenario_delivery_limit():
-    """A queue with x-delivery-limit drops a poison message after it, counted in x-delivery-count."""
+    """A queue with x-delivery-limit drops a poison message after so many redeliveries."""
     with Channel("limit") as channel:
         declare_endpoint(channel.raw, "dead")
         declare_endpoint(channel.raw, "Limited", **{

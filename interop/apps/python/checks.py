@@ -54,9 +54,9 @@ def eventually(what, condition, seconds=WAIT_SECONDS):
         time.sleep(0.05)
 
 
-def http(url, user="guest:guest"):
-    """The body of a GET as text."""
-    request = urllib.request.Request(url)
+def http(url, user="guest:guest", body=None):
+    """The answer's body as text: to a GET, or to a POST of the body that is given."""
+    request = urllib.request.Request(url, data=body and body.encode())
     if user:
         token = base64.b64encode(user.encode()).decode()
         request.add_header("Authorization", f"Basic {token}")
@@ -141,7 +141,7 @@ class Program:
 
 
 def main(names, failed=False):
-    """Plays the scenarios, or those that the command line names; `failed` if something did before."""
+    """Plays the scenarios, or those that the command line names; `failed` if another thing did."""
     scenarios = {
         key.removeprefix("scenario_").replace("_", "-"): value
         for key, value in list(names.items())
@@ -155,9 +155,7 @@ def main(names, failed=False):
                 print(f"ok {name}", flush=True)
             except Skip as reason:
                 print(f"skip {name}: {reason}", flush=True)
-            except (
-                Exception
-            ) as error:  # any failure is this scenario's, and the next one goes on
+            except Exception as error:  # any failure is this scenario's, and the next one goes on
                 failed = True
                 why = f"{type(error).__name__}: {error}".replace("\n", " ")
                 print(f"FAIL {name}: {why[:500]}", flush=True)

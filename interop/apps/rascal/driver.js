@@ -6,7 +6,9 @@
 
 const assert = require('assert/strict');
 const { BrokerAsPromised: Broker, withDefaultConfig } = require('rascal');
-const { Skip, eventually, main, management, queue, ready, restartBroker, sleep } = require('checks');
+const {
+  Skip, eventually, main, management, queue, ready, restartBroker, sleep,
+} = require('checks');
 
 const dead = { 'x-dead-letter-exchange': 'dead_letters' };
 
@@ -120,7 +122,7 @@ async function publish(broker, name, body, overrides) {
   });
 }
 
-/** Subscribes, and gives what arrives to `handle(content, ackOrNack, message)`; returns the list. */
+/** Subscribes, and gives what comes to `handle(content, ackOrNack, message)`; returns the list. */
 async function subscribe(broker, name, handle = (content, ackOrNack) => ackOrNack(), more = {}) {
   const got = [];
   const session = await broker.subscribe(name, more);
@@ -298,7 +300,7 @@ main({
       assert.equal(got[0].message.fields.exchange, 'other');
       const { headers } = got[0].message.properties;
       assert.equal(headers.rascal.originalRoutingKey, 'a.shovel');
-      await eventually('all are acknowledged', async () => (await queue('shovelled')).messages === 0);
+      await eventually('nothing is left', async () => (await queue('shovelled')).messages === 0);
     }),
 
   prefetch: scenario((broker) => held(broker, 'plain', 4)),

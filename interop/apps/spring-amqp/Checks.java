@@ -9,8 +9,8 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Playing scenarios, waiting, and the broker. Each scenario is reported as one line: {@code ok NAME}
- * or {@code FAIL NAME: why}.
+ * Playing scenarios, waiting, and the broker. Each scenario is reported as one line:
+ * {@code ok NAME} or {@code FAIL NAME: why}.
  */
 final class Checks {
   static final long WAIT_MS = 20_000;

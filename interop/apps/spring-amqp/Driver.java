@@ -45,8 +45,8 @@ import org.springframework.amqp.rabbit.transaction.RabbitTransactionManager;
 import org.springframework.transaction.support.TransactionTemplate;
 
 /**
- * What a user of Spring AMQP relies on, with plain objects instead of an application context. Run by
- * apps/spring-amqp/run.
+ * What a user of Spring AMQP relies on, with plain objects instead of an application context. Run
+ * by apps/spring-amqp/run.
  */
 public final class Driver {
   private static CachingConnectionFactory connections;
@@ -66,8 +66,10 @@ public final class Driver {
     checks.add("confirms", Driver::confirms);
     checks.add("simple-confirms", Driver::simpleConfirms);
     checks.add("returns", Driver::returns);
-    checks.add("simple-container", () -> receivesAll(new SimpleMessageListenerContainer(connections)));
-    checks.add("direct-container", () -> receivesAll(new DirectMessageListenerContainer(connections)));
+    checks.add("simple-container",
+        () -> receivesAll(new SimpleMessageListenerContainer(connections)));
+    checks.add("direct-container",
+        () -> receivesAll(new DirectMessageListenerContainer(connections)));
     checks.add("retry-and-republish", Driver::retryAndRepublish);
     checks.add("dead-letters", Driver::deadLetters);
     checks.add("delayed-retries", Driver::delayedRetries);
@@ -470,7 +472,8 @@ public final class Driver {
       declare(new Queue("spring.tx"));
       RabbitTemplate transacted = new RabbitTemplate(plain);
       transacted.setChannelTransacted(true);
-      TransactionTemplate transaction = new TransactionTemplate(new RabbitTransactionManager(plain));
+      TransactionTemplate transaction =
+          new TransactionTemplate(new RabbitTransactionManager(plain));
       transaction.executeWithoutResult(status -> {
         transacted.convertAndSend("spring.tx", "one");
         transacted.convertAndSend("spring.tx", "two");
