@@ -290,6 +290,12 @@ const KEYS: &[Key] = &[
         take: |value, wishes, _| put(&mut wishes.delivery_limit, value.as_integer()),
         refusal: "is not a valid delivery limit",
     },
+    Key {
+        name: "consumer-timeout",
+        operators: false,
+        take: |value, wishes, _| put(&mut wishes.ack_ms_max, duration(value, 1)),
+        refusal: "is not a valid consumer timeout",
+    },
     // Taken and shown, without effect on one node.
     Key {
         name: "max-in-memory-length",

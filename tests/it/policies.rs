@@ -310,3 +310,23 @@ fn a_pattern_that_takes_for_ever_is_not_found() {
     fill(&client, &name, &["1", "2"]);
     assert_eq!(client.depth(1, &name), 2);
 }
+
+#[test]
+fn a_policy_may_allow_less_time_for_acknowledgements() {
+    let world = World::new();
+    let client = world.client();
+    set(&world, "brief", "^brief$", "consumer-timeout", 60_000);
+    client.declare(1, queue("brief"));
+    client.declare(1, queue("q"));
+    for (channel, name) in [(2, "brief"), (3, "q")] {
+        client.open(channel);
+        client.send(1, publish("", name, "x"));
+        client.fetch(channel, name);
+    }
+    world.advance(130_000);
+    let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 2 timed out. Timeout \
+                value used: 60000 ms. This timeout value can be configured, see consumers doc \
+                guide to learn more";
+    client.expect_channel_close(2, 406, text);
+    client.expect_nothing();
+}

@@ -174,7 +174,7 @@ impl World {
 
     /// Sets a policy of the vhost "/" and lets it take effect.
     pub(crate) fn set_policy(&self, kind: PolicyKind, policy: PolicySpec) -> PolicySet {
-        let (broker, now) = (self.broker(), self.state.borrow().now);
+        let (broker, now) = (self.broker(), self.state().borrow().now);
         let vhost = broker.vhost("/").unwrap();
         let set = broker.set_policy(&vhost, kind, policy, now).unwrap();
         self.pump();
@@ -183,7 +183,7 @@ impl World {
 
     /// Takes a policy of the vhost "/" away; false when there was none.
     pub(crate) fn clear_policy(&self, kind: PolicyKind, name: &str) -> bool {
-        let (broker, now) = (self.broker(), self.state.borrow().now);
+        let (broker, now) = (self.broker(), self.state().borrow().now);
         let vhost = broker.vhost("/").unwrap();
         let cleared = broker.clear_policy(&vhost, kind, name, now).is_some();
         self.pump();

@@ -177,6 +177,7 @@ impl QueueArgs {
                 .map(|name| String::from_utf8_lossy(name).into()),
             dead_letter_routing_key: text(table, "x-dead-letter-routing-key")?.map(Arc::from),
             delivery_limit: integer(table, "x-delivery-limit")?,
+            ack_ms_max: None,
         };
         let args = Self {
             kind,

@@ -32,12 +32,17 @@ pub fn delay_ms(headers: Option<RawTable<'_>>) -> Option<u64> {
 
 fn delay(value: &Value) -> Option<u64> {
     let ms = match value {
-        Value::F32(ms) => f64::from(*ms).trunc().min(1e18) as i64,
-        Value::F64(ms) => ms.trunc().min(1e18) as i64,
+        Value::F32(ms) => whole(f64::from(*ms))?,
+        Value::F64(ms) => whole(*ms)?,
         Value::LongStr(_) => value.as_str()?.parse().ok()?,
         _ => value.as_integer()?,
     };
     u64::try_from(ms).ok().filter(|ms| (1..=DELAY_MS_MAX).contains(ms))
+}
+
+/// A number without its fraction; `None` if it is none, or beyond what 64 bits hold.
+fn whole(number: f64) -> Option<i64> {
+    format!("{:.0}", number.trunc()).parse().ok()
 }
 
 /// A message that is due.

@@ -259,12 +259,14 @@ impl Queue {
     }
 
     /// How long a delivery from this queue may stay unacknowledged on a node that allows `node_ms`;
-    /// `None` is for ever. RabbitMQ takes any value of `x-consumer-timeout` and heeds integers.
+    /// `None` is for ever. RabbitMQ takes any value of `x-consumer-timeout` and heeds integers; of
+    /// an argument and a policy the lower counts.
     #[must_use]
     pub fn ack_ms_max(&self, node_ms: u64) -> Option<i64> {
-        match self.spec.arguments.get("x-consumer-timeout") {
-            None => i64::try_from(node_ms).ok(),
-            Some(own) => own.as_integer(),
+        let policy = self.lock().rules().ack_ms_max.and_then(|ms| i64::try_from(ms).ok());
+        match (self.spec.arguments.get("x-consumer-timeout"), policy) {
+            (None, policy) => policy.or_else(|| i64::try_from(node_ms).ok()),
+            (Some(own), policy) => own.as_integer().into_iter().chain(policy).min(),
         }
     }
 
@@ -416,14 +418,11 @@ impl Queue {
 
     /// Sends on what has waited for its time, reading back what only the store keeps.
     fn release_due(self: &Arc<Self>, due: Vec<Due>, now: Now, effects: &mut Effects) {
-        let mut found = match self.read_due(&due) {
-            Ok(found) => found,
-            Err(_) => {
-                // The store has failed, which ends the node: nothing more is confirmed.
-                let mut state = self.lock();
-                due.into_iter().for_each(|due| state.put_back_due(due, now));
-                return;
-            }
+        let Ok(mut found) = self.read_due(&due) else {
+            // The store has failed, which ends the node: nothing more is confirmed.
+            let mut state = self.lock();
+            due.into_iter().for_each(|due| state.put_back_due(due, now));
+            return;
         };
         let mut state = self.lock();
         for Due { seq, message } in due {

@@ -31,6 +31,8 @@ pub struct Wishes {
     pub dead_letter_routing_key: Option<Arc<[u8]>>,
     /// `x-delivery-limit`: how often a message may come back; negative is as often as it likes.
     pub delivery_limit: Option<i64>,
+    /// A policy's `consumer-timeout`, milliseconds; a declaration's is RabbitMQ's own affair.
+    pub ack_ms_max: Option<u64>,
 }
 
 impl Wishes {
@@ -46,6 +48,7 @@ impl Wishes {
             dead_letter_exchange: self.dead_letter_exchange.clone(),
             dead_letter_routing_key: self.dead_letter_routing_key.clone(),
             delivery_limit: stricter(self.delivery_limit, operator.delivery_limit),
+            ack_ms_max: self.ack_ms_max,
         }
     }
 }
@@ -69,6 +72,8 @@ pub struct Rules {
     pub dead_letter_routing_key: Option<Arc<[u8]>>,
     /// How often a message may come back.
     pub delivery_limit: Option<u32>,
+    /// How long a delivery may stay unacknowledged, milliseconds.
+    pub ack_ms_max: Option<u64>,
 }
 
 impl Rules {
@@ -93,6 +98,7 @@ impl Rules {
             },
             dead_letter_exchange: dead_letter_exchange.cloned(),
             dead_letter_routing_key: dead_letter_routing_key.cloned(),
+            ack_ms_max: policy.ack_ms_max,
             delivery_limit: match kind {
                 QueueKind::Classic => None,
                 // A negative limit is none.
