@@ -54,6 +54,8 @@ pub(crate) struct Content {
     pub(crate) body_bytes: usize,
     /// Asks the broker to keep it over a restart.
     pub(crate) persistent: bool,
+    /// Priorities from 0, taken in turn; 0 is none.
+    pub(crate) priorities: u8,
     /// The `reply_to` property.
     pub(crate) reply_to: Option<String>,
     /// The largest frame, in bytes.
@@ -63,17 +65,25 @@ pub(crate) struct Content {
 /// Property flags (AMQP 0-9-1, 4.2.6.1) of what the generator sets.
 pub(crate) const FLAG_DELIVERY_MODE: u16 = 1 << 12;
 /// See [`FLAG_DELIVERY_MODE`].
+pub(crate) const FLAG_PRIORITY: u16 = 1 << 11;
+/// See [`FLAG_DELIVERY_MODE`].
 pub(crate) const FLAG_REPLY_TO: u16 = 1 << 9;
 
 /// Encodes property flags and values.
-pub(crate) fn properties(persistent: bool, reply_to: Option<&str>) -> Vec<u8> {
+pub(crate) fn properties(
+    persistent: bool,
+    priority: Option<u8>,
+    reply_to: Option<&str>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     let mode = if persistent { FLAG_DELIVERY_MODE } else { 0 };
+    let level = if priority.is_some() { FLAG_PRIORITY } else { 0 };
     let reply = if reply_to.is_some() { FLAG_REPLY_TO } else { 0 };
-    out.extend_from_slice(&(mode | reply).to_be_bytes());
+    out.extend_from_slice(&(mode | level | reply).to_be_bytes());
     if persistent {
         out.push(2);
     }
+    out.extend(priority);
     if let Some(name) = reply_to {
         out.push(u8::try_from(name.len()).expect("invariant: a queue name fits"));
         out.extend_from_slice(name.as_bytes());
@@ -97,11 +107,13 @@ pub(crate) struct Batch {
 impl Batch {
     /// Encodes enough messages to fill a write, and at least one of each routing key.
     pub(crate) fn new(content: &Content) -> Self {
-        let properties = properties(content.persistent, content.reply_to.as_deref());
         let body: Vec<u8> = (b'a'..=b'z').cycle().take(content.body_bytes).collect();
         let mut batch = Self { bytes: Vec::new(), slots: Vec::new(), next: 0 };
+        let mut priorities = (0..content.priorities).cycle();
         loop {
             for key in &content.keys {
+                let reply_to = content.reply_to.as_deref();
+                let properties = properties(content.persistent, priorities.next(), reply_to);
                 let start = batch.bytes.len();
                 put_method(&mut batch.bytes, CHANNEL, method::BASIC_PUBLISH, |arguments| {
                     arguments.short(0).short_string(&content.exchange).short_string(key).octet(0);
@@ -152,6 +164,7 @@ mod tests {
             keys: keys.iter().map(|key| (*key).to_owned()).collect(),
             body_bytes,
             persistent: true,
+            priorities: 0,
             reply_to: None,
             frame_bytes_max: 4096,
         }

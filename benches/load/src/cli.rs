@@ -19,6 +19,7 @@ use crate::crash::clients::{ClientPlan, Fresh};
 use crate::crash::cycles::{self, Cycles, Ending};
 use crate::crash::journal::RunPlan;
 use crate::crash::{CrashError, run_clients};
+use crate::delays::{self, By, Delays};
 use crate::engine::{self, WatchPlan};
 use crate::idle::{self, Idle};
 use crate::null;
@@ -84,6 +85,13 @@ enum Command {
         common: Common,
         #[command(flatten)]
         rpc: RpcArgs,
+    },
+    /// Messages that leave at a time of their own: how late they are, and what they cost.
+    Delays {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        delays: DelayArgs,
     },
     /// Opening and closing over and over.
     Churn {
@@ -194,6 +202,9 @@ struct LoadArgs {
     /// Auto-delete queues.
     #[arg(long)]
     auto_delete: bool,
+    /// Priorities that messages carry, from 0, in turn; queues want --arg x-max-priority.
+    #[arg(long, default_value_t = 0)]
+    priorities: u8,
     /// An argument of the queues, name=value; may be repeated.
     #[arg(long = "arg", value_parser = argument)]
     arguments: Vec<(String, Value)>,
@@ -251,6 +262,7 @@ impl LoadArgs {
             persistent: self.persistent,
             durable: self.durable || self.persistent,
             auto_delete: self.auto_delete,
+            priorities: self.priorities,
             arguments: self.arguments,
             acks: self.ack,
             prefetch: self.prefetch,
@@ -282,6 +294,28 @@ struct RpcArgs {
     /// Seconds before that.
     #[arg(long, default_value_t = 2.0)]
     warm_up: f64,
+}
+
+#[derive(Args, Clone)]
+struct DelayArgs {
+    /// A delayed-message exchange, or queues whose messages expire to another.
+    #[arg(long, value_enum, default_value = "delayed")]
+    by: By,
+    /// Messages that wait for an hour meanwhile.
+    #[arg(long, default_value_t = 100_000)]
+    pending: u64,
+    /// Messages whose lateness is measured.
+    #[arg(long, default_value_t = 2_000)]
+    probes: u64,
+    /// How long a probe waits, in milliseconds.
+    #[arg(long, default_value_t = 3_000)]
+    delay_ms: u64,
+    /// Over how long the probes are spread, in milliseconds.
+    #[arg(long, default_value_t = 5_000)]
+    spread_ms: u64,
+    /// Body size in bytes, at least 16.
+    #[arg(short, long, default_value_t = 100)]
+    size: usize,
 }
 
 #[derive(Args, Clone)]
@@ -466,6 +500,21 @@ impl Cli {
                 finish(&common, shape.map(|shape| workload::topic(shape, bindings, keys)))
             }
             Command::Rpc { common, rpc } => print(&common, rpc::run(&calls(&common, &rpc))),
+            Command::Delays { common, delays } => {
+                let delays = Delays {
+                    name: common.name(|| format!("delays, {:?}", delays.by).to_lowercase()),
+                    target: common.url.clone(),
+                    watch: common.watch(),
+                    prefix: common.prefix.clone(),
+                    by: delays.by,
+                    pending: delays.pending,
+                    probes: delays.probes,
+                    delay_ms: delays.delay_ms,
+                    spread_ms: delays.spread_ms,
+                    body_bytes: delays.size,
+                };
+                print(&common, delays::run(&delays))
+            }
             Command::Churn { common, churn } => {
                 let churn = Churn {
                     name: common.name(|| "churn".to_owned()),

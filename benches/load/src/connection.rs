@@ -192,10 +192,11 @@ impl Connection {
         name: &str,
         kind: &str,
         durable: bool,
+        table: &[(String, Value)],
     ) -> Result<(), ClientError> {
         self.call(CHANNEL, method::EXCHANGE_DECLARE, method::EXCHANGE_DECLARE_OK, |arguments| {
             arguments.short(0).short_string(name).short_string(kind);
-            arguments.octet(u8::from(durable) << 1).table(&[]);
+            arguments.octet(u8::from(durable) << 1).table(table);
         })
         .map(drop)
     }

@@ -12,6 +12,7 @@ mod clock;
 mod connection;
 mod consumer;
 mod crash;
+mod delays;
 mod engine;
 mod idle;
 mod latency;

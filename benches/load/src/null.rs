@@ -226,6 +226,7 @@ mod tests {
             persistent: false,
             durable: false,
             auto_delete: false,
+            priorities: 0,
             arguments: Vec::new(),
             acks: AckMode::Auto,
             prefetch: 0,

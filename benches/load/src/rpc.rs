@@ -135,6 +135,7 @@ fn call(
         keys: vec![queue.to_owned()],
         body_bytes: calls.body_bytes,
         persistent: false,
+        priorities: 0,
         reply_to: Some(REPLY_TO.to_owned()),
         frame_bytes_max: connection.frame_bytes_max,
     });
@@ -180,7 +181,7 @@ fn answer(connection: &mut Connection, seq: u64, sent_ns: u64) -> Result<u64, Cl
 fn serve(calls: &Calls, queue: &str, shared: &Shared) -> Result<(), ClientError> {
     let mut connection = Connection::open(&calls.target, Options::default())?;
     connection.send_consume(queue, "requests", AckMode::Auto)?;
-    let properties = properties(false, None);
+    let properties = properties(false, None, None);
     let mut body = vec![b'r'; calls.body_bytes];
     let (mut out, mut reply_to) = (Vec::new(), String::new());
     loop {

@@ -67,7 +67,7 @@ impl Topology {
         }
         if let Some(Exchange { name, kind, durable }) = &self.exchange {
             connection.delete_exchange(name)?;
-            connection.declare_exchange(name, kind, *durable)?;
+            connection.declare_exchange(name, kind, *durable, &[])?;
             for (queue, key) in &self.bindings {
                 connection.bind(&self.queues[*queue], name, key)?;
             }

@@ -105,7 +105,12 @@ pub(crate) type Table = Vec<(String, Value)>;
 /// Writes the arguments of one method.
 pub(crate) struct Arguments<'a>(&'a mut Vec<u8>);
 
-impl Arguments<'_> {
+impl<'a> Arguments<'a> {
+    /// Appends to `out`.
+    pub(crate) fn new(out: &'a mut Vec<u8>) -> Self {
+        Self(out)
+    }
+
     /// An octet, or up to eight packed bits.
     pub(crate) fn octet(&mut self, value: u8) -> &mut Self {
         self.0.push(value);
@@ -147,7 +152,7 @@ impl Arguments<'_> {
     pub(crate) fn table(&mut self, table: &[(String, Value)]) -> &mut Self {
         self.sized(|out| {
             for (name, value) in table {
-                Arguments(out).short_string(name).value(value);
+                Arguments::new(out).short_string(name).value(value);
             }
         })
     }
@@ -183,7 +188,7 @@ pub(crate) fn put_method(
     arguments: impl FnOnce(&mut Arguments<'_>),
 ) {
     put_frame(out, FRAME_METHOD, channel, |out| {
-        let mut writer = Arguments(out);
+        let mut writer = Arguments::new(out);
         writer.short(class).short(method);
         arguments(&mut writer);
     });
@@ -200,7 +205,7 @@ pub(crate) fn put_content(
 ) -> usize {
     put_frame(out, FRAME_HEADER, channel, |out| {
         let body_bytes = body.len() as u64;
-        Arguments(out).short(method::BASIC_PUBLISH.0).short(0).longlong(body_bytes);
+        Arguments::new(out).short(method::BASIC_PUBLISH.0).short(0).longlong(body_bytes);
         out.extend_from_slice(properties);
     });
     let start = out.len() + FRAME_HEAD_BYTES;

@@ -26,6 +26,8 @@ pub(crate) struct Shape {
     pub(crate) persistent: bool,
     pub(crate) durable: bool,
     pub(crate) auto_delete: bool,
+    /// Priorities that messages carry, from 0, in turn; 0 is none.
+    pub(crate) priorities: u8,
     pub(crate) arguments: Table,
     pub(crate) acks: AckMode,
     pub(crate) prefetch: u16,
@@ -119,6 +121,7 @@ impl Shape {
                     keys: keys(usize::from(publisher)),
                     body_bytes: self.body_bytes,
                     persistent: self.persistent,
+                    priorities: self.priorities,
                     reply_to: None,
                     frame_bytes_max: 0,
                 };

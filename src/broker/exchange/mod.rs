@@ -393,7 +393,7 @@ mod tests {
     }
 
     fn empty(kind: Kind) -> Matcher {
-        Matcher::new(kind, &Table::new(), 0).unwrap()
+        Matcher::new(kind, &Table::new().with("x-delayed-type", "topic"), 0).unwrap()
     }
 
     fn end(destination: Destination) -> End<'static> {
@@ -405,7 +405,7 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(Kind::from_name(kind.name()), Some(kind));
         }
-        for unknown in ["", "Direct", "x-delayed-message"] {
+        for unknown in ["", "Direct", "x-jms-topic"] {
             assert_eq!(Kind::from_name(unknown), None);
         }
     }

@@ -6,7 +6,7 @@
 //! ones behind the others that came back, and all of these before the new ones.
 //!
 //! Invariants: within a level of a classic queue the fifo's numbers ascend; `len` and `bytes` equal
-//! what is held.
+//! what is held; a level is marked as occupied if and only if it holds something.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -84,11 +84,44 @@ impl Level {
     }
 }
 
+/// A set of levels.
+#[derive(Debug, Clone, Copy, Default)]
+struct Occupied([u64; 4]);
+
+impl Occupied {
+    fn is_empty(self) -> bool {
+        self.0 == [0; 4]
+    }
+
+    fn set(&mut self, level: usize) {
+        self.0[level / 64] |= 1 << (level % 64);
+    }
+
+    fn clear(&mut self, level: usize) {
+        self.0[level / 64] &= !(1 << (level % 64));
+    }
+
+    fn highest(self) -> Option<usize> {
+        let word = (0..4).rev().find(|word| self.0[*word] != 0)?;
+        Some(word * 64 + 63 - self.0[word].leading_zeros() as usize)
+    }
+
+    fn descending(mut self) -> impl Iterator<Item = usize> {
+        std::iter::from_fn(move || {
+            let level = self.highest()?;
+            self.clear(level);
+            Some(level)
+        })
+    }
+}
+
 /// The waiting messages of one queue.
 #[derive(Debug)]
 pub(super) struct Ready {
     kind: QueueKind,
     levels: Vec<Level>,
+    /// Which levels hold something.
+    occupied: Occupied,
     groups: Option<Groups>,
     len: usize,
     bytes: u64,
@@ -103,7 +136,8 @@ impl Ready {
         let kind = if groups.is_some() { QueueKind::Classic } else { args.kind };
         let level = |_| Level { fifo: VecDeque::new(), returned: Returned::new(kind) };
         let levels = (0..=args.priority_max.unwrap_or(0)).map(level).collect();
-        Self { kind, levels, groups, len: 0, bytes: 0, stored: 0 }
+        let occupied = Occupied::default();
+        Self { kind, levels, occupied, groups, len: 0, bytes: 0, stored: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -112,7 +146,7 @@ impl Ready {
 
     /// Whether a message may leave: those that stand back in their group may not.
     pub(super) fn has_next(&self) -> bool {
-        if self.groups.is_none() { self.len > 0 } else { self.heads().next().is_some() }
+        if self.groups.is_none() { self.len > 0 } else { !self.occupied.is_empty() }
     }
 
     /// Body bytes waiting.
@@ -165,26 +199,30 @@ impl Ready {
 
     /// Takes the next message.
     pub(super) fn pop(&mut self) -> Option<Entry> {
-        let entry = self.levels.iter_mut().rev().find_map(Level::pop)?;
-        self.discount(&entry);
-        Some(entry)
+        let level = self.occupied.highest()?;
+        self.pop_from(level)
     }
 
     /// Takes the head of every level for which `due` holds, until none is.
     pub(super) fn pop_where(&mut self, due: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        let entry = self
-            .levels
-            .iter_mut()
-            .rev()
-            .find(|level| level.front().is_some_and(&due))
-            .and_then(Level::pop)?;
+        let is_due = |level: &usize| self.levels[*level].front().is_some_and(&due);
+        let level = self.occupied.descending().find(is_due)?;
+        self.pop_from(level)
+    }
+
+    fn pop_from(&mut self, at: usize) -> Option<Entry> {
+        let level = &mut self.levels[at];
+        let entry = level.pop()?;
+        if level.front().is_none() {
+            self.occupied.clear(at);
+        }
         self.discount(&entry);
         Some(entry)
     }
 
     /// The heads of the levels.
     pub(super) fn heads(&self) -> impl Iterator<Item = &Entry> {
-        self.levels.iter().filter_map(Level::front)
+        self.occupied.descending().filter_map(|level| self.levels[level].front())
     }
 
     /// Takes everything, those that stand back in their groups included.
@@ -195,13 +233,16 @@ impl Ready {
         let levels: Vec<Level> =
             self.levels.iter_mut().map(|level| std::mem::replace(level, empty())).collect();
         (self.len, self.bytes, self.stored) = (0, 0, 0);
+        self.occupied = Occupied::default();
         let of_level = |mut level: Level| std::iter::from_fn(move || level.pop());
         waiting.into_iter().chain(levels.into_iter().flat_map(of_level))
     }
 
+    /// The level that a message is put into next.
     fn level_of(&mut self, entry: &Entry) -> &mut Level {
-        let top = self.levels.len() - 1;
-        &mut self.levels[usize::from(entry.priority).min(top)]
+        let at = usize::from(entry.priority).min(self.levels.len() - 1);
+        self.occupied.set(at);
+        &mut self.levels[at]
     }
 
     fn count(&mut self, entry: &Entry) {
@@ -267,6 +308,21 @@ mod tests {
         assert_eq!(ready.heads().map(|head| head.seq.0).collect::<Vec<_>>(), [4]);
         assert_eq!(drain(&mut ready), [4, 3, 2, 5, 6]);
         assert_eq!((ready.len(), ready.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn of_256_levels_the_highest_that_holds_something_is_next() {
+        let all = QueueArgs { priority_max: Some(255), ..QueueArgs::default() };
+        let mut ready = Ready::new(&all);
+        for (seq, priority) in (0..).zip([0, 63, 64, 127, 128, 191, 192, 255]) {
+            ready.push(entry(seq, priority));
+        }
+        let heads: Vec<u64> = ready.heads().map(|head| head.seq.0).collect();
+        assert_eq!(heads, [7, 6, 5, 4, 3, 2, 1, 0]);
+        let due = ready.pop_where(|entry| entry.priority == 128).unwrap();
+        ready.put_back(due);
+        assert_eq!(drain(&mut ready), heads);
+        assert!(!ready.has_next() && ready.heads().next().is_none());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::broker::message::Message;
 use crate::broker::outbox::{ConsumerId, Delivery, Item};
 use crate::broker::policy::AppliedPolicy;
 use crate::broker::views::{ConsumerView, QueueCounters, QueueView};
-use crate::protocol::properties::Properties;
+use crate::protocol::properties::Hints;
 use crate::store::{Lsn, Op, QueueKey, QueueSeq};
 
 /// Bytes assigned to one consumer before its outbox is filled and its room looked at again.
@@ -202,15 +202,14 @@ impl State {
     fn entry(&self, spec: &QueueSpec, seq: QueueSeq, message: Message, from_ms: u64) -> Entry {
         let stored = spec.stores(&message);
         let mut entry = Entry { stored, ..Entry::new(seq, message) };
-        let own_ttl_ms = if has_expiration_or_priority(entry.message.properties()) {
-            let properties = Properties::parse(entry.message.properties()).ok();
+        let mut own_ttl_ms = None;
+        if has_expiration_or_priority(entry.message.properties()) {
+            let hints = Hints::of(entry.message.properties());
             if spec.args.priority_max.is_some() {
-                entry.priority = properties.as_ref().and_then(|p| p.priority).unwrap_or(0);
+                entry.priority = hints.priority.unwrap_or(0);
             }
-            properties.and_then(|p| p.expiration).and_then(parse_decimal)
-        } else {
-            None
-        };
+            own_ttl_ms = hints.expiration.and_then(parse_decimal);
+        }
         let ttl_ms = match (self.rules.message_ttl_ms, own_ttl_ms) {
             (Some(queue), Some(own)) => Some(queue.min(own)),
             (queue, own) => queue.or(own),

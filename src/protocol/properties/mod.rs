@@ -146,6 +146,51 @@ impl Summary {
     }
 }
 
+/// What a queue asks of a message's properties, found without looking at the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hints<'a> {
+    /// The priority, if given.
+    pub priority: Option<u8>,
+    /// The expiration, if given.
+    pub expiration: Option<&'a [u8]>,
+}
+
+impl<'a> Hints<'a> {
+    /// Reads properties that were checked when they came; of others, as much as can be read.
+    #[must_use]
+    pub fn of(bytes: &'a [u8]) -> Self {
+        let mut hints = Self::default();
+        let Ok((mut input, flags)) = be_u16::<_, Fault>(bytes) else { return hints };
+        for (flag, layout) in basic::LAYOUT {
+            if flags & flag == 0 {
+                continue;
+            }
+            let rest = match layout {
+                Layout::Octet => step(be_u8, input).map(|(rest, octet)| {
+                    if flag == basic::PRIORITY {
+                        hints.priority = Some(octet);
+                    }
+                    rest
+                }),
+                Layout::ShortStr => step(short_bytes, input).map(|(rest, text)| {
+                    if flag == basic::EXPIRATION {
+                        hints.expiration = Some(text);
+                    }
+                    rest
+                }),
+                Layout::Timestamp => step(be_u64, input).map(|(rest, _)| rest),
+                Layout::Table => step(long_bytes, input).map(|(rest, _)| rest),
+            };
+            // Nothing behind the expiration is asked for.
+            match rest {
+                Ok(rest) if flag != basic::EXPIRATION => input = rest,
+                _ => break,
+            }
+        }
+        hints
+    }
+}
+
 #[inline]
 fn step<'a, P>(mut parser: P, input: &'a [u8]) -> Result<(&'a [u8], P::Output), PropertiesError>
 where
@@ -198,6 +243,11 @@ mod tests {
         assert!(summary.has_headers && summary.has_expiration);
         assert!(summary.has_reply_to && summary.has_user_id);
         assert_eq!(Summary::peek(&[0, 0]), Ok(Summary::default()));
+        let hints = Hints { priority: Some(9), expiration: Some(b"60000") };
+        assert_eq!(Hints::of(&bytes), hints);
+        let cut = Hints { expiration: None, ..hints };
+        assert_eq!(Hints::of(&bytes[..30]), cut);
+        assert_eq!(Hints::of(&[0, 0]), Hints::default());
         assert!(!Summary::peek(&[0x10, 0, 1]).unwrap().is_persistent());
     }
 

@@ -272,7 +272,13 @@ impl<'a> CrashPublisher<'a> {
         put_method(&mut self.out, CHANNEL, method::BASIC_PUBLISH, |arguments| {
             arguments.short(0).short_string(exchange).short_string(key).octet(0);
         });
-        put_content(&mut self.out, CHANNEL, &properties(true, None), &self.body, frame_bytes_max);
+        put_content(
+            &mut self.out,
+            CHANNEL,
+            &properties(true, None, None),
+            &self.body,
+            frame_bytes_max,
+        );
     }
 
     /// Sizes whose logarithms are spread evenly: small ones are common, large ones occur.
@@ -468,7 +474,7 @@ pub(crate) fn declare(plan: &ClientPlan, fresh: Fresh) -> Result<(), ClientError
     let options =
         crate::connection::QueueOptions { durable, auto_delete: false, arguments: Vec::new() };
     if plan.run.fanout {
-        connection.declare_exchange(&plan.exchange(), "fanout", durable)?;
+        connection.declare_exchange(&plan.exchange(), "fanout", durable, &[])?;
     }
     for number in 0..plan.run.queues {
         let queue = plan.queue(number);
