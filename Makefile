@@ -6,7 +6,7 @@
 #   make test      unit, conformance, crash and interop tests: what CI runs
 #   make lint      formatting, clippy, licences and advisories
 #   make bench     side by side with Debian's rabbitmq-server
-#   make interop   every client, suite and tutorial against the broker
+#   make interop   every client, suite, tutorial and application against the broker
 #   make oracle    interop and the tests' transcripts against Debian's rabbitmq-server
 #   make crash     kill -9 cycles under load (CYCLES=60)
 
@@ -18,6 +18,7 @@ CYCLES ?= 60
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export LEVERET_BIN ?= $(abspath $(TARGET)/release/leveret)
 SUITES = amqp091-go amqplib py-amqp
+INTEROP = interop/run $(SUITES:%=interop/suites/%) interop/tutorials/run interop/apps/run
 
 # Runs every command given, even when one fails, and fails if any did.
 define all_of
@@ -52,11 +53,10 @@ bench: build
 	benches/compare
 
 interop: build
-	$(call all_of,interop/run $(SUITES:%=interop/suites/%) interop/tutorials/run)
+	$(call all_of,$(INTEROP))
 
 oracle:
-	$(call all_of,interop/oracle/run interop/run $(SUITES:%=interop/suites/%) \
-		interop/tutorials/run,--broker rabbitmq)
+	$(call all_of,interop/oracle/run $(INTEROP),--broker rabbitmq)
 
 crash: build
 	scripts/cargo build --release --locked -p leveret-load

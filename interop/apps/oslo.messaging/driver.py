@@ -34,8 +34,9 @@ SETTINGS = {
         "rabbit_qos_prefetch_count": 10,
     },
 }
-# The settings do not go together in one virtual host: their exchanges differ.
-PORTS = {"transient": 5672, "durable": 5682, "quorum": 5692}
+# The settings do not go together in one virtual host: their exchanges differ. Each broker takes the
+# ports ten thousand and more above its own, too.
+PORTS = {"transient": 5672, "durable": 5682, "quorum": 5712}
 # Each test by its name and outcome, a line each, whatever else the tests print.
 DEFAULTS = """
 import json, sys
