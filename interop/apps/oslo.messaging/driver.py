@@ -31,7 +31,8 @@ SETTINGS = {
         "rabbit_quorum_max_memory_length": 1000,
         "rabbit_transient_queues_ttl": 60,
         "heartbeat_timeout_threshold": 4,
-        "rabbit_qos_prefetch_count": 10,
+        # No less than the batches that one of the tests expects.
+        "rabbit_qos_prefetch_count": 100,
     },
 }
 # The settings do not go together in one virtual host: their exchanges differ. Each broker takes the
