@@ -43,8 +43,8 @@ fn an_unknown_type_is_refused() {
     covers!("exchange.unknown-type");
     let world = World::new();
     let client = world.client();
-    client.send(1, exchange("x", "x-delayed-message"));
-    let text = "PRECONDITION_FAILED - unknown exchange type 'x-delayed-message'";
+    client.send(1, exchange("x", "x-jms-topic"));
+    let text = "PRECONDITION_FAILED - unknown exchange type 'x-jms-topic'";
     assert_eq!(client.expect_channel_close(1, 406, text), (40, 10));
 }
 

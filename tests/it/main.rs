@@ -21,6 +21,7 @@ mod exchange_types;
 mod exchanges;
 mod groups;
 mod handshake;
+mod leases;
 mod limits;
 mod management;
 mod metrics;

@@ -270,6 +270,8 @@ async fn every_exchange_type_is_offered_and_shown() {
             "headers",
             "topic",
             "x-consistent-hash",
+            "x-message-deduplication",
+            "x-delayed-message",
             "x-local-random",
             "x-modulus-hash",
             "x-random",
@@ -277,7 +279,8 @@ async fn every_exchange_type_is_offered_and_shown() {
         ]
     );
     let mut arguments = Vec::new();
-    Table::new().with("hash-header", "customer").encode(&mut arguments);
+    let table = Table::new().with("hash-header", "customer").with("x-cache-size", 5);
+    table.with("x-delayed-type", "topic").encode(&mut arguments);
     for kind in types {
         assert_eq!(kind["enabled"], true);
         let name = kind["name"].as_str().unwrap();

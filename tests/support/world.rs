@@ -238,6 +238,11 @@ impl World {
         state.set_time(target);
     }
 
+    /// This moment.
+    pub(crate) fn now(&self) -> Now {
+        self.state().borrow().now
+    }
+
     /// Seconds of Unix time.
     pub(crate) fn unix_s(&self) -> u64 {
         match &self.node {

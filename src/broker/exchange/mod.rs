@@ -488,8 +488,16 @@ mod tests {
         }
     }
 
-    const KEYED: [&str; 6] =
-        ["direct", "fanout", "topic", "x-consistent-hash", "x-modulus-hash", "x-recent-history"];
+    const KEYED: [&str; 8] = [
+        "direct",
+        "fanout",
+        "topic",
+        "x-consistent-hash",
+        "x-message-deduplication",
+        "x-delayed-message",
+        "x-modulus-hash",
+        "x-recent-history",
+    ];
 
     #[test]
     fn answers_are_remembered_where_keys_decide() {

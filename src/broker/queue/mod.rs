@@ -15,6 +15,8 @@ mod consumers;
 pub mod dedup;
 pub mod delays;
 mod groups;
+mod lease_calls;
+pub mod leases;
 mod ready;
 pub mod rules;
 mod state;
@@ -407,6 +409,7 @@ impl Queue {
             state = self.lock();
         }
         let mut batch = Batch::default();
+        state.end_overdue_leases(self, now, &mut batch.ops, effects);
         state.dispatch(self, now, &mut batch.ops, effects);
         self.submit(batch);
         let expired = state.is_expired(now);

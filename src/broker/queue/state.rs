@@ -1,8 +1,8 @@
 //! The state of a queue and its transitions: pure apart from the operations and effects that it
 //! appends for its caller.
 //!
-//! Only this file changes a queue's state, always under the queue's lock. Times are Unix
-//! milliseconds and come in as arguments.
+//! Only this file and `lease_calls.rs` change a queue's state, always under the queue's lock. Times
+//! are Unix milliseconds and come in as arguments.
 //!
 //! Invariants: `unacked`, `unacked_bytes` and `unacked_stored` count exactly the messages that are
 //! assigned or in transit; a stored message's `Settle` is emitted once, by the transition that ends
@@ -14,6 +14,7 @@ use super::args::Overflow;
 use super::consumers::{Consumer, Consumers};
 use super::dedup::{Admission, Dedup};
 use super::delays::{Delays, Due, delay_ms};
+use super::leases::Leases;
 use super::ready::Ready;
 use super::{
     Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeathReason, Departing, Departure, Effects, Entry,
@@ -78,6 +79,7 @@ pub(super) struct State {
     policy: AppliedPolicy,
     dedup: Option<Box<Dedup>>,
     delays: Option<Box<Delays>>,
+    pub(super) leases: Leases,
     ready: Ready,
     consumers: Consumers,
     next_seq: u64,
@@ -98,6 +100,7 @@ impl State {
             policy,
             dedup: spec.args.deduplication.as_ref().map(|args| Dedup::new(spec.key, args).into()),
             delays: spec.delays_for.is_some().then(Box::default),
+            leases: Leases::default(),
             ready: Ready::new(&spec.args),
             consumers: Consumers::new(spec.args.single_active_consumer, spec.args.kind),
             next_seq: 1,
@@ -561,8 +564,9 @@ impl State {
             .filter(|_| self.consumers.is_empty())
             .map(|idle_ms| self.used_ms.saturating_add(idle_ms));
         let due = self.delays.as_ref().and_then(|delays| delays.next_ms());
-        let at_ms =
-            message.into_iter().chain(own).chain(due).min().filter(|at_ms| *at_ms != u64::MAX)?;
+        let lease = self.leases.next_ms();
+        let all = message.into_iter().chain(own).chain(due).chain(lease);
+        let at_ms = all.min().filter(|at_ms| *at_ms != u64::MAX)?;
         if self.deadline_ms.is_some_and(|noted| noted <= at_ms) {
             return None;
         }
