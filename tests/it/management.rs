@@ -294,7 +294,9 @@ async fn every_exchange_type_is_offered_and_shown() {
         client.expect(|method| matches!(method, Method::ExchangeDeclareOk(_))).await;
         let shown = node.json(&format!("/api/exchanges/%2F/{name}")).await;
         assert_eq!(shown["type"], name);
-        assert_eq!(shown["arguments"], json!({"hash-header": "customer"}));
+        let expected =
+            json!({"hash-header": "customer", "x-cache-size": 5, "x-delayed-type": "topic"});
+        assert_eq!(shown["arguments"], expected);
     }
 }
 
