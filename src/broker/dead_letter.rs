@@ -25,73 +25,90 @@ impl Broker {
     /// Moves everything in `effects.departing` on, in its order. Targets may add further
     /// effects. Returns where the store has it.
     pub(super) fn send_on(&self, effects: &mut Effects, publisher: Publisher, now: Now) -> Lsn {
-        let dead = std::mem::take(&mut effects.departing);
+        let mut departing = std::mem::take(&mut effects.departing).into_iter().peekable();
         let mut last = Lsn::ZERO;
-        for of_one_queue in dead.chunk_by(|a, b| Arc::ptr_eq(&a.queue, &b.queue)) {
-            for moving in of_one_queue.chunks(MOVED_AT_ONCE_MAX) {
-                last = last.max(self.move_on(moving, effects, publisher, now));
+        while let Some(first) = departing.next() {
+            let origin = Arc::clone(&first.queue);
+            let mut moving = vec![first];
+            while moving.len() < MOVED_AT_ONCE_MAX
+                && let Some(next) = departing.next_if(|next| Arc::ptr_eq(&next.queue, &origin))
+            {
+                moving.push(next);
             }
+            last = last.max(self.move_on(&origin, moving, effects, publisher, now));
         }
         last
     }
 
-    /// Moves messages that died in one queue, as one batch.
+    /// Moves messages that leave one queue, as one batch. Those that reach no queue and are not to
+    /// be dropped stay with it.
     fn move_on(
         &self,
-        moving: &[Departing],
+        origin: &Arc<Queue>,
+        moving: Vec<Departing>,
         effects: &mut Effects,
         publisher: Publisher,
         now: Now,
     ) -> Lsn {
-        let Some(origin) = moving.first().map(|dead| &dead.queue) else { return Lsn::ZERO };
         let vhost = self.vhost(&origin.spec().vhost);
-        let route = |dead: &Departing| {
-            let mut targets = Vec::new();
+        let route = |leaving: &Departing| {
             let vhost = vhost.as_ref()?;
-            let message = match dead.departure {
-                Departure::Died(reason) => route_dead(vhost, dead, reason, now, &mut targets),
-                Departure::Due => route_due(vhost, dead, now, &mut targets),
-            };
-            Some((message?, targets))
+            match leaving.departure {
+                Departure::Died(reason) => route_dead(vhost, leaving, reason, now),
+                Departure::Due => route_due(vhost, leaving, now),
+            }
         };
-        let routed: Vec<_> = moving.iter().map(route).collect();
+        let routed: Vec<Option<Route>> = moving.iter().map(route).collect();
         let mut targets: Vec<&Arc<Queue>> =
-            routed.iter().flatten().flat_map(|(_, targets)| targets).collect();
+            routed.iter().flatten().flat_map(|route| &route.targets).collect();
         targets.sort_unstable_by_key(|queue| queue.key());
         targets.dedup_by_key(|queue| queue.key());
         let mut changes: Vec<_> = targets.into_iter().map(Queue::begin).collect();
         let mut batch = Batch { ops: Vec::new(), awaited: publisher == Publisher::Waits };
-        let (mut bytes, mut stored) = (0, 0);
-        for (dead, routed) in moving.iter().zip(&routed) {
-            if let Some((message, targets)) = routed {
+        let (mut moved, mut bytes, mut stored) = (0, 0, 0);
+        let mut kept = Vec::new();
+        for (leaving, route) in moving.into_iter().zip(&routed) {
+            let mut has_arrived = route.as_ref().is_some_and(|route| route.goes_round);
+            if let Some(Route { message, targets, .. }) = route {
                 for target in targets {
                     if let Ok(at) = changes.binary_search_by_key(&target.key(), QueueChange::key) {
-                        changes[at].offer(message.clone(), now, &mut batch.ops, effects);
+                        let (message, ops) = (message.clone(), &mut batch.ops);
+                        has_arrived |= changes[at].offer(message, now, ops, effects);
                     }
                 }
             }
-            if dead.entry.stored {
-                batch.ops.push(Op::Settle { queue: origin.key(), seq: dead.entry.seq });
+            if !has_arrived && leaving.rules.keeps_dead_letters {
+                kept.push(leaving);
+                continue;
+            }
+            if leaving.entry.stored {
+                batch.ops.push(Op::Settle { queue: origin.key(), seq: leaving.entry.seq });
                 stored += 1;
             }
-            bytes += dead.entry.message.body_len() as u64;
+            moved += 1;
+            bytes += leaving.entry.message.body_len() as u64;
         }
         let lsn = self.submit(batch);
         drop(changes);
-        origin.finish_transit(moving.len() as u64, bytes, stored);
+        origin.finish_transit(moved, bytes, stored);
+        if !kept.is_empty() {
+            origin.keep_dead(kept, now, effects);
+        }
         lsn
     }
 }
 
+/// Where a message goes that leaves its queue.
+struct Route {
+    message: Message,
+    targets: Vec<Arc<Queue>>,
+    /// There were targets, but it has been in them all: it would go round for ever.
+    goes_round: bool,
+}
+
 /// Finds the targets and builds the message for them; `None` when it cannot go anywhere: the
 /// exchange is missing, or the queue's dead-letter routing key is longer than any key can be.
-fn route_dead(
-    vhost: &Vhost,
-    dead: &Departing,
-    reason: DeathReason,
-    now: Now,
-    targets: &mut Vec<Arc<Queue>>,
-) -> Option<Message> {
+fn route_dead(vhost: &Vhost, dead: &Departing, reason: DeathReason, now: Now) -> Option<Route> {
     let rules = &dead.rules;
     let exchange_name = rules.dead_letter_exchange.as_deref()?;
     let exchange = vhost.exchange(exchange_name.as_bytes())?;
@@ -130,19 +147,17 @@ fn route_dead(
     };
     let message = old.readdressed(&envelope);
     let traits = Traits { keys: &key_refs, properties: &properties, message: Some(&message) };
-    vhost.route(&exchange, traits, targets);
+    let mut targets = Vec::new();
+    vhost.route(&exchange, traits, &mut targets);
+    let found = !targets.is_empty();
     targets.retain(|target| !is_cycle(&headers, target.name(), reason));
-    Some(message)
+    let goes_round = found && targets.is_empty();
+    Some(Route { message, targets, goes_round })
 }
 
 /// The same for a message whose delay is over: its exchange matches it now. The delay in its
 /// headers turns negative, which shows where it has been and delays it no more.
-fn route_due(
-    vhost: &Vhost,
-    due: &Departing,
-    now: Now,
-    targets: &mut Vec<Arc<Queue>>,
-) -> Option<Message> {
+fn route_due(vhost: &Vhost, due: &Departing, now: Now) -> Option<Route> {
     let exchange = vhost.exchange(due.queue.spec().delays_for.as_deref()?.as_bytes())?;
     let old = &due.entry.message;
     let properties = Properties::parse(old.properties()).ok()?;
@@ -163,8 +178,9 @@ fn route_due(
         hides_bcc: old.hides_bcc(),
         published_ms: now.unix_ms,
     });
-    with_keys(&message, |traits| vhost.route_due(&exchange, traits, targets));
-    Some(message)
+    let mut targets = Vec::new();
+    with_keys(&message, |traits| vhost.route_due(&exchange, traits, &mut targets));
+    Some(Route { message, targets, goes_round: false })
 }
 
 impl Vhost {

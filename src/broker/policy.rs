@@ -15,6 +15,7 @@ use fancy_regex::{Regex, RegexBuilder};
 use super::definitions::{DefinitionError, DefinitionKey, Record, read_arguments};
 use super::exchange::erlang_term;
 use super::queue::args::DURATION_MS_MAX;
+use super::queue::rules::DeadLetterStrategy;
 use super::queue::{Effects, Overflow, QueueArgs, QueueKind, Rules, Wishes};
 use super::vhost::Vhost;
 use super::{Broker, Now};
@@ -249,7 +250,10 @@ const KEYS: &[Key] = &[
     Key {
         name: "dead-letter-strategy",
         operators: false,
-        take: |value, _, _| matches!(value.as_str(), Some("at-most-once" | "at-least-once")),
+        take: |value, wishes, _| {
+            let strategy = value.as_long_str().and_then(DeadLetterStrategy::from_name);
+            put(&mut wishes.dead_letter_strategy, strategy)
+        },
         refusal: "is not a valid dead letter strategy",
     },
     Key {

@@ -167,6 +167,22 @@ fn equal_priorities_take_turns() {
 }
 
 #[test]
+fn a_burst_for_two_consumers_of_a_connection_arrives_in_its_order() {
+    let (_world, client) = queue_with([]);
+    client.open(2);
+    client.ok(1, consume("q", "a"));
+    client.ok(1, consume("q", "b"));
+    client.ok(2, consume("q", "c"));
+    let burst: Vec<Publish> = (0..6).map(|n| publish("", "q", n.to_string())).collect();
+    let burst: Vec<&dyn Request> = burst.iter().map(|it| it as &dyn Request).collect();
+    client.send_at_once(1, &burst);
+    let messages = client.messages(1, ["0", "1", "3", "4"]);
+    let tags: Vec<&str> = messages.iter().map(|it| it.consumer_tag.as_str()).collect();
+    assert_eq!(tags, ["a", "b", "a", "b"]);
+    client.messages(2, ["2", "5"]);
+}
+
+#[test]
 fn a_priority_is_an_integer() {
     covers!("basic.invalid-consume-arg");
     let (_world, client) = queue_with([]);

@@ -441,3 +441,78 @@ fn a_message_may_die_in_many_queues() {
     assert_eq!(text_header(&dead, "x-first-death-queue"), "q0");
     assert_eq!(text_header(&dead, "x-last-death-queue"), "q9");
 }
+
+// ---- at least once ------------------------------------------------------------------------------
+
+fn careful() -> QueueDeclare {
+    let quorum = mortal().durable().arg("x-queue-type", "quorum");
+    quorum.arg("x-dead-letter-strategy", "at-least-once").arg("x-overflow", "reject-publish")
+}
+
+#[test]
+fn a_dead_letter_that_reaches_no_queue_waits_for_one_where_it_must_arrive_once_at_least() {
+    covers!("queue.x-dead-letter-strategy");
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, careful());
+    for body in ["1", "2"] {
+        client.send(1, publish("", "q", body));
+        reject_one(&client);
+    }
+    world.advance(60_000);
+    client.ok(1, exchange("dlx", "fanout"));
+    client.declare(1, queue("dead"));
+    client.ok(1, bind("dead", "dlx", ""));
+    world.advance(5_000);
+    let first = client.fetch(1, "dead");
+    assert_eq!((first.text(), deaths(&first)), ("1", vec![("q".into(), "rejected".into(), 1)]));
+    assert_eq!(client.drain(1, "dead"), ["2"]);
+    world.advance(60_000);
+    assert_eq!((client.depth(1, "q"), client.depth(1, "dead")), (0, 0));
+}
+
+#[test]
+fn a_dead_letter_that_must_arrive_waits_for_room_and_survives_a_restart() {
+    let world = World::new();
+    let client = world.client();
+    client.ok(1, exchange("dlx", "fanout").durable());
+    let small = queue("dead").durable().arg("x-max-length", 1).arg("x-overflow", "reject-publish");
+    client.declare(1, small);
+    client.ok(1, bind("dead", "dlx", ""));
+    client.declare(1, careful().arg("x-message-ttl", 100));
+    for body in ["1", "2"] {
+        client.send(1, publish("", "q", body).with(props().persistent()));
+    }
+    world.advance(100);
+    assert_eq!(client.depth(1, "dead"), 1);
+    let world = world.restarted(0);
+    let client = world.client();
+    world.advance(10_000);
+    assert_eq!(client.drain(1, "dead"), ["1"]);
+    world.advance(5_000);
+    assert_eq!(client.drain(1, "dead"), ["2"]);
+}
+
+#[test]
+fn dead_letters_are_not_kept_where_nobody_asked_or_where_they_would_go_round() {
+    let world = World::new();
+    let client = world.client();
+    let quorum = mortal().durable().arg("x-queue-type", "quorum");
+    client.declare(1, quorum.arg("x-dead-letter-strategy", "at-least-once"));
+    client.send(1, publish("", "q", "without reject-publish"));
+    reject_one(&client);
+    client.ok(1, exchange("dlx", "fanout"));
+    client.ok(1, bind("q", "dlx", ""));
+    world.advance(10_000);
+    assert_eq!(client.depth(1, "q"), 0);
+    client.ok(1, delete_queue("q"));
+    client.declare(1, careful().arg("x-message-ttl", 100));
+    client.ok(1, bind("q", "dlx", ""));
+    client.send(1, publish("", "q", "round"));
+    world.advance(60_000);
+    assert_eq!(client.depth(1, "q"), 0);
+    let bad = queue("r").durable().arg("x-queue-type", "quorum");
+    let text = "PRECONDITION_FAILED - invalid arg 'x-dead-letter-strategy' for queue 'r' in vhost \
+                '/': invalid_dlx_strategy";
+    client.refused(1, bad.arg("x-dead-letter-strategy", "twice"), 406, text);
+}

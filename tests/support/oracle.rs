@@ -9,7 +9,6 @@
 //! one speaks, what the last one said gets a moment to take effect. The clock cannot be moved;
 //! time really passes, and what would take too long is skipped.
 #![allow(clippy::disallowed_methods, reason = "here time passes by itself")]
-
 #![expect(clippy::disallowed_methods, reason = "the other broker's time is the real one")]
 
 use std::cell::{Cell, RefCell};

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::dedup::DedupArgs;
-use super::rules::Wishes;
+use super::rules::{DeadLetterStrategy, Wishes};
 use crate::broker::dedup::{CACHE_SIZE, CACHE_SIZE_MAX, CACHE_TTL, DEDUPLICATION, HEADER};
 use crate::protocol::table::{Table, Value};
 
@@ -176,6 +176,12 @@ impl QueueArgs {
             dead_letter_exchange: text(table, "x-dead-letter-exchange")?
                 .map(|name| String::from_utf8_lossy(name).into()),
             dead_letter_routing_key: text(table, "x-dead-letter-routing-key")?.map(Arc::from),
+            dead_letter_strategy: text(table, "x-dead-letter-strategy")?
+                .map(|name| {
+                    let invalid = || invalid("x-dead-letter-strategy", "invalid_dlx_strategy");
+                    DeadLetterStrategy::from_name(name).ok_or_else(invalid)
+                })
+                .transpose()?,
             delivery_limit: integer(table, "x-delivery-limit")?,
             ack_ms_max: None,
         };

@@ -104,24 +104,29 @@ pub(super) struct Consumer {
     pub(super) spec: ConsumerSpec,
     pub(super) unacked: u32,
     parked: bool,
+    lane: usize,
+}
+
+/// The way to one connection, which its consumers share: what they are assigned arrives in the
+/// order in which it was.
+#[derive(Debug)]
+struct Lane {
+    outbox: Arc<Outbox>,
+    consumers: usize,
     /// Assigned in the dispatch that is running, not yet in the outbox.
     batch: Vec<Item>,
     batch_bytes: usize,
 }
 
 impl Consumer {
-    /// How many more messages it may be assigned now.
-    fn capacity(&self) -> usize {
-        let by_prefetch = match (self.spec.acks, self.spec.prefetch) {
+    /// How many more messages it may be assigned now, as far as its prefetch limit goes.
+    fn credit(&self) -> usize {
+        match (self.spec.acks, self.spec.prefetch) {
             (Acks::Manual, prefetch @ 1..) => {
                 usize::from(prefetch).saturating_sub(self.unacked as usize)
             }
             _ => usize::MAX,
-        };
-        if by_prefetch == 0 {
-            return 0;
         }
-        by_prefetch.min(self.spec.outbox.room().saturating_sub(self.batch.len()))
     }
 
     /// Takes from the channel's shared limit, which counts only what the client must acknowledge.
@@ -136,24 +141,13 @@ impl Consumer {
         }
         spec.limiter.try_take()
     }
-
-    /// Adds a delivery to the running dispatch.
-    pub(super) fn assign(&mut self, item: Item, bytes: usize) {
-        self.unacked += 1;
-        self.batch.push(item);
-        self.batch_bytes += bytes;
-    }
-
-    /// Bytes assigned in the running dispatch and not yet in the outbox.
-    pub(super) fn batch_bytes(&self) -> usize {
-        self.batch_bytes
-    }
 }
 
 /// The consumers of one queue.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
     slots: Slab<Consumer>,
+    lanes: Slab<Lane>,
     by_id: FxHashMap<ConsumerId, usize>,
     /// Highest priority first; groups without members are kept out.
     rotation: Vec<(i32, VecDeque<usize>)>,
@@ -162,6 +156,7 @@ pub(super) struct Consumers {
     active: Option<usize>,
     /// Whether the active one makes way for a higher priority.
     yields: bool,
+    /// Lanes with something assigned in the dispatch that is running.
     touched: Vec<usize>,
 }
 
@@ -188,13 +183,8 @@ impl Consumers {
 
     pub(super) fn add(&mut self, spec: ConsumerSpec) {
         let id = spec.id;
-        let slot = self.slots.insert(Consumer {
-            spec,
-            unacked: 0,
-            parked: true,
-            batch: Vec::new(),
-            batch_bytes: 0,
-        });
+        let lane = self.enter_lane(&spec.outbox);
+        let slot = self.slots.insert(Consumer { spec, unacked: 0, parked: true, lane });
         self.by_id.insert(id, slot);
         if let Some(waiting) = &mut self.waiting {
             waiting.push_back(slot);
@@ -223,7 +213,49 @@ impl Consumers {
                 }
             }
         }
-        Some(self.slots.remove(slot))
+        let consumer = self.slots.remove(slot);
+        let lane = &mut self.lanes[consumer.lane];
+        lane.consumers -= 1;
+        if lane.consumers == 0 {
+            self.lanes.remove(consumer.lane);
+        }
+        Some(consumer)
+    }
+
+    fn enter_lane(&mut self, outbox: &Arc<Outbox>) -> usize {
+        let known = self.lanes.iter().find(|(_, lane)| Arc::ptr_eq(&lane.outbox, outbox));
+        let at = known.map(|(at, _)| at).unwrap_or_else(|| {
+            let outbox = Arc::clone(outbox);
+            self.lanes.insert(Lane { outbox, consumers: 0, batch: Vec::new(), batch_bytes: 0 })
+        });
+        self.lanes[at].consumers += 1;
+        at
+    }
+
+    fn capacity(&self, slot: usize) -> usize {
+        let consumer = &self.slots[slot];
+        let lane = &self.lanes[consumer.lane];
+        match consumer.credit() {
+            0 => 0,
+            credit => credit.min(lane.outbox.room().saturating_sub(lane.batch.len())),
+        }
+    }
+
+    /// Adds a delivery to the running dispatch.
+    pub(super) fn assign(&mut self, slot: usize, item: Item, bytes: usize) {
+        let consumer = &mut self.slots[slot];
+        consumer.unacked += 1;
+        let lane = &mut self.lanes[consumer.lane];
+        if lane.batch.is_empty() {
+            self.touched.push(consumer.lane);
+        }
+        lane.batch.push(item);
+        lane.batch_bytes += bytes;
+    }
+
+    /// Bytes assigned to a consumer's connection in the running dispatch, not yet in its outbox.
+    pub(super) fn batch_bytes(&self, slot: usize) -> usize {
+        self.lanes[self.slots[slot].lane].batch_bytes
     }
 
     /// The consumer that is next in turn and has credit, and how many messages it may take in a
@@ -233,7 +265,7 @@ impl Consumers {
             let (_, group) = self.rotation.first()?;
             let slot = *group.front()?;
             let in_a_row = if group.len() == 1 { usize::MAX } else { 1 };
-            match self.slots[slot].capacity() {
+            match self.capacity(slot) {
                 0 => self.park(slot),
                 capacity => return Some((slot, capacity.min(in_a_row))),
             }
@@ -246,7 +278,6 @@ impl Consumers {
 
     /// The consumer has had its turn.
     pub(super) fn rotate(&mut self, slot: usize) {
-        self.touched.push(slot);
         if let Some((_, group)) = self.rotation.first_mut()
             && group.len() > 1
             && group.front() == Some(&slot)
@@ -278,14 +309,11 @@ impl Consumers {
 
     /// Hands what was assigned to the outboxes; the connections to wake end up in `wakes`.
     pub(super) fn flush(&mut self, wakes: &mut Wakes) {
-        while let Some(slot) = self.touched.pop() {
-            let consumer = &mut self.slots[slot];
-            if consumer.batch.is_empty() {
-                continue;
-            }
-            let bytes = std::mem::take(&mut consumer.batch_bytes);
-            if consumer.spec.outbox.push_deliveries(&mut consumer.batch, bytes) {
-                wakes.add(&consumer.spec.outbox);
+        for at in self.touched.drain(..) {
+            let lane = &mut self.lanes[at];
+            let bytes = std::mem::take(&mut lane.batch_bytes);
+            if lane.outbox.push_deliveries(&mut lane.batch, bytes) {
+                wakes.add(&lane.outbox);
             }
         }
     }

@@ -409,6 +409,7 @@ impl Queue {
             state = self.lock();
         }
         let mut batch = Batch::default();
+        state.send_kept_dead(now, effects);
         state.end_overdue_leases(self, now, &mut batch.ops, effects);
         state.dispatch(self, now, &mut batch.ops, effects);
         self.submit(batch);
@@ -508,6 +509,18 @@ impl Queue {
     /// A dead-lettered message has arrived elsewhere (or nowhere) and its settlement is submitted.
     pub fn finish_transit(&self, entries: u64, bytes: u64, stored: u64) {
         self.lock().finish_transit(entries, bytes, stored);
+    }
+
+    /// Dead letters that reached no queue come back, to be sent on again after a while.
+    pub(super) fn keep_dead(
+        self: &Arc<Self>,
+        kept: Vec<Departing>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let mut state = self.lock();
+        state.keep_dead(kept, now);
+        self.note_deadline(&mut state, effects);
     }
 
     /// As operators see it.

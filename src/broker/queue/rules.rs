@@ -12,6 +12,27 @@ use super::args::{Overflow, QueueKind};
 /// RabbitMQ's default delivery limit of quorum queues since 4.0.
 const QUORUM_DELIVERY_LIMIT: i64 = 20;
 
+/// What becomes of a dead letter that reaches no queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadLetterStrategy {
+    /// It is dropped.
+    AtMostOnce,
+    /// It waits, and is routed again from time to time.
+    AtLeastOnce,
+}
+
+impl DeadLetterStrategy {
+    /// What `x-dead-letter-strategy` says.
+    #[must_use]
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"at-most-once" => Some(Self::AtMostOnce),
+            b"at-least-once" => Some(Self::AtLeastOnce),
+            _ => None,
+        }
+    }
+}
+
 /// What a declaration or a policy asks for; any part may be missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
@@ -31,6 +52,8 @@ pub struct Wishes {
     pub dead_letter_routing_key: Option<Arc<[u8]>>,
     /// `x-delivery-limit`: how often a message may come back; negative is as often as it likes.
     pub delivery_limit: Option<i64>,
+    /// `x-dead-letter-strategy`.
+    pub dead_letter_strategy: Option<DeadLetterStrategy>,
     /// A policy's `consumer-timeout`, milliseconds; a declaration's is RabbitMQ's own affair.
     pub ack_ms_max: Option<u64>,
 }
@@ -47,6 +70,7 @@ impl Wishes {
             overflow: operator.overflow.or(self.overflow),
             dead_letter_exchange: self.dead_letter_exchange.clone(),
             dead_letter_routing_key: self.dead_letter_routing_key.clone(),
+            dead_letter_strategy: self.dead_letter_strategy,
             delivery_limit: stricter(self.delivery_limit, operator.delivery_limit),
             ack_ms_max: self.ack_ms_max,
         }
@@ -70,6 +94,8 @@ pub struct Rules {
     pub dead_letter_exchange: Option<Arc<str>>,
     /// The key they go with, instead of their own.
     pub dead_letter_routing_key: Option<Arc<[u8]>>,
+    /// Whether a dead letter that reaches no queue waits for one.
+    pub keeps_dead_letters: bool,
     /// How often a message may come back.
     pub delivery_limit: Option<u32>,
     /// How long a delivery may stay unacknowledged, milliseconds.
@@ -86,7 +112,13 @@ impl Rules {
             declared.dead_letter_exchange.as_ref().or(policy.dead_letter_exchange.as_ref());
         let dead_letter_routing_key =
             declared.dead_letter_routing_key.as_ref().or(policy.dead_letter_routing_key.as_ref());
+        let strategy = declared.dead_letter_strategy.or(policy.dead_letter_strategy);
         Self {
+            // As in RabbitMQ: a full queue must be able to refuse, for dead letters fill it, too.
+            keeps_dead_letters: kind == QueueKind::Quorum
+                && strategy == Some(DeadLetterStrategy::AtLeastOnce)
+                && overflow == Overflow::RejectPublish
+                && dead_letter_exchange.is_some(),
             message_ttl_ms: lower(declared.message_ttl_ms, policy.message_ttl_ms),
             expires_ms: lower(declared.expires_ms, policy.expires_ms),
             length_max: lower(declared.length_max, policy.length_max),

@@ -32,6 +32,10 @@ use crate::store::{Lsn, Op, QueueKey, QueueSeq};
 /// Bytes assigned to one consumer before its outbox is filled and its room looked at again.
 const RUN_BYTES_MAX: usize = 256 * 1024;
 
+/// How long a dead letter that reached no queue waits before it is sent on again. RabbitMQ takes
+/// three minutes.
+const DEAD_AGAIN_MS: u64 = 5_000;
+
 /// Messages that leave at once when their delay is over: their targets stay locked meanwhile.
 const DUE_AT_ONCE_MAX: usize = 256;
 
@@ -80,6 +84,9 @@ pub(super) struct State {
     dedup: Option<Box<Dedup>>,
     delays: Option<Box<Delays>>,
     pub(super) leases: Leases,
+    /// Dead letters that reached no queue, and when they are sent on again.
+    kept_dead: Vec<Departing>,
+    kept_until_ms: u64,
     ready: Ready,
     consumers: Consumers,
     next_seq: u64,
@@ -101,6 +108,8 @@ impl State {
             dedup: spec.args.deduplication.as_ref().map(|args| Dedup::new(spec.key, args).into()),
             delays: spec.delays_for.is_some().then(Box::default),
             leases: Leases::default(),
+            kept_dead: Vec::new(),
+            kept_until_ms: u64::MAX,
             ready: Ready::new(&spec.args),
             consumers: Consumers::new(spec.args.single_active_consumer, spec.args.kind),
             next_seq: 1,
@@ -317,12 +326,12 @@ impl State {
                 }
                 let Some(entry) = self.ready.pop() else { break };
                 self.assign(key, slot, entry);
-                if self.consumers.at(slot).batch_bytes() > RUN_BYTES_MAX {
+                if self.consumers.batch_bytes(slot) > RUN_BYTES_MAX {
                     break;
                 }
             }
             self.consumers.rotate(slot);
-            if self.consumers.at(slot).batch_bytes() > RUN_BYTES_MAX {
+            if self.consumers.batch_bytes(slot) > RUN_BYTES_MAX {
                 self.consumers.flush(&mut effects.wakes);
             }
         }
@@ -344,7 +353,7 @@ impl State {
             consumer: consumer.spec.id,
             entry,
         };
-        consumer.assign(Item::Deliver(delivery), bytes);
+        self.consumers.assign(slot, Item::Deliver(delivery), bytes);
     }
 
     pub(super) fn get(&mut self, acks: Acks, now: Now) -> Option<(Entry, u32)> {
@@ -536,6 +545,24 @@ impl State {
         }
     }
 
+    pub(super) fn keep_dead(&mut self, mut kept: Vec<Departing>, now: Now) {
+        if !self.gone {
+            self.kept_dead.append(&mut kept);
+            self.kept_until_ms = self.kept_until_ms.min(now.unix_ms + DEAD_AGAIN_MS);
+        }
+    }
+
+    /// Sends dead letters on that were kept for a while; they count as unacknowledged meanwhile.
+    pub(super) fn send_kept_dead(&mut self, now: Now, effects: &mut Effects) {
+        if self.kept_until_ms <= now.unix_ms {
+            self.kept_until_ms = u64::MAX;
+            for kept in std::mem::take(&mut self.kept_dead) {
+                // What the queue obeys may have changed.
+                effects.departing.push(Departing { rules: Arc::clone(&self.rules), ..kept });
+            }
+        }
+    }
+
     /// Takes messages whose time has come, a few at once: the rest is due at once again.
     pub(super) fn take_due(&mut self, now: Now) -> Vec<Due> {
         let delays = self.delays.as_mut().filter(|_| !self.gone);
@@ -565,7 +592,8 @@ impl State {
             .map(|idle_ms| self.used_ms.saturating_add(idle_ms));
         let due = self.delays.as_ref().and_then(|delays| delays.next_ms());
         let lease = self.leases.next_ms();
-        let all = message.into_iter().chain(own).chain(due).chain(lease);
+        let kept = [self.kept_until_ms];
+        let all = message.into_iter().chain(own).chain(due).chain(lease).chain(kept);
         let at_ms = all.min().filter(|at_ms| *at_ms != u64::MAX)?;
         if self.deadline_ms.is_some_and(|noted| noted <= at_ms) {
             return None;
@@ -636,6 +664,7 @@ impl State {
         self.gone = true;
         drop(self.ready.take_all());
         self.delays = None;
+        self.kept_dead = Vec::new();
         let consumers = std::mem::take(&mut self.consumers);
         (consumers.iter().map(|consumer| consumer.spec.clone()).collect(), ready)
     }
