@@ -134,6 +134,8 @@ pub struct QueueView {
     pub arguments: Table,
     /// The policies it obeys.
     pub policy: AppliedPolicyView,
+    /// How often a message may come back, where that is limited.
+    pub delivery_limit: Option<u32>,
     /// Messages waiting.
     pub messages_ready: u64,
     /// Messages delivered and not acknowledged.

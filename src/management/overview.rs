@@ -113,6 +113,30 @@ pub(super) fn cluster_name(request: &Request) -> Result<Reply, Refusal> {
     Ok(Reply::Document(json!({"name": request.inspect().node().cluster_name})))
 }
 
+/// `GET /api/feature-flags`: what RabbitMQ made optional once and clients ask for. Each is there
+/// for good, as far as its description goes.
+pub(super) fn feature_flags(_: &Request) -> Result<Reply, Refusal> {
+    let flags = [
+        ("direct_exchange_routing_v2", "Direct exchanges look their bindings up by key"),
+        ("quorum_queue", "Queues of type quorum"),
+        (
+            "stream_queue",
+            "Dead-lettering at least once, which comes with this flag in RabbitMQ; queues of type \
+             stream are not supported yet",
+        ),
+    ];
+    Ok(Reply::list(flags.map(|(name, description)| {
+        json!({
+            "name": name,
+            "desc": description,
+            "doc_url": "",
+            "provided_by": "leveret",
+            "stability": "required",
+            "state": "enabled",
+        })
+    })))
+}
+
 /// `GET /api/extensions`: there are none.
 pub(super) fn extensions(_: &Request) -> Result<Reply, Refusal> {
     Ok(Reply::list([]))

@@ -66,6 +66,7 @@ fn one(queue: &QueueView, node: &str, rates: &Rates) -> Json {
         shown["owner_pid_details"] = json!({"name": owner});
     }
     if queue.kind == "quorum" {
+        shown["delivery_limit"] = queue.delivery_limit.map_or(json!("unlimited"), |n| json!(n));
         shown["leader"] = json!(node);
         shown["members"] = json!([node]);
         shown["online"] = json!([node]);

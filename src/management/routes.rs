@@ -51,6 +51,7 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/cluster-name", User, overview::cluster_name),
     get("/api/whoami", User, users::whoami),
     get("/api/extensions", User, overview::extensions),
+    get("/api/feature-flags", User, overview::feature_flags),
     get("/api/nodes", Monitoring, nodes::list),
     get("/api/nodes/{node}", Monitoring, nodes::show),
     get("/api/vhosts", User, vhosts::list),

@@ -690,6 +690,7 @@ impl State {
             owner: None,
             arguments: crate::protocol::table::Table::default(),
             policy: self.policy.view(),
+            delivery_limit: self.rules.delivery_limit,
             messages_ready: self.ready.len() as u64,
             messages_unacked: self.unacked,
             messages_persistent: self.ready.stored() + self.unacked_stored,
