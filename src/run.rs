@@ -171,6 +171,10 @@ async fn serve(
         management: settings.management.listener.map(|it| listen(it, &http)).transpose()?,
         metrics: settings.prometheus.listener.map(|it| listen(it, &http)).transpose()?,
     };
+    // Before anyone is let in: what is short at the start is short for the first publisher, too.
+    let process = ProcessReader::new(settings);
+    server::look_for_alarms(broker, &process.levels());
+    tokio::spawn(server::watch_alarms(Arc::clone(broker), move || process.levels()));
     let mut doors = tokio::task::JoinSet::new();
     http.serve(settings, broker, clock, &amqp, &stopped, &mut doors)?;
     for listener in amqp {

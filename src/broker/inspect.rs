@@ -4,6 +4,7 @@
 //! waits for a client or the disk, and no lock outlives a call. Access rights are the caller's
 //! business, except [`Inspect::authenticate`].
 
+use super::alarms::Alarms;
 use super::policy::PolicySpec;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
 use crate::store::StoreCounters;
@@ -118,6 +119,9 @@ pub trait Inspect: Send + Sync {
 
     /// The counters since start.
     fn counters(&self) -> &NodeCounters;
+
+    /// What the node runs short of.
+    fn alarms(&self) -> Alarms;
 
     /// What the store has done since start.
     fn store_counters(&self) -> StoreCounters;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 
 use super::Broker;
+use super::alarms::Alarms;
 use super::inspect::{Inspect, MessageSizes, NodeView, PermissionView, UserView};
 use super::users::User;
 use super::vhost::Vhost;
@@ -88,6 +89,10 @@ impl Inspect for Broker {
 
     fn counters(&self) -> &NodeCounters {
         &self.counters
+    }
+
+    fn alarms(&self) -> Alarms {
+        Self::alarms(self)
     }
 
     fn store_counters(&self) -> StoreCounters {

@@ -6,6 +6,7 @@
 //! order: a vhost's topology, then queues in key order, then a leaf (an outbox, a matcher, the
 //! store). Nothing here waits.
 
+pub mod alarms;
 mod bindings;
 pub mod dead_letter;
 mod declare;
@@ -32,6 +33,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use dashmap::DashMap;
 
+use alarms::AlarmState;
 pub use bindings::{BindingRequest, DestinationRef};
 pub use declare::{Asker, ExchangeDeclaration, QueueDeclaration};
 use outbox::{ConnectionId, ConsumerId, Outbox};
@@ -148,6 +150,7 @@ pub struct Broker {
     reply_targets: ReplyTargets,
     timers: Timers,
     counters: NodeCounters,
+    alarms: AlarmState,
     next_connection_id: AtomicU64,
     next_consumer_id: AtomicU64,
     next_exchange_id: AtomicU64,
@@ -179,6 +182,7 @@ impl Broker {
             reply_targets: ReplyTargets::default(),
             timers: Timers::default(),
             counters: NodeCounters::default(),
+            alarms: AlarmState::default(),
             next_connection_id: AtomicU64::new(1),
             next_consumer_id: AtomicU64::new(1),
             next_exchange_id: AtomicU64::new(1),

@@ -242,6 +242,8 @@ pub struct ConnectionView {
     pub connected_at_ms: u64,
     /// What the client said of itself.
     pub client_properties: Table,
+    /// Whether it is not read until every alarm is over, since it published during one.
+    pub blocked: bool,
     /// Bytes read from the socket.
     pub received_bytes: u64,
     /// Bytes written to the socket.

@@ -283,7 +283,7 @@ impl Amount {
 /// The memory limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Memory {
-    /// Above it publishers are to be blocked.
+    /// Above it publishers are blocked.
     pub high_watermark: Amount,
     /// The machine's memory, when it is not to be asked.
     pub total_available_override_bytes: Option<u64>,
@@ -295,7 +295,7 @@ impl Default for Memory {
     }
 }
 
-/// The free space below which publishers are to be blocked. Relative amounts are shares of the
+/// The free space below which publishers are blocked. Relative amounts are shares of the
 /// machine's memory, as in RabbitMQ.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DiskFreeLimit(pub Amount);

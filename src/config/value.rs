@@ -103,11 +103,11 @@ pub(super) fn duration_ms(text: &str, range: RangeInclusive<u64>) -> Result<u64,
     }
 }
 
-/// A share: above 0, at most `max`.
+/// A share, at most `max`.
 pub(super) fn share(text: &str, max: f64) -> Result<f64, Reason> {
     match text.parse::<f64>() {
-        Ok(share) if share > 0.0 && share <= max => Ok(share),
-        _ => Err(expected(&format!("a number above 0 and at most {max}"), text)),
+        Ok(share) if (0.0..=max).contains(&share) => Ok(share),
+        _ => Err(expected(&format!("a number from 0 to {max}"), text)),
     }
 }
 

@@ -6,6 +6,7 @@ use super::consumers;
 use super::reply::{Refusal, Reply};
 use super::request::{Request, Right};
 use super::value;
+use crate::broker::alarms::Alarms;
 use crate::broker::views::{ChannelView, ConnectionView};
 
 /// What a client is told when an operator gives no reason (header `x-reason`).
@@ -27,7 +28,7 @@ pub(super) fn of_user(request: &Request) -> Result<Reply, Refusal> {
 /// `GET /api/connections/{connection}`.
 pub(super) fn show(request: &Request) -> Result<Reply, Refusal> {
     let connection = request.connection(Right::See)?;
-    Ok(Reply::Document(one(&connection, &request.inspect().node().name)))
+    Ok(Reply::Document(one(request, &connection)))
 }
 
 /// `DELETE /api/connections/{connection}`: the client gets 320 CONNECTION_FORCED with the reason.
@@ -100,8 +101,7 @@ fn sorted(request: &Request) -> Result<Vec<ConnectionView>, Refusal> {
 }
 
 fn shown(request: &Request, connections: Vec<ConnectionView>) -> Reply {
-    let node = request.inspect().node().name;
-    Reply::list(connections.iter().map(|connection| one(connection, &node)))
+    Reply::list(connections.iter().map(|connection| one(request, connection)))
 }
 
 /// The operator's reason, without what could not stand in a short string of a close method.
@@ -110,14 +110,25 @@ fn reason(request: &Request) -> String {
     given.unwrap_or(REASON).chars().take(REASON_BYTES_MAX).collect()
 }
 
-fn one(connection: &ConnectionView, node: &str) -> Json {
+/// Whether it goes on in spite of the alarms: one that has not published yet is only about to be
+/// blocked.
+fn state(connection: &ConnectionView, alarms: Alarms) -> &'static str {
+    match (connection.blocked, alarms.any()) {
+        (true, _) => "blocked",
+        (false, true) => "blocking",
+        (false, false) => "running",
+    }
+}
+
+fn one(request: &Request, connection: &ConnectionView) -> Json {
+    let (node, alarms) = (request.inspect().node().name, request.inspect().alarms());
     let (peer_host, peer_port) = &connection.peer;
     let (host, port) = &connection.host;
     let mut shown = json!({
         "name": connection.name,
         "node": node,
         "type": "network",
-        "state": "running",
+        "state": state(connection, alarms),
         "protocol": "AMQP 0-9-1",
         "user": connection.user,
         "user_who_performed_action": connection.user,

@@ -1,7 +1,8 @@
 //! Health checks: 200 `{"status":"ok"}`, or 503 with what is wrong.
 //!
-//! What can go wrong with a single node without alarms is its store and its listeners, so that is
-//! what the checks look at. A store that has failed fails every check that asks after the node.
+//! What can go wrong with a single node is its store, its listeners, and what it runs short of, so
+//! that is what the checks look at. A store that has failed fails every check that asks after the
+//! node.
 
 use std::collections::BTreeSet;
 
@@ -31,16 +32,24 @@ pub(super) fn in_service(request: &Request) -> Result<Reply, Refusal> {
     })
 }
 
-/// Whether an alarm is in effect. There are none but a store that has stopped.
+/// Whether an alarm is in effect anywhere: on the one node there is.
 pub(super) fn alarms(request: &Request) -> Result<Reply, Refusal> {
-    let node = request.inspect().node().name;
-    Ok(match request.inspect().store_failure() {
-        None => ok(json!({})),
-        Some(_) => {
-            let alarms = json!({"alarms": [{"node": node, "resource": "store"}]});
-            failed("There are alarms in effect in the cluster", alarms)
-        }
-    })
+    Ok(without_alarms(request, "There are alarms in effect in the cluster"))
+}
+
+/// Whether an alarm is in effect on this node.
+pub(super) fn local_alarms(request: &Request) -> Result<Reply, Refusal> {
+    Ok(without_alarms(request, "There are alarms in effect on the node"))
+}
+
+/// Memory and disk run low, or the store has stopped.
+fn without_alarms(request: &Request, reason: &str) -> Reply {
+    let inspect = request.inspect();
+    let node = inspect.node().name;
+    let store = inspect.store_failure().map(|_| "store");
+    let alarm = |resource| json!({"node": node, "resource": resource});
+    let alarms: Vec<Json> = inspect.alarms().resources().chain(store).map(alarm).collect();
+    if alarms.is_empty() { ok(json!({})) } else { failed(reason, json!({"alarms": alarms})) }
 }
 
 /// Whether other nodes could go on without this one: there are none.

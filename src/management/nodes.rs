@@ -24,6 +24,7 @@ fn node(request: &Request) -> Json {
     let context = &request.context;
     let inspect = request.inspect();
     let about = inspect.node();
+    let alarms = inspect.alarms();
     let process = context.process.read((context.now)().unix_ms);
     let mut node = json!({
         "name": about.name,
@@ -34,8 +35,8 @@ fn node(request: &Request) -> Json {
         "uptime": process.now_ms.saturating_sub(about.started_at_ms),
         "processors": process.processors,
         "sockets_used": inspect.connections().len(),
-        "mem_alarm": false,
-        "disk_free_alarm": false,
+        "mem_alarm": alarms.memory,
+        "disk_free_alarm": alarms.disk,
         "mem_calculation_strategy": "rss",
         "rates_mode": "basic",
         "partitions": [],

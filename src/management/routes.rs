@@ -103,7 +103,7 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/healthchecks/node", User, health::store),
     get("/api/healthchecks/node/{node}", User, health::store),
     get("/api/health/checks/alarms", User, health::alarms),
-    get("/api/health/checks/local-alarms", User, health::alarms),
+    get("/api/health/checks/local-alarms", User, health::local_alarms),
     get("/api/health/checks/virtual-hosts", User, health::store),
     get("/api/health/checks/node-is-quorum-critical", User, health::single_node),
     get("/api/health/checks/node-is-mirror-sync-critical", User, health::single_node),

@@ -6,6 +6,7 @@ use super::objects::Objects;
 use super::process::ProcessStats;
 use super::text::{Kind, Page};
 use super::{PREFIX, single};
+use crate::broker::alarms::Alarms;
 use crate::broker::inspect::{Inspect, MessageSizes};
 use crate::broker::views::NodeCounters;
 
@@ -53,7 +54,7 @@ pub(super) fn alone(
     objects: &Objects<'_>,
 ) {
     totals(page, objects);
-    alarms(page);
+    alarms(page, inspect.alarms());
     global_publishing(page, inspect, objects);
     global_delivery(page, inspect.counters());
     if let Some(sizes) = inspect.message_sizes() {
@@ -200,12 +201,13 @@ fn totals(page: &mut Page, objects: &Objects<'_>) {
     }
 }
 
-/// There are no alarms yet, so none is ever in effect.
-fn alarms(page: &mut Page) {
+/// Nobody counts descriptors against a limit, so that alarm is never in effect.
+fn alarms(page: &mut Page, alarms: Alarms) {
+    let set = u64::from;
     let memory = "is 1 if VM memory watermark alarm is in effect";
-    single(page, PREFIX, "alarms_memory_used_watermark", Kind::Untyped, memory, 0);
+    single(page, PREFIX, "alarms_memory_used_watermark", Kind::Untyped, memory, set(alarms.memory));
     let disk = "is 1 if free disk space watermark alarm is in effect";
-    single(page, PREFIX, "alarms_free_disk_space_watermark", Kind::Untyped, disk, 0);
+    single(page, PREFIX, "alarms_free_disk_space_watermark", Kind::Untyped, disk, set(alarms.disk));
     let descriptors = "is 1 if file descriptor limit alarm is in effect";
     single(page, PREFIX, "alarms_file_descriptor_limit", Kind::Untyped, descriptors, 0);
     let peers = "Number of peers in the cluster the current node cannot reach.";

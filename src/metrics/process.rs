@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::broker::alarms::Levels;
 use crate::config::Settings;
 use crate::config::settings::{Amount, DiskFreeLimit};
 
@@ -61,6 +62,19 @@ impl ProcessReader {
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// What alarms are judged by. Much less work than a whole snapshot.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let total = self.memory_total_override_bytes.or_else(memory_total_bytes);
+        Levels {
+            memory_used_bytes: kilobytes(&status, "VmRSS:"),
+            memory_limit_bytes: limit_bytes(self.memory_watermark, total),
+            disk_free_bytes: disk_free_bytes(&self.data_dir),
+            disk_free_limit_bytes: limit_bytes(self.disk_free_limit.0, total),
+        }
     }
 
     /// Takes a snapshot. Reads a few small files and lists the open descriptors.
@@ -152,7 +166,12 @@ mod tests {
     fn this_process_has_memory_descriptors_and_a_disk() {
         let mut settings = Settings::default();
         settings.store.path = PathBuf::from("/");
-        let stats = ProcessReader::new(&settings).read(5);
+        let reader = ProcessReader::new(&settings);
+        let stats = reader.read(5);
+        let levels = reader.levels();
+        assert!(levels.memory_used_bytes > Some(0) && levels.disk_free_bytes.is_some());
+        assert_eq!(levels.memory_limit_bytes, stats.memory_limit_bytes);
+        assert_eq!(levels.disk_free_limit_bytes, stats.disk_free_limit_bytes);
         assert!(stats.resident_memory_bytes > Some(0));
         assert!(stats.memory_limit_bytes < stats.memory_total_bytes);
         assert!(stats.open_fds > Some(2) && stats.open_fds < stats.max_fds);

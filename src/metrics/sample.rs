@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use crate::broker::Now;
+use crate::broker::alarms::Alarms;
 use crate::broker::inspect::{
     Inspect, MessageSizes, NodeView, PermissionView, PolicyView, UserView,
 };
@@ -27,6 +28,7 @@ pub(crate) struct Sample {
     pub(crate) users: Vec<UserView>,
     pub(crate) permissions: Vec<PermissionView>,
     pub(crate) counters: NodeCounters,
+    pub(crate) alarms: Mutex<Alarms>,
     pub(crate) policies: Mutex<Vec<(PolicyKind, PolicyView)>>,
     pub(crate) closed: Mutex<Vec<(String, String)>>,
 }
@@ -108,6 +110,7 @@ fn connection() -> ConnectionView {
         heartbeat_s: 60,
         connected_at_ms: 1_700_000_001_000,
         client_properties: Table::new().with("product", "pika"),
+        blocked: false,
         received_bytes: 1000,
         sent_bytes: 2000,
         channels: vec![ChannelView {
@@ -218,6 +221,7 @@ impl Sample {
                 ..NodeCounters::default()
             },
             closed: Mutex::default(),
+            alarms: Mutex::default(),
         }
     }
 }
@@ -311,6 +315,10 @@ impl Inspect for Sample {
 
     fn counters(&self) -> &NodeCounters {
         &self.counters
+    }
+
+    fn alarms(&self) -> Alarms {
+        *self.alarms.lock().expect("not poisoned")
     }
 
     fn store_counters(&self) -> StoreCounters {

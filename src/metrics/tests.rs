@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::sample::Sample;
 use super::{ProcessStats, render, render_detailed, render_per_object};
+use crate::broker::alarms::Alarms;
 
 const SPEC: &str = include_str!("../../spec/metrics.toml");
 
@@ -111,6 +112,21 @@ fn the_pages_show_exactly_what_the_specification_lists() {
         }
         assert_eq!(announced(&rendered), promised, "{page}");
     }
+}
+
+#[test]
+fn an_alarm_in_effect_is_one() {
+    let sample = Sample::new();
+    let shown = || {
+        let page = render(&sample, &process());
+        ["memory_used", "free_disk_space"]
+            .map(|name| value(&page, &format!("rabbitmq_alarms_{name}_watermark")))
+    };
+    assert_eq!(shown(), [Some(0.0), Some(0.0)]);
+    *sample.alarms.lock().expect("not poisoned") = Alarms { memory: false, disk: true };
+    assert_eq!(shown(), [Some(0.0), Some(1.0)]);
+    *sample.alarms.lock().expect("not poisoned") = Alarms { memory: true, disk: false };
+    assert_eq!(shown(), [Some(1.0), Some(0.0)]);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The edge: sockets, tasks, the clock. The only place, beside the HTTP doors, that names tokio.
 //!
-//! One task per connection reads, decides and writes; one task watches the queues' deadlines; one
-//! accepts per listener. A task that panics ends alone: a connection's gives back what it held, the
-//! watch over deadlines starts again. Stopping asks every connection to close with 320 and waits
-//! for them.
+//! One task per connection reads, decides and writes; one task watches the queues' deadlines, one
+//! memory and disk; one accepts per listener. A task that panics ends alone: a connection's gives
+//! back what it held, the watch over deadlines starts again. Stopping asks every connection to close
+//! with 320 and waits for them.
 
+mod alarms;
 pub mod clock;
 mod driver;
 
@@ -22,6 +23,7 @@ use crate::broker::Broker;
 use crate::broker::outbox::Wake;
 use crate::protocol::refusal;
 use crate::session::{PeerAddress, SessionSettings};
+pub use alarms::{look_for_alarms, watch_alarms};
 use clock::Clock;
 
 /// How long a stop waits for clients to say good-bye.

@@ -18,6 +18,7 @@ use super::core::Core;
 use super::handshake::{self, HandshakeEnd, Login, Tuned};
 use super::held::Resumption;
 use super::output::Output;
+use super::throttle::Throttle;
 use super::{PeerAddress, SessionSettings};
 use crate::broker::outbox::{ConnectionId, Item, Outbox, Wake};
 use crate::broker::queue::DeleteCondition;
@@ -95,6 +96,7 @@ struct Running {
     channels: FxHashMap<u16, ChannelState>,
     /// Channels with confirms that wait for the disk.
     confirms_due: Vec<u16>,
+    throttle: Throttle,
     channel_max: u16,
     heartbeat_ms: u64,
     handle: Arc<ConnectionHandle>,
@@ -190,6 +192,9 @@ impl Connection {
         if input.len() > self.unused_bytes {
             self.read_ms = now.mono_ms;
         }
+        if let Phase::Running(running) = &mut self.phase {
+            running.throttle.look(&mut running.core);
+        }
         let mut used = 0;
         while used < TURN_BYTES_MAX && used < input.len() && self.wants_input() {
             match self.input_step(&input[used..]) {
@@ -213,7 +218,7 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
         let at = now.mono_ms;
-        if self.input_waits_for_disk() {
+        if self.input_rests() {
             self.read_ms = at;
         }
         match &mut self.phase {
@@ -281,11 +286,13 @@ impl Connection {
         }
     }
 
-    /// Whether input rests for the disk, and not for what the peer leaves unread.
-    fn input_waits_for_disk(&self) -> bool {
+    /// Whether input rests for the disk or an alarm, and not for what the peer leaves unread.
+    fn input_rests(&self) -> bool {
         match &self.phase {
             Phase::Running(running) => {
-                running.core.holds_until().is_some() || self.waits_for_store()
+                running.core.holds_until().is_some()
+                    || running.throttle.is_blocked()
+                    || self.waits_for_store()
             }
             _ => false,
         }
@@ -302,6 +309,7 @@ impl Connection {
         match &self.phase {
             Phase::Running(running) => {
                 running.core.holds_until().is_none()
+                    && !running.throttle.is_blocked()
                     && running.core.out.len() < OUTPUT_PAUSES_INPUT_BYTES
                     && !self.waits_for_store()
             }
@@ -564,6 +572,7 @@ impl Connection {
             _place: place,
             channels: FxHashMap::default(),
             confirms_due: Vec::new(),
+            throttle: Throttle::default(),
             channel_max: tuned.channel_max,
             heartbeat_ms: u64::from(tuned.heartbeat_s) * 1000,
             handle,
@@ -589,6 +598,7 @@ impl Connection {
             heartbeat_s: tuned.heartbeat_s,
             connected_at_ms: self.now.unix_ms,
             client_properties: login.client_properties.clone(),
+            blocked: false,
             received_bytes: self.received_bytes,
             sent_bytes: self.sent_bytes,
             channels: Vec::new(),
@@ -657,7 +667,7 @@ impl Connection {
 
     fn end_turn(&mut self) {
         // While we do not listen, the client's silence says nothing about it.
-        if self.input_waits_for_disk() {
+        if self.input_rests() {
             self.read_ms = self.now.mono_ms;
         }
         let Phase::Running(running) = &mut self.phase else { return };
@@ -754,7 +764,7 @@ impl Running {
                 FrameKind::Header => channel.on_header(&mut self.core, frame.payload),
                 _ => channel.on_body(&mut self.core, frame.payload),
             },
-            Some(ChannelState::Closing) => Ok(()),
+            Some(ChannelState::Closing) => return Ok(()),
             state => {
                 if state.is_none() {
                     self.check_channel_max()?;
@@ -762,6 +772,7 @@ impl Running {
                 return Err(End::refused(refusal::content_unexpected_header(), NO_METHOD));
             }
         };
+        self.throttle.on_content(&mut self.core);
         result.or_else(|refusal| self.refused(frame.channel, refusal, PUBLISH))
     }
 
@@ -854,6 +865,7 @@ impl Running {
         if let Some(refusal) = self.core.outbox.closing() {
             return Err(End::refused(refusal.clone(), NO_METHOD));
         }
+        self.throttle.look(&mut self.core);
         self.flush();
         self.deliver();
         // Deliveries that need no acknowledgement are settled at once, which lets queues assign
@@ -974,6 +986,7 @@ impl Running {
             ChannelState::Closing => None,
         });
         let mut view = self.handle.view.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        view.blocked = self.throttle.is_blocked();
         view.received_bytes = received_bytes;
         view.sent_bytes = sent_bytes;
         view.channels = channels.collect();

@@ -39,6 +39,7 @@ const SLOTS_KEPT_MAX: usize = 64;
 pub(super) struct Capabilities {
     pub(super) authentication_failure_close: bool,
     pub(super) consumer_cancel_notify: bool,
+    pub(super) connection_blocked: bool,
 }
 
 /// Counters of a turn, added to the node's once at its end.

@@ -140,6 +140,7 @@ fn capabilities(client_properties: &Table) -> Capabilities {
     Capabilities {
         authentication_failure_close: has("authentication_failure_close"),
         consumer_cancel_notify: has("consumer_cancel_notify"),
+        connection_blocked: has("connection.blocked"),
     }
 }
 

@@ -20,6 +20,7 @@ mod ledger;
 pub mod output;
 mod routes;
 mod sasl;
+mod throttle;
 mod unacked;
 
 pub use connection::Connection;

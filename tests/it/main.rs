@@ -5,6 +5,7 @@
 mod support;
 
 mod ack_timeout;
+mod alarms;
 mod bad_input;
 mod basic;
 mod channel;

@@ -7,11 +7,12 @@ use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use leveret::broker::alarms::Alarms;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
 use leveret::management::{self, Context, Listener};
 use leveret::metrics::ProcessReader;
-use leveret::protocol::method::{channel, connection, exchange, queue};
+use leveret::protocol::method::{basic, channel, connection, exchange, queue};
 use leveret::protocol::{Method, RawTable, Table, frame};
 use leveret::server::{self, clock::Clock};
 use leveret::session::SessionSettings;
@@ -29,6 +30,7 @@ pub(crate) struct Node {
     pub(crate) amqp: SocketAddr,
     pub(crate) http: SocketAddr,
     pub(crate) metrics: SocketAddr,
+    broker: Arc<Broker>,
     _stop: watch::Sender<bool>,
 }
 
@@ -72,7 +74,7 @@ impl Node {
         };
         let context = Arc::new(Context {
             inspect: Arc::clone(&broker) as Arc<dyn leveret::broker::inspect::Inspect>,
-            operate: broker,
+            operate: Arc::clone(&broker) as Arc<dyn leveret::broker::operate::Operate>,
             process: ProcessReader::new(&Settings {
                 store: leveret::config::settings::Store {
                     path: PathBuf::from("/"),
@@ -95,7 +97,7 @@ impl Node {
         tokio::spawn(async move {
             management::serve_metrics(metrics_listener, for_pages, &pages, at_end).await.unwrap();
         });
-        Self { amqp, http, metrics, _stop: stop }
+        Self { amqp, http, metrics, broker, _stop: stop }
     }
 
     /// Asks the management API as guest.
@@ -146,6 +148,11 @@ pub(crate) struct Client {
 impl Client {
     /// Logs in as guest and opens channel 1.
     pub(crate) async fn open(amqp: SocketAddr) -> Self {
+        Self::open_with(amqp, 0).await
+    }
+
+    /// The same with heartbeats.
+    pub(crate) async fn open_with(amqp: SocketAddr, heartbeat: u16) -> Self {
         let stream = TcpStream::connect(amqp).await.unwrap();
         let mut client = Self { stream, input: Vec::new() };
         client.stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
@@ -154,7 +161,7 @@ impl Client {
             connection::StartOk { response: b"\0guest\0guest", ..connection::StartOk::default() };
         client.send(0, &Method::ConnectionStartOk(start_ok)).await;
         client.expect(|method| matches!(method, Method::ConnectionTune(_))).await;
-        let tune_ok = connection::TuneOk { channel_max: 10, frame_max: 131_072, heartbeat: 0 };
+        let tune_ok = connection::TuneOk { channel_max: 10, frame_max: 131_072, heartbeat };
         client.send(0, &Method::ConnectionTuneOk(tune_ok)).await;
         client.send(0, &Method::ConnectionOpen(connection::Open { virtual_host: "/" })).await;
         client.expect(|method| matches!(method, Method::ConnectionOpenOk(_))).await;
@@ -166,6 +173,20 @@ impl Client {
     pub(crate) async fn send(&mut self, channel: u16, method: &Method<'_>) {
         let mut out = Vec::new();
         frame::method(&mut out, channel, method);
+        self.stream.write_all(&out).await.unwrap();
+    }
+
+    /// Sends a message; waits while the broker takes none.
+    pub(crate) async fn publish(&mut self, channel: u16, exchange: &str, key: &str, body: &[u8]) {
+        let publish = basic::Publish {
+            exchange: exchange.as_bytes(),
+            routing_key: key.as_bytes(),
+            ..basic::Publish::default()
+        };
+        let mut out = Vec::new();
+        frame::method(&mut out, channel, &Method::BasicPublish(publish));
+        frame::content_header(&mut out, channel, 60, body.len() as u64, &[0, 0]);
+        frame::body(&mut out, channel, body);
         self.stream.write_all(&out).await.unwrap();
     }
 
@@ -313,6 +334,33 @@ async fn a_client_whose_connection_an_operator_closes_is_told_why() {
     assert_eq!(status, 204);
     let close = client.expect(|method| matches!(method, Method::ConnectionClose(_))).await;
     assert!(close.contains("320") && close.contains("CONNECTION_FORCED - too old"), "{close}");
+}
+
+#[tokio::test]
+async fn alarms_and_whom_they_block_are_shown_and_fail_the_health_checks() {
+    let node = Node::start().await;
+    let mut client = Client::open(node.amqp).await;
+    node.broker.set_alarms(Alarms { memory: true, disk: true });
+    assert_eq!(node.json("/api/connections").await[0]["state"], "blocking");
+    client.publish(1, "", "nowhere", b"x").await;
+    while node.json("/api/connections").await[0]["state"] != "blocked" {}
+    let about = node.json("/api/nodes/rabbit@test").await;
+    assert_eq!((&about["mem_alarm"], &about["disk_free_alarm"]), (&json!(true), &json!(true)));
+    for (check, reason) in [
+        ("alarms", "There are alarms in effect in the cluster"),
+        ("local-alarms", "There are alarms in effect on the node"),
+    ] {
+        let (status, body) = node.ask("GET", &format!("/api/health/checks/{check}"), "").await;
+        let body: Json = serde_json::from_str(&body).unwrap();
+        let alarm = |resource: &str| json!({"node": "rabbit@test", "resource": resource});
+        let alarms = [alarm("disk"), alarm("memory")];
+        assert_eq!(status, 503);
+        assert_eq!(body, json!({"status": "failed", "reason": reason, "alarms": alarms}));
+    }
+    node.broker.set_alarms(Alarms::NONE);
+    while node.json("/api/connections").await[0]["state"] != "running" {}
+    assert_eq!(node.json("/api/health/checks/local-alarms").await, json!({"status": "ok"}));
+    assert_eq!(node.json("/api/nodes/rabbit@test").await["mem_alarm"], false);
 }
 
 #[tokio::test]

@@ -3,9 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use leveret::broker::alarms::Alarms;
+use leveret::broker::inspect::Inspect;
 use leveret::broker::message::{Envelope, Message};
 use leveret::broker::outbox::ConnectionId;
 use leveret::broker::queue::{Effects, Publisher, Queue, Turn};
@@ -196,4 +198,47 @@ async fn a_panic_over_one_queues_deadline_leaves_the_others_theirs() {
     node.store.armed.store(true, Ordering::SeqCst);
     until(|| second.view().messages_ready == 0).await;
     assert!(!node.store.armed.load(Ordering::SeqCst), "the fault was met");
+}
+
+#[tokio::test]
+async fn a_blocked_connection_is_not_read_and_goes_on_after_the_alarm() {
+    const BODY: [u8; 100_000] = [b'x'; 100_000];
+    let node = Node::start().await;
+    let jobs = node.declare("jobs", Table::new());
+    let mut publisher = Client::open(node.amqp).await;
+    node.broker.set_alarms(Alarms { memory: true, disk: false });
+    let sent = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&sent);
+    let publishing = tokio::spawn(async move {
+        for _ in 0..1_000 {
+            publisher.publish(1, "", "jobs", &BODY).await;
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+        publisher
+    });
+    let mut before = u64::MAX;
+    while sent.load(Ordering::SeqCst) != before {
+        before = sent.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(before < 1_000, "what is not read does not fit between the two");
+    assert_eq!(jobs.view().messages_ready, 0);
+    node.broker.set_alarms(Alarms::NONE);
+    let mut publisher = publishing.await.unwrap();
+    until(|| jobs.view().messages_ready == 1_000).await;
+    let declare = queue::Declare { queue: "jobs", passive: true, ..queue::Declare::default() };
+    publisher.send(1, &Method::QueueDeclare(declare)).await;
+    publisher.expect(|method| matches!(method, Method::QueueDeclareOk(_))).await;
+}
+
+#[tokio::test]
+async fn a_blocked_connection_whose_client_is_gone_ends_by_its_heartbeats() {
+    let node = Node::start().await;
+    let mut publisher = Client::open_with(node.amqp, 1).await;
+    node.broker.set_alarms(Alarms { memory: false, disk: true });
+    publisher.publish(1, "", "nowhere", b"x").await;
+    until(|| node.broker.connections().iter().all(|connection| connection.blocked)).await;
+    drop(publisher);
+    until(|| node.broker.connection_count() == 0).await;
+    assert!(node.broker.alarms().any());
 }
