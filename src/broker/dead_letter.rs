@@ -159,6 +159,8 @@ fn route_dead(vhost: &Vhost, dead: &Departing, reason: DeathReason, now: Now) ->
 /// headers turns negative, which shows where it has been and delays it no more.
 fn route_due(vhost: &Vhost, due: &Departing, now: Now) -> Option<Route> {
     let exchange = vhost.exchange(due.queue.spec().delays_for.as_deref()?.as_bytes())?;
+    // One of the same name may have come in its place.
+    exchange.delayed.as_ref().filter(|kept| Arc::ptr_eq(kept, &due.queue))?;
     let old = &due.entry.message;
     let properties = Properties::parse(old.properties()).ok()?;
     let mut headers = properties.headers.map(|raw| raw.to_table()).unwrap_or_default();

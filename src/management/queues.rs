@@ -65,6 +65,9 @@ fn one(queue: &QueueView, node: &str, rates: &Rates) -> Json {
     if let Some(owner) = &queue.owner {
         shown["owner_pid_details"] = json!({"name": owner});
     }
+    if queue.arguments.get("x-message-deduplication").is_some() {
+        shown["messages_deduplicated"] = json!(queue.counters.deduplicated);
+    }
     if queue.kind == "quorum" {
         shown["delivery_limit"] = queue.delivery_limit.map_or(json!("unlimited"), |n| json!(n));
         shown["leader"] = json!(node);
