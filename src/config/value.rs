@@ -227,6 +227,15 @@ mod tests {
     }
 
     #[test]
+    fn a_share_may_be_nothing_at_all() {
+        assert_eq!(share("0", 1.0), Ok(0.0));
+        assert_eq!(share("1.0", 1.0), Ok(1.0));
+        for text in ["-0.1", "1.01", "NaN", "inf", ""] {
+            assert!(share(text, 1.0).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn refusals_say_what_would_be_taken() {
         assert_eq!(
             integer("70000", 0..=65_535),

@@ -2,8 +2,8 @@
 //!
 //! One task per connection reads, decides and writes; one task watches the queues' deadlines, one
 //! memory and disk; one accepts per listener. A task that panics ends alone: a connection's gives
-//! back what it held, the watch over deadlines starts again. Stopping asks every connection to close
-//! with 320 and waits for them.
+//! back what it held, the watch over deadlines starts again. Stopping asks every connection to
+//! close with 320 and waits for them.
 
 mod alarms;
 pub mod clock;

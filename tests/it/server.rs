@@ -202,7 +202,7 @@ async fn a_panic_over_one_queues_deadline_leaves_the_others_theirs() {
 
 #[tokio::test]
 async fn a_blocked_connection_is_not_read_and_goes_on_after_the_alarm() {
-    const BODY: [u8; 100_000] = [b'x'; 100_000];
+    static BODY: [u8; 100_000] = [b'x'; 100_000];
     let node = Node::start().await;
     let jobs = node.declare("jobs", Table::new());
     let mut publisher = Client::open(node.amqp).await;
