@@ -7,10 +7,11 @@ use std::sync::{Arc, PoisonError};
 
 use super::declare::{check_owner, clean_name, remove_exchanges};
 use super::definitions::{BindingKey, DefinitionKey, DestinationName, Record};
+use super::events::{Told, fields};
 use super::exchange::{BindError, Destination, End, Kind};
 use super::message::Message;
 use super::outbox::ConnectionId;
-use super::queue::{Effects, Queue, QueueKind};
+use super::queue::{Effects, Publisher, Queue, QueueKind};
 use super::vhost::{Binding, Exchange, ExchangeSpec, TopologyChange, Vhost, encode_arguments};
 use super::{Broker, Now, REPLY_TO};
 use crate::protocol::refusal::{self, Refusal};
@@ -92,22 +93,26 @@ impl Broker {
         }
         let mut lsn = self.define(vhost, batch);
         drop(queue);
+        self.told(effects).tell("binding.created", || fields::binding(vhost, &source, &binding));
         drop(change);
         // RabbitMQ sends these newest first, and closes the connection when one finds no queue.
         if let Target::Exchange(exchange) = &target {
             for message in &remembered {
-                lsn = lsn.max(self.publish_again(vhost, exchange, message, now, effects));
+                let publisher = Publisher::Waits;
+                lsn = lsn.max(self.publish_from(vhost, exchange, message, publisher, now, effects));
             }
         }
         Ok(lsn)
     }
 
-    /// Sends a message that was kept for a while on its way from `exchange`.
-    fn publish_again(
+    /// Sends a message on its way from `exchange` that no client publishes now: it was kept for a
+    /// while, or the broker made it. Call it with no lock held.
+    pub(super) fn publish_from(
         &self,
         vhost: &Vhost,
         exchange: &Arc<Exchange>,
         message: &Message,
+        publisher: Publisher,
         now: Now,
         effects: &mut Effects,
     ) -> Lsn {
@@ -115,7 +120,7 @@ impl Broker {
         vhost.route_again(exchange, message, &mut queues);
         queues.sort_unstable_by_key(|queue| queue.key());
         let mut changes: Vec<_> = queues.iter().map(Queue::begin).collect();
-        let mut batch = Batch { ops: Vec::new(), awaited: true };
+        let mut batch = Batch { ops: Vec::new(), awaited: publisher == Publisher::Waits };
         for change in &mut changes {
             change.offer(message.clone(), now, &mut batch.ops, effects);
         }
@@ -131,6 +136,7 @@ impl Broker {
         vhost: &Arc<Vhost>,
         asked: &BindingRequest<'_>,
         asker: ConnectionId,
+        effects: &mut Effects,
     ) -> Result<Lsn, Refusal> {
         let mut change = vhost.change();
         let Some(Ends { source, target }) = resolve_ends(vhost, asked, Missing::Ignore)? else {
@@ -142,8 +148,9 @@ impl Broker {
         }
         target.check_owner(asker)?;
         let mut batch = Batch { ops: Vec::new(), awaited: true };
-        let abandoned = remove_binding(vhost, &mut change, &source, &binding, &mut batch.ops);
-        remove_exchanges(vhost, &mut change, abandoned.into_iter().collect(), &mut batch.ops);
+        let (ops, told) = (&mut batch.ops, &mut self.told(effects));
+        let abandoned = remove_binding(vhost, &mut change, &source, &binding, ops, told);
+        remove_exchanges(vhost, &mut change, abandoned.into_iter().collect(), ops, told);
         Ok(self.define(vhost, batch))
     }
 }
@@ -262,11 +269,13 @@ pub(super) fn remove_binding(
     source: &Arc<Exchange>,
     binding: &Binding,
     ops: &mut Vec<Op>,
+    told: &mut Told<'_>,
 ) -> Option<Arc<Exchange>> {
     let names = stored_binding(vhost, &source.spec, binding);
     if !change.remove(binding) {
         return None;
     }
+    told.tell("binding.deleted", || fields::binding(vhost, source, binding));
     ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
     let arguments = binding.arguments();
     let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);

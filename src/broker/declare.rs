@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::bindings::{remove_binding, stored_binding};
 use super::definitions::{DefinitionKey, Record, exchange_record, number_value, queue_record};
+use super::events::{Told, fields};
 use super::exchange::{CreateError, Destination, Kind};
 use super::outbox::{ConnectionId, Item};
 use super::policy::{AppliedPolicy, Object};
@@ -78,6 +79,7 @@ impl Broker {
         &self,
         vhost: &Arc<Vhost>,
         asked: ExchangeDeclaration<'_>,
+        effects: &mut Effects,
     ) -> Result<Lsn, Refusal> {
         let name = clean_name(asked.name);
         let Some(kind) = Kind::from_name(asked.kind) else {
@@ -130,6 +132,7 @@ impl Broker {
         // Before anyone can see it: what is built on it must follow it into the store.
         let lsn = self.define(vhost, batch);
         drop(next_id);
+        self.told(effects).tell("exchange.created", || fields::exchange(vhost, &exchange));
         self.add_exchange(vhost, exchange);
         change.note();
         drop(change);
@@ -160,6 +163,7 @@ impl Broker {
         vhost: &Arc<Vhost>,
         name: &str,
         if_unused: bool,
+        effects: &mut Effects,
     ) -> Result<Lsn, Refusal> {
         let name = clean_name(name);
         if name.is_empty() {
@@ -174,7 +178,8 @@ impl Broker {
             return Err(refusal::exchange_in_use(name, vhost.name()));
         }
         let mut batch = Batch { ops: Vec::new(), awaited: true };
-        remove_exchanges(vhost, &mut change, vec![exchange], &mut batch.ops);
+        let told = &mut self.told(effects);
+        remove_exchanges(vhost, &mut change, vec![exchange], &mut batch.ops, told);
         Ok(self.define(vhost, batch))
     }
 
@@ -230,6 +235,7 @@ impl Broker {
         mut asked: QueueDeclaration<'_>,
         asker: &Asker,
         now: Now,
+        effects: &mut Effects,
     ) -> Result<(Arc<Queue>, Lsn), Refusal> {
         let mut name = clean_name(asked.name);
         NodeCounters::add(&self.counters.queues_declared, 1);
@@ -296,6 +302,7 @@ impl Broker {
         let queue = self.add_queue(vhost, spec, now);
         change.note();
         drop(change);
+        self.told(effects).tell("queue.created", || fields::queue(self, queue.spec()));
         NodeCounters::add(&self.counters.queues_created, 1);
         Ok((queue, lsn))
     }
@@ -371,8 +378,13 @@ impl Broker {
         })?;
         let mut batch = Batch { ops: Vec::new(), awaited: true };
         let destination = Destination::Queue(queue.key().queue);
-        let abandoned = remove_bindings_to(vhost, &mut change, destination, &mut batch.ops);
-        remove_exchanges(vhost, &mut change, abandoned, &mut batch.ops);
+        let (ops, told) = (&mut batch.ops, &mut self.told(effects));
+        if !matches!(condition, DeleteCondition::Asked { .. }) {
+            told.nobody_asked();
+        }
+        let abandoned = remove_bindings_to(vhost, &mut change, destination, ops, told);
+        remove_exchanges(vhost, &mut change, abandoned, ops, told);
+        told.tell("queue.deleted", || fields::deleted_queue(queue.spec()));
         vhost.queues.remove(name);
         vhost.queues_by_id.remove(&queue.key().queue);
         change.note();
@@ -411,16 +423,19 @@ pub(super) fn remove_exchanges(
     change: &mut TopologyChange<'_>,
     mut leaving: Vec<Arc<Exchange>>,
     ops: &mut Vec<Op>,
+    told: &mut Told<'_>,
 ) {
     while let Some(exchange) = leaving.pop() {
+        told.tell("exchange.deleted", || fields::name(vhost, &exchange.spec.name));
         // Bindings first: their stored keys hold names, which the registries still know.
         for binding in change.of_source(exchange.id) {
             let names = stored_binding(vhost, &exchange.spec, &binding);
             change.remove(&binding);
+            told.tell("binding.deleted", || fields::binding(vhost, &exchange, &binding));
             ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
         }
         let destination = Destination::Exchange(exchange.id);
-        leaving.append(&mut remove_bindings_to(vhost, change, destination, ops));
+        leaving.append(&mut remove_bindings_to(vhost, change, destination, ops, told));
         vhost.exchanges.remove(&exchange.spec.name);
         vhost.exchanges_by_id.remove(&exchange.id);
         change.note();
@@ -446,12 +461,13 @@ fn remove_bindings_to(
     change: &mut TopologyChange<'_>,
     destination: Destination,
     ops: &mut Vec<Op>,
+    told: &mut Told<'_>,
 ) -> Vec<Arc<Exchange>> {
     let mut abandoned = Vec::new();
     for binding in change.of_destination(destination) {
         let source = vhost.exchanges_by_id.get(&binding.source).map(|it| Arc::clone(it.value()));
         let Some(source) = source else { continue };
-        abandoned.extend(remove_binding(vhost, change, &source, &binding, ops));
+        abandoned.extend(remove_binding(vhost, change, &source, &binding, ops, told));
     }
     abandoned
 }

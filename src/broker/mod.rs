@@ -12,6 +12,7 @@ pub mod dead_letter;
 mod declare;
 mod dedup;
 pub mod definitions;
+pub mod events;
 pub mod exchange;
 mod header_key;
 pub mod inspect;
@@ -289,7 +290,7 @@ impl Broker {
     }
 
     /// Does what queues left to be done once their locks were released: dead-letters messages,
-    /// notes deadlines, wakes connections. Call it with no lock held.
+    /// tells of events, notes deadlines, wakes connections. Call it with no lock held.
     pub fn finish(&self, effects: &mut Effects, now: Now) {
         self.finish_for(Publisher::GoesOn, effects, now);
     }
@@ -297,8 +298,10 @@ impl Broker {
     /// The same for someone who may wait for it. Returns where the store has what was moved.
     pub fn finish_for(&self, publisher: Publisher, effects: &mut Effects, now: Now) -> Lsn {
         let mut last = Lsn::ZERO;
-        while !effects.departing.is_empty() {
+        // An event may push others out of its queue. Nothing here makes an event.
+        while !effects.departing.is_empty() || !effects.events.is_empty() {
             last = last.max(self.send_on(effects, publisher, now));
+            self.publish_events(effects, now);
         }
         for (at_ms, queue) in effects.deadlines.drain(..) {
             self.timers.note(at_ms, &queue);

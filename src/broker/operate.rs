@@ -37,7 +37,8 @@ pub trait Operate: Send + Sync {
     /// The policies of one vhost, or of all.
     fn policies(&self, kind: PolicyKind, vhost: Option<&str>) -> Vec<PolicyView>;
 
-    /// Sets a policy in place of the one with its name, if there is one.
+    /// Sets a policy in place of the one with its name, if there is one. `actor` is the user who
+    /// does it.
     ///
     /// # Errors
     /// When there is no such vhost, the policy makes no sense, or the store has failed.
@@ -46,6 +47,7 @@ pub trait Operate: Send + Sync {
         kind: PolicyKind,
         vhost: &str,
         policy: PolicySpec,
+        actor: &str,
         now: Now,
     ) -> Result<Change, OperateError>;
 
@@ -58,6 +60,7 @@ pub trait Operate: Send + Sync {
         kind: PolicyKind,
         vhost: &str,
         name: &str,
+        actor: &str,
         now: Now,
     ) -> Result<bool, OperateError>;
 }
@@ -77,10 +80,11 @@ impl Operate for Broker {
         kind: PolicyKind,
         vhost: &str,
         policy: PolicySpec,
+        actor: &str,
         now: Now,
     ) -> Result<Change, OperateError> {
         let vhost = self.vhost(vhost).ok_or_else(|| OperateError::NoVhost(vhost.to_owned()))?;
-        let set = Self::set_policy(self, &vhost, kind, policy, now)?;
+        let set = Self::set_policy(self, &vhost, kind, policy, actor, now)?;
         self.wait_durable(set.lsn)?;
         Ok(if set.replaced { Change::Replaced } else { Change::Created })
     }
@@ -90,10 +94,11 @@ impl Operate for Broker {
         kind: PolicyKind,
         vhost: &str,
         name: &str,
+        actor: &str,
         now: Now,
     ) -> Result<bool, OperateError> {
         let vhost = self.vhost(vhost).ok_or_else(|| OperateError::NoVhost(vhost.to_owned()))?;
-        let Some(lsn) = Self::clear_policy(self, &vhost, kind, name, now) else {
+        let Some(lsn) = Self::clear_policy(self, &vhost, kind, name, actor, now) else {
             return Ok(false);
         };
         self.wait_durable(lsn)?;

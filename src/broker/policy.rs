@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError};
 use fancy_regex::{Regex, RegexBuilder};
 
 use super::definitions::{DefinitionError, DefinitionKey, Record, read_arguments};
+use super::events::fields;
 use super::exchange::erlang_term;
 use super::queue::args::DURATION_MS_MAX;
 use super::queue::rules::DeadLetterStrategy;
@@ -511,16 +512,19 @@ impl Broker {
         vhost: &Arc<Vhost>,
         kind: PolicyKind,
         spec: PolicySpec,
+        actor: &str,
         now: Now,
     ) -> Result<PolicySet, PolicyError> {
         let policy = Policy::new(kind, spec)?;
+        let spec = policy.spec.clone();
         let key = policy_key(vhost, kind, &policy.spec.name);
-        let mut effects = Effects::default();
+        let mut effects = Effects { actor: Some(actor.into()), ..Effects::default() };
         let change = vhost.change();
         let batch = Batch { ops: vec![key.put(policy.record())], awaited: true };
         let lsn = self.define(vhost, batch);
         let replaced = vhost.write_policies().insert(kind, policy);
         apply_policies(vhost, change, now, &mut effects);
+        self.told(&mut effects).tell("policy.set", || fields::policy(vhost, &spec));
         self.finish(&mut effects, now);
         Ok(PolicySet { replaced, lsn })
     }
@@ -531,9 +535,10 @@ impl Broker {
         vhost: &Arc<Vhost>,
         kind: PolicyKind,
         name: &str,
+        actor: &str,
         now: Now,
     ) -> Option<Lsn> {
-        let mut effects = Effects::default();
+        let mut effects = Effects { actor: Some(actor.into()), ..Effects::default() };
         let change = vhost.change();
         if !vhost.write_policies().remove(kind, name) {
             return None;
@@ -541,6 +546,11 @@ impl Broker {
         let key = policy_key(vhost, kind, name);
         let lsn = self.define(vhost, Batch { ops: vec![key.delete()], awaited: true });
         apply_policies(vhost, change, now, &mut effects);
+        let event = match kind {
+            PolicyKind::User => "policy.cleared",
+            PolicyKind::Operator => "operator.policy.cleared",
+        };
+        self.told(&mut effects).tell(event, || fields::name(vhost, name));
         self.finish(&mut effects, now);
         Some(lsn)
     }

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use super::definitions::{
-    BindingKey, DefinitionError, DefinitionKey, DestinationName, Record, read_arguments,
+    BindingKey, DefinitionError, DefinitionKey, DestinationName, Record, exchange_record,
+    read_arguments,
 };
+use super::events::{self, EVENT_EXCHANGE};
 use super::exchange::{Destination, End, Kind};
 use super::message::Message;
 use super::policy::{Policies, Policy};
@@ -47,6 +49,7 @@ pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> 
     if !visitor.any {
         create_first(broker);
     }
+    declare_event_exchange(broker);
     // What expired while the node was down, or will, must not wait for someone to look.
     let mut effects = super::queue::Effects::default();
     for vhost in &broker.vhosts {
@@ -76,6 +79,22 @@ fn create_first(broker: &Broker) {
     broker.users.permit(settings.default_user.clone(), settings.default_vhost.clone(), permission);
     broker.users.insert(user);
     broker.store.submit(Batch { ops, awaited: true });
+}
+
+/// The event exchange is kept like any other that was declared: where it is once, it stays, and
+/// what is bound to it, even if another vhost is the default one by now.
+fn declare_event_exchange(broker: &Broker) {
+    let Some(vhost) = broker.vhost(&broker.settings.default_vhost) else { return };
+    if vhost.exchange(EVENT_EXCHANGE.as_bytes()).is_some() {
+        return;
+    }
+    let exchange = broker.new_exchange(&vhost, events::exchange_spec());
+    let exchange = exchange.expect("invariant: it needs no arguments");
+    let (vhost_name, name) = (vhost.name().to_string(), EVENT_EXCHANGE.to_owned());
+    let key = DefinitionKey::Exchange { vhost: vhost_name, name };
+    let put = key.put(exchange_record(&exchange.spec, None));
+    broker.define(&vhost, Batch { ops: vec![put], awaited: true });
+    broker.add_exchange(&vhost, exchange);
 }
 
 fn add_vhost(broker: &Broker, name: &str, policies: Policies) -> Arc<Vhost> {

@@ -82,6 +82,17 @@ impl Exchange {
         })
     }
 
+    /// The name of the policy that it obeys.
+    pub(super) fn policy_name(&self) -> Option<String> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).view().policy
+    }
+
+    /// Whether anything is bound to it.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        !self.matcher.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     pub(super) fn apply_policy(&self, policy: AppliedPolicy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }

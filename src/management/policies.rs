@@ -64,7 +64,8 @@ fn shown(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
 
 fn set(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
     let spec = parse(request.name("policy"), &request.document()?)?;
-    let set = request.operate().set_policy(kind, request.name("vhost"), spec, request.now());
+    let (vhost, actor) = (request.name("vhost"), &*request.caller()?.name);
+    let set = request.operate().set_policy(kind, vhost, spec, actor, request.now());
     match set.map_err(refusal)? {
         Change::Created => Ok(Reply::Created),
         Change::Replaced => Ok(Reply::Done),
@@ -73,7 +74,8 @@ fn set(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
 
 fn cleared(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
     let (vhost, name) = (request.name("vhost"), request.name("policy"));
-    let cleared = request.operate().clear_policy(kind, vhost, name, request.now());
+    let actor = &request.caller()?.name;
+    let cleared = request.operate().clear_policy(kind, vhost, name, actor, request.now());
     if cleared.map_err(refusal)? { Ok(Reply::Done) } else { Err(Refusal::not_found()) }
 }
 

@@ -244,10 +244,11 @@ impl Operate for Sample {
         kind: PolicyKind,
         vhost: &str,
         policy: PolicySpec,
+        actor: &str,
         now: Now,
     ) -> Result<Change, OperateError> {
         let spec = Policy::new(kind, policy)?.spec().clone();
-        let replaced = self.clear_policy(kind, vhost, &spec.name, now)?;
+        let replaced = self.clear_policy(kind, vhost, &spec.name, actor, now)?;
         let view = PolicyView { vhost: vhost.to_owned(), spec };
         self.policies.lock().expect("not poisoned").push((kind, view));
         Ok(if replaced { Change::Replaced } else { Change::Created })
@@ -258,6 +259,7 @@ impl Operate for Sample {
         kind: PolicyKind,
         vhost: &str,
         name: &str,
+        _: &str,
         _: Now,
     ) -> Result<bool, OperateError> {
         let mut policies = self.policies.lock().expect("not poisoned");

@@ -9,7 +9,7 @@
 //! and no message is left with it; a client that was sent connection.close is listened to only for
 //! its close-ok.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
@@ -20,6 +20,7 @@ use super::held::Resumption;
 use super::output::Output;
 use super::throttle::Throttle;
 use super::{PeerAddress, SessionSettings};
+use crate::broker::events::fields;
 use crate::broker::outbox::{ConnectionId, Item, Outbox, Wake};
 use crate::broker::queue::DeleteCondition;
 use crate::broker::vhost::Vhost;
@@ -497,10 +498,12 @@ impl Connection {
         let next = match (phase, &method) {
             (Phase::ExpectStartOk, Method::ConnectionStartOk(start_ok)) => {
                 let (broker, settings) = (&self.broker, &self.settings);
-                handshake::on_start_ok(broker, settings, &self.peer, start_ok).map(|login| {
-                    handshake::tune(settings, self.out.buffer());
-                    Phase::ExpectTuneOk(Box::new(login))
-                })
+                handshake::on_start_ok(broker, settings, &self.peer, start_ok, self.now).map(
+                    |login| {
+                        handshake::tune(settings, self.out.buffer());
+                        Phase::ExpectTuneOk(Box::new(login))
+                    },
+                )
             }
             (Phase::ExpectTuneOk(login), Method::ConnectionTuneOk(tune_ok)) => {
                 handshake::on_tune_ok(&self.settings, *login, tune_ok)
@@ -567,7 +570,7 @@ impl Connection {
         core.capabilities = tuned.login.capabilities;
         core.frame_max = tuned.frame_max;
         core.now = self.now;
-        Phase::Running(Box::new(Running {
+        let mut running = Running {
             core,
             _place: place,
             channels: FxHashMap::default(),
@@ -579,7 +582,9 @@ impl Connection {
             awaited: None,
             view_ms: self.now.mono_ms,
             view_stale: false,
-        }))
+        };
+        running.tell_created();
+        Phase::Running(Box::new(running))
     }
 
     fn first_view(&self, tuned: &Tuned, name: &str, vhost: &Vhost) -> ConnectionView {
@@ -806,7 +811,9 @@ impl Running {
     }
 
     fn open_channel(&mut self, number: u16) {
-        self.channels.insert(number, ChannelState::Open(Box::new(Channel::new(number))));
+        let channel = Box::new(Channel::new(number));
+        channel.tell_created(&mut self.core);
+        self.channels.insert(number, ChannelState::Open(channel));
         NodeCounters::add(&self.core.broker.counters().channels_opened, 1);
         self.core.view_changed = true;
         self.core.send(number, &Method::ChannelOpenOk(Default::default()));
@@ -985,12 +992,28 @@ impl Running {
             ChannelState::Open(channel) => Some(channel.view()),
             ChannelState::Closing => None,
         });
-        let mut view = self.handle.view.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut view = self.handle.view.lock().unwrap_or_else(PoisonError::into_inner);
         view.blocked = self.throttle.is_blocked();
         view.received_bytes = received_bytes;
         view.sent_bytes = sent_bytes;
         view.channels = channels.collect();
         view.channels.sort_by_key(|channel| channel.number);
+    }
+
+    fn tell_created(&mut self) {
+        let Core { broker, effects, asker, .. } = &mut self.core;
+        let view = self.handle.view.lock().unwrap_or_else(PoisonError::into_inner);
+        broker
+            .told(effects)
+            .tell("connection.created", || fields::connection(broker, asker.connection, &view));
+    }
+
+    fn tell_closed(&mut self) {
+        let Core { broker, effects, asker, .. } = &mut self.core;
+        let view = self.handle.view.lock().unwrap_or_else(PoisonError::into_inner);
+        broker.told(effects).notice("connection.closed", || {
+            fields::closed_connection(broker, asker.connection, &view)
+        });
     }
 
     /// Ends every channel, deletes exclusive queues, and hands back what is still to be written.
@@ -1004,6 +1027,7 @@ impl Running {
             let condition = DeleteCondition::OwnerGone;
             broker.delete_gone_queue(&queue, condition, &mut self.core.effects);
         }
+        self.tell_closed();
         broker.finish(&mut self.core.effects, self.core.now);
         self.core.fold_tally();
         broker.remove_connection(self.core.id());

@@ -270,6 +270,7 @@ impl Core {
         outbox: Arc<Outbox>,
         out: Output,
     ) -> Self {
+        let actor = Some(user.name.as_str().into());
         Self {
             broker,
             settings,
@@ -282,7 +283,7 @@ impl Core {
             out,
             now: Now::default(),
             gathered: Gathered::default(),
-            effects: Effects::default(),
+            effects: Effects { actor, ..Effects::default() },
             routes: Routes::default(),
             tally: Tally::default(),
             inbox: VecDeque::new(),
@@ -419,6 +420,7 @@ mod tests {
         let store = Arc::new(MemoryStore::new());
         let broker = Broker::open(BrokerSettings::default(), store, entropy, now).unwrap();
         let vhost = broker.vhost("/").unwrap();
+        let mut effects = Effects::default();
         let asker = Asker { connection: ConnectionId(1), connection_name: "a test".into() };
         let asked = QueueDeclaration {
             name: "q",
@@ -427,7 +429,7 @@ mod tests {
             auto_delete: false,
             arguments: Table::new(),
         };
-        let queue = broker.declare_queue(&vhost, asked, &asker, now).unwrap().0;
+        let queue = broker.declare_queue(&vhost, asked, &asker, now, &mut effects).unwrap().0;
         let outbox = Arc::new(Outbox::new(ConnectionId(1), Arc::new(Asleep)));
         let user = broker.users().authenticate("guest", b"guest", true).unwrap();
         let settings = Arc::default();

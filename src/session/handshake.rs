@@ -9,10 +9,11 @@ use std::sync::Arc;
 use super::core::Capabilities;
 use super::sasl::{self, Claim, SaslError};
 use super::{PeerAddress, SessionSettings};
+use crate::broker::events::fields;
 use crate::broker::users::User;
 use crate::broker::vhost::Vhost;
 use crate::broker::views::NodeCounters;
-use crate::broker::{Broker, ConnectionPlace};
+use crate::broker::{Broker, ConnectionPlace, Now};
 use crate::protocol::frame;
 use crate::protocol::method::{Method, connection as methods};
 use crate::protocol::refusal::{self, Refusal};
@@ -100,6 +101,7 @@ pub(super) fn on_start_ok(
     settings: &SessionSettings,
     peer: &PeerAddress,
     start_ok: &methods::StartOk<'_>,
+    now: Now,
 ) -> Result<Login, HandshakeEnd> {
     let client_properties = start_ok.client_properties.to_table();
     let capabilities = capabilities(&client_properties);
@@ -111,15 +113,20 @@ pub(super) fn on_start_ok(
         },
     )?;
     let users = broker.users();
-    let user = match claim {
+    let (claimed, user) = match claim {
         Claim::Password(claimed) => {
-            users.authenticate(&claimed.user, &claimed.password, peer.is_loopback)
+            let user = users.authenticate(&claimed.user, &claimed.password, peer.is_loopback);
+            (Some(claimed.user), user)
         }
         Claim::Anonymous => {
-            let name = settings.anonymous_user.as_deref();
-            name.and_then(|name| users.find_for_peer(name, peer.is_loopback))
+            let name = settings.anonymous_user.clone();
+            let find = |name: &String| users.find_for_peer(name, peer.is_loopback);
+            let user = name.as_ref().and_then(find);
+            (name, user)
         }
     };
+    let claimed = user.as_ref().map(|user| user.name.as_str()).or(claimed.as_deref());
+    tell_login(broker, peer, mechanism, claimed, user.is_some(), now);
     let Some(user) = user else {
         NodeCounters::add(&broker.counters().auth_failed, 1);
         return Err(if capabilities.authentication_failure_close {
@@ -130,6 +137,40 @@ pub(super) fn on_start_ok(
     };
     NodeCounters::add(&broker.counters().auth_succeeded, 1);
     Ok(Login { user, mechanism: mechanism.to_owned(), capabilities, client_properties })
+}
+
+/// Tells those who listen to the event exchange of a login.
+fn tell_login(
+    broker: &Broker,
+    peer: &PeerAddress,
+    mechanism: &str,
+    user: Option<&str>,
+    succeeded: bool,
+    now: Now,
+) {
+    let key = match succeeded {
+        true => "user.authentication.success",
+        false => "user.authentication.failure",
+    };
+    broker.emit(key, now, || {
+        let mut fields = Table::new()
+            .with("connection_type", "network")
+            .with("name", user.unwrap_or_default())
+            .with("host", fields::address(&peer.host.0))
+            .with("connection_name", peer.connection_name())
+            .with("peer_host", fields::address(&peer.peer.0))
+            .with("peer_port", fields::integer(peer.peer.1))
+            .with("protocol", fields::PROTOCOL)
+            .with("auth_mechanism", mechanism)
+            .with("ssl", false);
+        if !succeeded {
+            // A text is a list of characters in Erlang, and so it arrives.
+            let error = format!("user '{}' - invalid credentials", user.unwrap_or_default());
+            let characters = error.chars().map(fields::integer).collect::<Vec<_>>();
+            fields.insert("error", characters);
+        }
+        fields
+    });
 }
 
 fn capabilities(client_properties: &Table) -> Capabilities {

@@ -18,6 +18,7 @@ mod dead_letter;
 mod dedup;
 mod delayed;
 mod deletion;
+mod events;
 mod exchange_types;
 mod exchanges;
 mod groups;

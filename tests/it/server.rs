@@ -120,7 +120,8 @@ impl Node {
         };
         let asker = Asker { connection: ConnectionId(0), connection_name: "a test".into() };
         let vhost = self.broker.vhost("/").unwrap();
-        self.broker.declare_queue(&vhost, asked, &asker, self.clock.now()).unwrap().0
+        let (now, effects) = (self.clock.now(), &mut Effects::default());
+        self.broker.declare_queue(&vhost, asked, &asker, now, effects).unwrap().0
     }
 
     fn publish(&self, queue: &Arc<Queue>, messages: usize, body: &[u8]) {

@@ -176,7 +176,7 @@ impl World {
     pub(crate) fn set_policy(&self, kind: PolicyKind, policy: PolicySpec) -> PolicySet {
         let (broker, now) = (self.broker(), self.state().borrow().now);
         let vhost = broker.vhost("/").unwrap();
-        let set = broker.set_policy(&vhost, kind, policy, now).unwrap();
+        let set = broker.set_policy(&vhost, kind, policy, "guest", now).unwrap();
         self.pump();
         set
     }
@@ -185,7 +185,7 @@ impl World {
     pub(crate) fn clear_policy(&self, kind: PolicyKind, name: &str) -> bool {
         let (broker, now) = (self.broker(), self.state().borrow().now);
         let vhost = broker.vhost("/").unwrap();
-        let cleared = broker.clear_policy(&vhost, kind, name, now).is_some();
+        let cleared = broker.clear_policy(&vhost, kind, name, "guest", now).is_some();
         self.pump();
         cleared
     }

@@ -33,6 +33,7 @@ use state::State;
 pub use state::{Purged, Settled};
 
 use crate::broker::Now;
+use crate::broker::events::Event;
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConnectionId, ConsumerId, Wakes};
 use crate::broker::policy::AppliedPolicy;
@@ -139,6 +140,10 @@ pub struct Effects {
     pub departing: Vec<Departing>,
     /// Queues whose next deadline moved forward, with it in milliseconds of Unix time.
     pub deadlines: Vec<(u64, Arc<Queue>)>,
+    /// What those who listen to the event exchange are to be told.
+    pub events: Vec<Event>,
+    /// The user on whose behalf all of this is done; nobody when the broker acts by itself.
+    pub actor: Option<Arc<str>>,
 }
 
 /// What does not change in a queue's life.

@@ -100,7 +100,9 @@ impl Channel {
         })?;
         self.queues.hold(&queue);
         self.tags.insert(Arc::clone(&tag), id);
-        self.consumers.insert(id, Consumer { tag: Arc::clone(&tag), queue, acks });
+        let consumer = Consumer { tag: Arc::clone(&tag), queue, acks };
+        self.tell_consumer_created(core, &consumer, consume);
+        self.consumers.insert(id, consumer);
         if !consume.nowait {
             let ok = methods::ConsumeOk { consumer_tag: &tag };
             core.send(self.number, &Method::BasicConsumeOk(ok));
@@ -147,6 +149,7 @@ impl Channel {
             self.give_back(core, recalled, Attempt::Unsent);
             self.consumers.remove(&id);
             self.queues.release(queue.key());
+            self.tell_consumer_deleted(core, cancel.consumer_tag, &queue);
             if abandoned {
                 let condition = DeleteCondition::Abandoned;
                 core.broker.delete_gone_queue(&queue, condition, &mut core.effects);

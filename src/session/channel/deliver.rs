@@ -105,6 +105,7 @@ impl Channel {
         let Some(Consumer { tag, queue, .. }) = self.consumers.remove(&id) else { return };
         self.tags.remove(&tag);
         self.queues.release(queue.key());
+        self.tell_consumer_deleted(core, &tag, &queue);
         if core.capabilities.consumer_cancel_notify {
             let cancel = methods::Cancel { consumer_tag: &tag, nowait: true };
             core.send(self.number, &Method::BasicCancel(cancel));

@@ -12,6 +12,7 @@ mod basic;
 mod content;
 mod deliver;
 mod publish;
+mod told;
 mod topology;
 mod tx;
 
@@ -334,9 +335,11 @@ impl Channel {
             publishers.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         }
         let mut abandoned = Vec::new();
-        for (id, consumer) in self.consumers.drain() {
-            if consumer.queue.remove_consumer(id, core.now, &mut core.effects) {
-                abandoned.push(consumer.queue);
+        let consumers = std::mem::take(&mut self.consumers);
+        for (id, consumer) in &consumers {
+            self.tell_consumer_deleted(core, &consumer.tag, &consumer.queue);
+            if consumer.queue.remove_consumer(*id, core.now, &mut core.effects) {
+                abandoned.push(&consumer.queue);
             }
         }
         if let Some(reply) = self.reply_consumer.take() {
@@ -352,9 +355,10 @@ impl Channel {
         // In the order in which they were handed out.
         self.give_back(core, held, Attempt::Lost);
         self.give_back(core, recalled, Attempt::Unsent);
+        self.tell_closed(core, consumers.len());
         for queue in abandoned {
             let condition = DeleteCondition::Abandoned;
-            core.broker.delete_gone_queue(&queue, condition, &mut core.effects);
+            core.broker.delete_gone_queue(queue, condition, &mut core.effects);
         }
         core.broker.finish(&mut core.effects, core.now);
     }

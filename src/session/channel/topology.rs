@@ -34,7 +34,7 @@ impl Channel {
             internal: declare.internal,
             arguments: declare.arguments.to_table(),
         };
-        let lsn = core.broker.declare_exchange(&core.vhost, asked)?;
+        let lsn = core.broker.declare_exchange(&core.vhost, asked, &mut core.effects)?;
         if !declare.nowait {
             core.send_when_durable(self.number, &ok, lsn);
         }
@@ -46,7 +46,9 @@ impl Channel {
         core: &mut Core,
         delete: &exchange_methods::Delete<'_>,
     ) -> Result<(), Refusal> {
-        let lsn = core.broker.delete_exchange(&core.vhost, delete.exchange, delete.if_unused)?;
+        let (name, if_unused) = (delete.exchange, delete.if_unused);
+        let effects = &mut core.effects;
+        let lsn = core.broker.delete_exchange(&core.vhost, name, if_unused, effects)?;
         if !delete.nowait {
             let ok = Method::ExchangeDeleteOk(Default::default());
             core.send_when_durable(self.number, &ok, lsn);
@@ -84,7 +86,7 @@ impl Channel {
             routing_key: unbind.routing_key,
             arguments: unbind.arguments.to_table(),
         };
-        let lsn = core.broker.unbind(&core.vhost, &asked, core.id())?;
+        let lsn = unbind_ends(core, &asked)?;
         if !unbind.nowait {
             let ok = Method::ExchangeUnbindOk(Default::default());
             core.send_when_durable(self.number, &ok, lsn);
@@ -113,7 +115,13 @@ impl Channel {
                 auto_delete: declare.auto_delete,
                 arguments: declare.arguments.to_table(),
             };
-            core.broker.declare_queue(&core.vhost, asked, &core.asker, core.now)?
+            core.broker.declare_queue(
+                &core.vhost,
+                asked,
+                &core.asker,
+                core.now,
+                &mut core.effects,
+            )?
         };
         queue.touch(core.now, &mut core.effects);
         core.broker.finish(&mut core.effects, core.now);
@@ -187,7 +195,7 @@ impl Channel {
             routing_key: binding_key(unbind.queue, unbind.routing_key, queue),
             arguments: unbind.arguments.to_table(),
         };
-        let lsn = core.broker.unbind(&core.vhost, &asked, core.id())?;
+        let lsn = unbind_ends(core, &asked)?;
         let ok = Method::QueueUnbindOk(Default::default());
         core.send_when_durable(self.number, &ok, lsn);
         Ok(())
@@ -241,6 +249,11 @@ fn bind_ends(core: &mut Core, asked: &BindingRequest<'_>) -> Result<Lsn, Refusal
     let lsn = core.broker.bind(&core.vhost, asked, asker, core.now, effects);
     core.broker.finish(&mut core.effects, core.now);
     lsn
+}
+
+fn unbind_ends(core: &mut Core, asked: &BindingRequest<'_>) -> Result<Lsn, Refusal> {
+    let (asker, effects) = (core.id(), &mut core.effects);
+    core.broker.unbind(&core.vhost, asked, asker, effects)
 }
 
 /// With neither a queue nor a key named, the queue's name is the key, too.
