@@ -92,6 +92,9 @@ pub trait Inspect: Send + Sync {
     /// The vhosts' names.
     fn vhosts(&self) -> Vec<String>;
 
+    /// Whether what is published and delivered in a vhost is traced.
+    fn is_traced(&self, vhost: &str) -> bool;
+
     /// The queues of one vhost, or of all.
     fn queues(&self, vhost: Option<&str>) -> Vec<QueueView>;
 

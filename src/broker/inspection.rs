@@ -49,6 +49,10 @@ impl Inspect for Broker {
         self.vhosts.iter().map(|entry| entry.key().to_string()).collect()
     }
 
+    fn is_traced(&self, vhost: &str) -> bool {
+        self.vhost(vhost).is_some_and(|vhost| vhost.is_traced())
+    }
+
     fn queues(&self, vhost: Option<&str>) -> Vec<QueueView> {
         self.vhosts_for(vhost).iter().flat_map(|vhost| vhost.queue_views()).collect()
     }

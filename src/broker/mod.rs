@@ -25,6 +25,7 @@ pub mod queue;
 mod recovery;
 mod reply_to;
 pub mod timers;
+pub mod trace;
 pub mod users;
 pub mod vhost;
 pub mod views;

@@ -1,4 +1,5 @@
-//! What operators may ask the broker to change, besides what clients can: policies.
+//! What operators may ask the broker to change, besides what clients can: policies,
+//! tracing.
 //!
 //! Every call returns once its change is durable. Access rights are the caller's business.
 
@@ -63,6 +64,12 @@ pub trait Operate: Send + Sync {
         actor: &str,
         now: Now,
     ) -> Result<bool, OperateError>;
+
+    /// Switches tracing on or off in a vhost, until the node stops.
+    ///
+    /// # Errors
+    /// When there is no such vhost.
+    fn set_tracing(&self, vhost: &str, on: bool) -> Result<(), OperateError>;
 }
 
 impl Operate for Broker {
@@ -103,6 +110,12 @@ impl Operate for Broker {
         };
         self.wait_durable(lsn)?;
         Ok(true)
+    }
+
+    fn set_tracing(&self, vhost: &str, on: bool) -> Result<(), OperateError> {
+        let vhost = self.vhost(vhost).ok_or_else(|| OperateError::NoVhost(vhost.to_owned()))?;
+        vhost.set_traced(on);
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use dashmap::DashMap;
@@ -200,6 +200,8 @@ pub struct Vhost {
     pub(super) policies: RwLock<Policies>,
     topology: Mutex<Bindings>,
     generation: AtomicU64,
+    /// Beside the generation, which every publish looks at anyway.
+    traced: AtomicBool,
     /// Where the store has the last change of a definition.
     defined: AtomicU64,
 }
@@ -255,6 +257,7 @@ impl Vhost {
             policies: RwLock::new(policies),
             topology: Mutex::default(),
             generation: AtomicU64::new(1),
+            traced: AtomicBool::new(false),
             defined: AtomicU64::new(Lsn::ZERO.0),
         }
     }
@@ -286,6 +289,17 @@ impl Vhost {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether copies of what is published and delivered here go to `amq.rabbitmq.trace`.
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        self.traced.load(Ordering::Relaxed)
+    }
+
+    /// Switches that on or off, until the node stops.
+    pub fn set_traced(&self, traced: bool) {
+        self.traced.store(traced, Ordering::Relaxed);
     }
 
     /// When everything that is defined here is durable: what "it exists already" must wait for.

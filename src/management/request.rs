@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -240,7 +240,7 @@ pub(super) fn answer(
     sampler: Arc<Sampler>,
     incoming: Incoming,
 ) -> Response {
-    match authorise(route.access, &context, &incoming) {
+    match authorise(route, &context, &incoming) {
         Ok(caller) => {
             let request = Request { context, sampler, caller, incoming };
             match (route.handle)(&request).and_then(|reply| render(reply, &request)) {
@@ -267,10 +267,11 @@ fn render(reply: Reply, request: &Request) -> Result<Response, Refusal> {
 }
 
 fn authorise(
-    access: Access,
+    route: &Route,
     context: &Context,
     incoming: &Incoming,
 ) -> Result<Option<Caller>, Refusal> {
+    let access = route.access;
     if access == Access::Open {
         return Ok(None);
     }
@@ -288,7 +289,9 @@ fn authorise(
         _ => {}
     }
     if let Some(vhost) = incoming.names.get("vhost") {
-        let exists = context.inspect.vhosts().contains(vhost);
+        // What a PUT names last may be new: its handler looks.
+        let may_be_new = route.method == Method::PUT && route.path.ends_with("{vhost}");
+        let exists = may_be_new || context.inspect.vhosts().contains(vhost);
         let seen = caller.is_administrator() || context.inspect.may_access(&caller.name, vhost);
         match (exists, seen) {
             (false, _) => return Err(Refusal::not_found()),

@@ -29,6 +29,7 @@ pub(crate) struct Sample {
     pub(crate) permissions: Vec<PermissionView>,
     pub(crate) counters: NodeCounters,
     pub(crate) alarms: Mutex<Alarms>,
+    pub(crate) traced: Mutex<Vec<String>>,
     pub(crate) policies: Mutex<Vec<(PolicyKind, PolicyView)>>,
     pub(crate) closed: Mutex<Vec<(String, String)>>,
 }
@@ -184,6 +185,7 @@ impl Sample {
             read: "^jobs$".to_owned(),
         };
         Self {
+            traced: Mutex::default(),
             policies: Mutex::new(
                 [PolicyKind::User, PolicyKind::Operator].map(|kind| (kind, policy())).into(),
             ),
@@ -269,6 +271,13 @@ impl Operate for Sample {
         });
         Ok(policies.len() < before)
     }
+
+    fn set_tracing(&self, vhost: &str, on: bool) -> Result<(), OperateError> {
+        let mut traced = self.traced.lock().expect("not poisoned");
+        traced.retain(|other| other != vhost);
+        traced.extend(on.then(|| vhost.to_owned()));
+        Ok(())
+    }
 }
 
 impl Inspect for Sample {
@@ -287,6 +296,10 @@ impl Inspect for Sample {
 
     fn vhosts(&self) -> Vec<String> {
         self.vhosts.clone()
+    }
+
+    fn is_traced(&self, vhost: &str) -> bool {
+        self.traced.lock().expect("not poisoned").iter().any(|traced| traced == vhost)
     }
 
     fn queues(&self, vhost: Option<&str>) -> Vec<QueueView> {

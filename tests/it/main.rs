@@ -38,4 +38,5 @@ mod server;
 mod spec;
 mod store;
 mod tidy;
+mod tracing;
 mod tx;

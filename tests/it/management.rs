@@ -434,3 +434,30 @@ async fn a_policy_that_makes_no_sense_is_refused_as_rabbitmq_does() {
     assert_eq!(node.put("/api/policies/nowhere/p", "{}").await.0, 404);
     assert_eq!(node.json("/api/policies").await, json!([]));
 }
+
+#[tokio::test]
+async fn tracing_of_a_vhost_is_switched_on_and_off() {
+    let node = Node::start().await;
+    let path = "/api/vhosts/%2F";
+    assert_eq!(node.json(path).await["tracing"], false);
+    for (body, on) in [
+        (r#"{"tracing": true}"#, true),
+        ("{}", true),
+        ("", true),
+        (r#"{"tracing": "false"}"#, false),
+        (r#"{"name": "/", "tracing": "true"}"#, true),
+    ] {
+        assert_eq!(node.put(path, body).await, (204, String::new()), "{body}");
+        assert_eq!(node.json(path).await["tracing"], on, "{body}");
+        assert_eq!(node.json("/api/vhosts").await[0]["tracing"], on, "{body}");
+    }
+    for (path, body, reason) in [
+        (path, r#"{"tracing": 1}"#, "not_boolean: 1"),
+        (path, r#"{"description": "x"}"#, "description of a vhost cannot be changed yet"),
+        ("/api/vhosts/new", r#"{"tracing": true}"#, "vhosts cannot be created yet"),
+    ] {
+        let (status, answer) = node.put(path, body).await;
+        let answer: Json = serde_json::from_str(&answer).unwrap();
+        assert_eq!((status, &answer["reason"]), (400, &json!(reason)), "{body}");
+    }
+}

@@ -190,6 +190,11 @@ impl World {
         cleared
     }
 
+    /// Switches tracing of the vhost "/" on or off.
+    pub(crate) fn trace(&self, on: bool) {
+        self.broker().vhost("/").unwrap().set_traced(on);
+    }
+
     /// A client that has logged in as guest and has channel 1 open.
     pub(crate) fn client(&self) -> Client {
         self.client_as(&Login::default())

@@ -194,6 +194,9 @@ impl Channel {
             message_count,
         });
         frame::method(core.out.buffer(), self.number, &ok);
+        if core.vhost.is_traced() {
+            self.trace_delivery(core, &queue, &entry);
+        }
         self.write_counted_content(core, &queue, &entry);
         match acks {
             Acks::Manual => {

@@ -43,6 +43,9 @@ impl Channel {
             routing_key: entry.message.routing_key(),
         });
         frame::method(core.out.buffer(), self.number, &method);
+        if core.vhost.is_traced() {
+            self.trace_delivery(core, &consumer.queue, &entry);
+        }
         self.write_counted_content(core, &consumer.queue, &entry);
         self.next_tag = tag + 1;
         core.tally.redelivered += u64::from(entry.redelivered());

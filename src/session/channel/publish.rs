@@ -118,6 +118,9 @@ impl Channel {
             Targets::Unknown => route_built(core, &message)?,
             known => known,
         };
+        if core.vhost.is_traced() {
+            self.trace_publish(core, &message, &targets);
+        }
         if let Mode::Transaction(transaction) = &mut self.mode {
             let queues = match targets {
                 Targets::Known(at) => Some(core.routes.at(at).queues.clone()),

@@ -1,10 +1,13 @@
-//! What a channel tells those who listen to the event exchange.
+//! What a channel tells those who listen to the event exchange, and who trace the vhost.
 //!
-//! All of this is off the usual path: without listeners nothing is made.
+//! All of this is off the usual path: without listeners and tracing nothing is made.
 
+use super::publish::Targets;
 use super::{Channel, Consumer};
 use crate::broker::events::fields::{self, integer, process_id};
-use crate::broker::queue::{Acks, Queue};
+use crate::broker::message::Message;
+use crate::broker::queue::{Acks, Entry, Queue};
+use crate::broker::trace::{Step, Traced};
 use crate::protocol::method::basic as methods;
 use crate::protocol::table::Table;
 use crate::session::core::Core;
@@ -61,5 +64,30 @@ impl Channel {
                 .with("queue", &**queue.name())
                 .with("vhost", &*queue.spec().vhost)
         });
+    }
+
+    /// The vhost is traced, and a message was routed.
+    #[cold]
+    pub(super) fn trace_publish(&self, core: &mut Core, message: &Message, targets: &Targets) {
+        let queues = match targets {
+            Targets::Known(at) => core.routes.at(*at).queues.clone(),
+            Targets::Once(queues) => queues.clone(),
+            Targets::Reply | Targets::Duplicate | Targets::Unknown => Vec::new(),
+        };
+        self.trace(core, message, Step::Published { queues: &queues });
+    }
+
+    /// The vhost is traced, and a message is about to be delivered.
+    #[cold]
+    pub(super) fn trace_delivery(&self, core: &mut Core, queue: &Queue, entry: &Entry) {
+        let redelivered = entry.redelivered();
+        self.trace(core, &entry.message, Step::Delivered { queue: queue.name(), redelivered });
+    }
+
+    fn trace(&self, core: &mut Core, message: &Message, step: Step<'_>) {
+        let Core { broker, effects, asker, user, vhost, now, .. } = core;
+        let connection = &*asker.connection_name;
+        let traced = Traced { message, connection, channel: self.number, user: &user.name, step };
+        broker.trace(vhost, &traced, *now, effects);
     }
 }
