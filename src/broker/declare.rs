@@ -89,6 +89,9 @@ impl Broker {
             return Err(refusal::exchange_default_refused());
         }
         let mut change = vhost.change();
+        if vhost.is_gone() {
+            return Err(refusal::vhost_deleted(vhost.name()));
+        }
         if let Some(existing) = vhost.exchange(name.as_bytes()) {
             check_exchange_equivalence(vhost, &existing.spec, &asked)?;
             return Ok(exists_from(vhost, existing.spec.durable));
@@ -264,6 +267,9 @@ impl Broker {
             return Err(refusal::queue_reserved_name(name));
         }
         let mut change = vhost.change();
+        if vhost.is_gone() {
+            return Err(refusal::vhost_deleted(vhost.name()));
+        }
         if let Some(existing) = vhost.queue(name.as_bytes()) {
             check_queue_equivalence(vhost, &existing, &asked, asker)?;
             let lsn = exists_from(vhost, existing.spec().durable);
@@ -410,6 +416,9 @@ impl Broker {
 impl Broker {
     /// Submits a change of definitions.
     pub(super) fn define(&self, vhost: &Vhost, batch: Batch) -> Lsn {
+        if vhost.is_gone() {
+            return Lsn::ZERO; // it went with everything that is defined in it
+        }
         let lsn = self.submit(batch);
         vhost.note_defined(lsn);
         lsn

@@ -28,10 +28,11 @@ pub mod timers;
 pub mod trace;
 pub mod users;
 pub mod vhost;
+mod vhosts;
 pub mod views;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dashmap::DashMap;
 
@@ -146,6 +147,8 @@ pub struct Broker {
     store: Arc<dyn Store>,
     entropy: Entropy,
     vhosts: DashMap<Arc<str>, Arc<Vhost>>,
+    /// Held while a vhost comes or goes.
+    vhost_changes: Mutex<()>,
     users: Users,
     connections: DashMap<ConnectionId, Arc<ConnectionHandle>>,
     places_taken: Arc<AtomicUsize>,
@@ -179,6 +182,7 @@ impl Broker {
             store,
             entropy,
             vhosts: DashMap::new(),
+            vhost_changes: Mutex::default(),
             connections: DashMap::new(),
             places_taken: Arc::default(),
             reply_targets: ReplyTargets::default(),
@@ -341,13 +345,24 @@ impl Broker {
 
     /// Asks every connection to close, with a reason for its client, and refuses new ones.
     pub fn close_connections(&self, refusal: &Refusal) {
-        if self.stopping.set(refusal.clone()).is_err() {
-            return;
+        if self.stopping.set(refusal.clone()).is_ok() {
+            self.close_connections_where(|_| true, refusal);
         }
+    }
+
+    /// Asks those connections to close. Call it with no lock held.
+    fn close_connections_where(
+        &self,
+        mut is_meant: impl FnMut(&ConnectionView) -> bool,
+        refusal: &Refusal,
+    ) {
         let handles: Vec<_> =
             self.connections.iter().map(|entry| Arc::clone(entry.value())).collect();
         for handle in handles {
-            handle.outbox.close(refusal.clone());
+            let meant = is_meant(&handle.view.lock().unwrap_or_else(PoisonError::into_inner));
+            if meant {
+                handle.outbox.close(refusal.clone());
+            }
         }
     }
 

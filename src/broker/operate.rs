@@ -1,10 +1,11 @@
-//! What operators may ask the broker to change, besides what clients can: policies,
+//! What operators may ask the broker to change, besides what clients can: vhosts, policies,
 //! tracing.
 //!
 //! Every call returns once its change is durable. Access rights are the caller's business.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::events;
 use super::inspect::PolicyView;
 use super::policy::{PolicyError, PolicyKind, PolicySpec};
 use super::{Broker, Now};
@@ -65,6 +66,18 @@ pub trait Operate: Send + Sync {
         now: Now,
     ) -> Result<bool, OperateError>;
 
+    /// Creates a vhost in which `owner` may do everything; false when it was there.
+    ///
+    /// # Errors
+    /// When the store has failed.
+    fn create_vhost(&self, name: &str, owner: &str, now: Now) -> Result<bool, OperateError>;
+
+    /// Deletes a vhost with everything in it; false when there is none of this name.
+    ///
+    /// # Errors
+    /// When the store has failed.
+    fn delete_vhost(&self, name: &str, actor: &str, now: Now) -> Result<bool, OperateError>;
+
     /// Switches tracing on or off in a vhost, until the node stops.
     ///
     /// # Errors
@@ -108,6 +121,20 @@ impl Operate for Broker {
         let Some(lsn) = Self::clear_policy(self, &vhost, kind, name, actor, now) else {
             return Ok(false);
         };
+        self.wait_durable(lsn)?;
+        Ok(true)
+    }
+
+    fn create_vhost(&self, name: &str, owner: &str, now: Now) -> Result<bool, OperateError> {
+        let Some(lsn) = Self::create_vhost(self, name, owner) else { return Ok(false) };
+        self.emit("vhost.created", now, || events::fields::vhost(name, owner));
+        self.wait_durable(lsn)?;
+        Ok(true)
+    }
+
+    fn delete_vhost(&self, name: &str, actor: &str, now: Now) -> Result<bool, OperateError> {
+        let Some(lsn) = Self::delete_vhost(self, name) else { return Ok(false) };
+        self.emit("vhost.deleted", now, || events::fields::vhost(name, actor));
         self.wait_durable(lsn)?;
         Ok(true)
     }

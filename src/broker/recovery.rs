@@ -97,7 +97,8 @@ fn declare_event_exchange(broker: &Broker) {
     broker.add_exchange(&vhost, exchange);
 }
 
-fn add_vhost(broker: &Broker, name: &str, policies: Policies) -> Arc<Vhost> {
+/// Adds a vhost with the exchanges that each has.
+pub(super) fn add_vhost(broker: &Broker, name: &str, policies: Policies) -> Arc<Vhost> {
     let vhost = Arc::new(Vhost::with_policies(name.into(), policies));
     for &(name, kind, internal) in PREDECLARED {
         let spec = ExchangeSpec {

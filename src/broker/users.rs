@@ -114,6 +114,18 @@ impl Users {
         self.permissions.insert((user, vhost), permission);
     }
 
+    /// Takes all permissions in a vhost away. Returns who had one.
+    pub(super) fn forget_vhost(&self, vhost: &str) -> Vec<String> {
+        let mut users = Vec::new();
+        self.permissions.retain(|(user, of), _| {
+            if of == vhost {
+                users.push(user.clone());
+            }
+            of != vhost
+        });
+        users
+    }
+
     /// The user of this name and password, unless it may only come from a loopback address and does
     /// not. Blank passwords are always refused.
     #[must_use]

@@ -166,6 +166,10 @@ impl Bindings {
         self.by_source.contains_key(&source)
     }
 
+    pub(super) fn all(&self) -> Vec<Arc<Binding>> {
+        self.by_source.values().flatten().cloned().collect()
+    }
+
     pub(super) fn of_source(&self, source: u64) -> Vec<Arc<Binding>> {
         self.by_source.get(&source).into_iter().flatten().cloned().collect()
     }
@@ -196,6 +200,8 @@ pub struct Vhost {
     pub(super) exchanges_by_id: DashMap<u64, Arc<Exchange>>,
     pub(super) queues: DashMap<Arc<str>, Arc<Queue>>,
     pub(super) queues_by_id: DashMap<u64, Arc<Queue>>,
+    /// Deleted; written under the topology lock.
+    gone: AtomicBool,
     /// Written under the topology lock.
     pub(super) policies: RwLock<Policies>,
     topology: Mutex<Bindings>,
@@ -254,6 +260,7 @@ impl Vhost {
             exchanges_by_id: DashMap::new(),
             queues: DashMap::new(),
             queues_by_id: DashMap::new(),
+            gone: AtomicBool::new(false),
             policies: RwLock::new(policies),
             topology: Mutex::default(),
             generation: AtomicU64::new(1),
@@ -283,6 +290,16 @@ impl Vhost {
     pub fn policy_specs(&self, kind: PolicyKind) -> Vec<PolicySpec> {
         let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
         policies.of(kind).iter().map(|policy| policy.spec().clone()).collect()
+    }
+
+    /// Marks the vhost as deleted. Called with the topology lock held.
+    pub(super) fn close(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    /// Whether it was deleted: nothing can be defined in it any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
     }
 
     /// Moves with every change of topology; read it before routing.

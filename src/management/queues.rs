@@ -69,7 +69,8 @@ fn one(queue: &QueueView, node: &str, rates: &Rates) -> Json {
         shown["messages_deduplicated"] = json!(queue.counters.deduplicated);
     }
     if queue.kind == "quorum" {
-        shown["delivery_limit"] = queue.delivery_limit.map_or(json!("unlimited"), |n| json!(n));
+        shown["delivery_limit"] =
+            queue.delivery_limit.map_or_else(|| json!("unlimited"), |n| json!(n));
         shown["leader"] = json!(node);
         shown["members"] = json!([node]);
         shown["online"] = json!([node]);

@@ -57,6 +57,7 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/vhosts", User, vhosts::list),
     get("/api/vhosts/{vhost}", Administrator, vhosts::show),
     put("/api/vhosts/{vhost}", Administrator, vhosts::put),
+    delete("/api/vhosts/{vhost}", Administrator, vhosts::delete),
     get("/api/vhosts/{vhost}/permissions", Administrator, users::permissions),
     get("/api/vhosts/{vhost}/connections", User, connections::list),
     get("/api/vhosts/{vhost}/channels", User, connections::channels),

@@ -272,6 +272,14 @@ impl Operate for Sample {
         Ok(policies.len() < before)
     }
 
+    fn create_vhost(&self, name: &str, _: &str, _: Now) -> Result<bool, OperateError> {
+        Ok(!self.vhosts.iter().any(|known| known == name))
+    }
+
+    fn delete_vhost(&self, name: &str, _: &str, _: Now) -> Result<bool, OperateError> {
+        Ok(self.vhosts.iter().any(|known| known == name))
+    }
+
     fn set_tracing(&self, vhost: &str, on: bool) -> Result<(), OperateError> {
         let mut traced = self.traced.lock().expect("not poisoned");
         traced.retain(|other| other != vhost);

@@ -40,3 +40,4 @@ mod store;
 mod tidy;
 mod tracing;
 mod tx;
+mod vhosts;

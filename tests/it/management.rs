@@ -436,6 +436,26 @@ async fn a_policy_that_makes_no_sense_is_refused_as_rabbitmq_does() {
 }
 
 #[tokio::test]
+async fn a_vhost_is_put_and_deleted() {
+    let node = Node::start().await;
+    let path = "/api/vhosts/new%20one";
+    assert_eq!(node.put(path, r#"{"tracing": true, "description": ""}"#).await.0, 201);
+    assert_eq!(node.put(path, "{}").await.0, 204);
+    let shown = node.json(path).await;
+    assert_eq!((&shown["name"], &shown["tracing"]), (&json!("new one"), &json!(true)));
+    let permissions = node.json(&format!("{path}/permissions")).await;
+    assert_eq!(
+        (&permissions[0]["user"], &permissions[0]["write"]),
+        (&json!("guest"), &json!(".*"))
+    );
+    let too_long = format!("/api/vhosts/{}", "v".repeat(256));
+    assert_eq!(node.put(&too_long, "{}").await.0, 400);
+    assert_eq!(node.ask("DELETE", path, "").await.0, 204);
+    assert_eq!(node.ask("DELETE", path, "").await.0, 404);
+    assert_eq!(node.json("/api/vhosts").await.as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
 async fn tracing_of_a_vhost_is_switched_on_and_off() {
     let node = Node::start().await;
     let path = "/api/vhosts/%2F";
@@ -453,8 +473,7 @@ async fn tracing_of_a_vhost_is_switched_on_and_off() {
     }
     for (path, body, reason) in [
         (path, r#"{"tracing": 1}"#, "not_boolean: 1"),
-        (path, r#"{"description": "x"}"#, "description of a vhost cannot be changed yet"),
-        ("/api/vhosts/new", r#"{"tracing": true}"#, "vhosts cannot be created yet"),
+        (path, r#"{"description": "x"}"#, "description of a vhost cannot be set yet"),
     ] {
         let (status, answer) = node.put(path, body).await;
         let answer: Json = serde_json::from_str(&answer).unwrap();

@@ -193,6 +193,12 @@ fn with_own_name(fields: Table, view: &ConnectionView) -> Table {
 /// AMQP 0-9-1, in Erlang.
 pub const PROTOCOL: &str = "{0,9,1}";
 
+/// A vhost that came or went, and who did it.
+#[must_use]
+pub fn vhost(name: &str, actor: &str) -> Table {
+    Table::new().with("name", name).with("user_who_performed_action", actor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -222,6 +222,13 @@ pub fn connection_closed_by_operator(reason: impl Display) -> Refusal {
     )
 }
 
+/// `vhost.deleted`: closes the connection with CONNECTION_FORCED.
+#[must_use]
+pub fn vhost_deleted(vhost: impl Display) -> Refusal {
+    let explanation = format_args!("vhost '{vhost}' is deleted");
+    Refusal::new("vhost.deleted", Scope::Connection, ReplyCode::CONNECTION_FORCED, explanation)
+}
+
 /// `connection.internal-error`: closes the connection with INTERNAL_ERROR.
 #[must_use]
 pub fn connection_internal_error() -> Refusal {
