@@ -94,11 +94,24 @@ pub struct QueueCounters {
     pub deduplicated: u64,
 }
 
+/// Whether a consumer has a part in its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It takes messages like the others.
+    Up,
+    /// It is the single active consumer.
+    SingleActive,
+    /// It waits for the single active consumer to go.
+    Waiting,
+}
+
 /// A consumer as operators see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConsumerView {
     /// Its tag.
     pub tag: String,
+    /// Whether it gets anything.
+    pub activity: Activity,
     /// Its connection's name, "peer:port -> host:port".
     pub connection: String,
     /// Its channel's number.

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use super::reply::{Refusal, Reply};
 use super::request::Request;
 use super::value;
-use crate::broker::views::{ConnectionView, ConsumerView, QueueView};
+use crate::broker::views::{Activity, ConnectionView, ConsumerView, QueueView};
 
 /// `GET /api/consumers` and `/api/consumers/{vhost}`.
 pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
@@ -77,10 +77,15 @@ fn one(
         channel_details["peer_port"] = json!(connection.peer.1);
         channel_details["user"] = json!(connection.user);
     }
+    let activity = match consumer.activity {
+        Activity::Up => "up",
+        Activity::SingleActive => "single_active",
+        Activity::Waiting => "waiting",
+    };
     json!({
         "consumer_tag": consumer.tag,
-        "active": true,
-        "activity_status": "up",
+        "active": consumer.activity != Activity::Waiting,
+        "activity_status": activity,
         "ack_required": consumer.ack_required,
         "exclusive": consumer.exclusive,
         "prefetch_count": consumer.prefetch_count,

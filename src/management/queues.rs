@@ -8,7 +8,7 @@ use super::reply::{Refusal, Reply};
 use super::request::Request;
 use super::sampler::Rates;
 use super::value;
-use crate::broker::views::QueueView;
+use crate::broker::views::{Activity, ConsumerView, QueueView};
 
 /// `GET /api/queues`, `/api/queues/detailed` and `/api/queues/{vhost}`.
 pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
@@ -36,6 +36,8 @@ pub(super) fn show(request: &Request) -> Result<Reply, Refusal> {
 
 fn one(queue: &QueueView, node: &str, rates: &Rates) -> Json {
     let exclusive_consumer = queue.consumers.iter().find(|consumer| consumer.exclusive);
+    let is_active = |consumer: &&ConsumerView| consumer.activity == Activity::SingleActive;
+    let active_consumer = queue.consumers.iter().find(is_active);
     let mut shown = json!({
         "name": queue.name,
         "vhost": queue.vhost,
@@ -53,7 +55,7 @@ fn one(queue: &QueueView, node: &str, rates: &Rates) -> Json {
         "message_bytes_unacknowledged": queue.bytes_unacked,
         "consumers": queue.consumers.len(),
         "exclusive_consumer_tag": exclusive_consumer.map(|consumer| &consumer.tag),
-        "single_active_consumer_tag": null,
+        "single_active_consumer_tag": active_consumer.map(|consumer| &consumer.tag),
         "policy": queue.policy.policy,
         "operator_policy": queue.policy.operator_policy,
         "effective_policy_definition": value::table(&queue.policy.definition),

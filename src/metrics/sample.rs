@@ -11,7 +11,7 @@ use crate::broker::inspect::{
 use crate::broker::operate::{Change, Operate, OperateError};
 use crate::broker::policy::{AppliedPolicyView, Policy, PolicyKind, PolicySpec};
 use crate::broker::views::{
-    BindingView, ChannelView, ConnectionView, ConsumerView, ExchangeView, NodeCounters,
+    Activity, BindingView, ChannelView, ConnectionView, ConsumerView, ExchangeView, NodeCounters,
     QueueCounters, QueueView,
 };
 use crate::protocol::table::Table;
@@ -57,6 +57,7 @@ pub(crate) fn queues() -> Vec<QueueView> {
         bytes_unacked: 20,
         consumers: vec![ConsumerView {
             tag: "worker".to_owned(),
+            activity: Activity::Up,
             connection: CONNECTION.to_owned(),
             channel: 1,
             ack_required: true,

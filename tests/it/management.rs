@@ -364,6 +364,47 @@ async fn alarms_and_whom_they_block_are_shown_and_fail_the_health_checks() {
 }
 
 #[tokio::test]
+async fn a_single_active_consumer_is_told_from_those_that_wait() {
+    const CONSUMERS: &str = "/api/consumers?columns=consumer_tag,active,activity_status";
+    let node = Node::start().await;
+    let mut client = Client::open(node.amqp).await;
+    let mut arguments = Vec::new();
+    Table::new().with("x-single-active-consumer", true).encode(&mut arguments);
+    let declare = queue::Declare {
+        queue: "jobs",
+        arguments: RawTable::parse(&arguments[4..]).unwrap(),
+        ..queue::Declare::default()
+    };
+    client.send(1, &Method::QueueDeclare(declare)).await;
+    client.expect(|method| matches!(method, Method::QueueDeclareOk(_))).await;
+    let queue = node.json("/api/queues/%2F/jobs").await;
+    assert_eq!(queue["single_active_consumer_tag"], json!(null));
+    for consumer_tag in ["first", "second"] {
+        let consume = basic::Consume { queue: "jobs", consumer_tag, ..basic::Consume::default() };
+        client.send(1, &Method::BasicConsume(consume)).await;
+        client.expect(|method| matches!(method, Method::BasicConsumeOk(_))).await;
+    }
+    let consumers = node.json(CONSUMERS).await;
+    let shown = |tag: &str, is_active: bool, status: &str| {
+        let mut consumer = json!({"consumer_tag": tag, "activity_status": status});
+        consumer["active"] = json!(is_active);
+        consumer
+    };
+    let (first, second) =
+        (shown("first", true, "single_active"), shown("second", false, "waiting"));
+    assert_eq!(consumers, json!([first, second]));
+    let queue = node.json("/api/queues/%2F/jobs").await;
+    assert_eq!(queue["single_active_consumer_tag"], "first");
+    let cancel = basic::Cancel { consumer_tag: "first", nowait: false };
+    client.send(1, &Method::BasicCancel(cancel)).await;
+    client.expect(|method| matches!(method, Method::BasicCancelOk(_))).await;
+    let consumers = node.json(CONSUMERS).await;
+    assert_eq!(consumers, json!([shown("second", true, "single_active")]));
+    let queue = node.json("/api/queues/%2F/jobs").await;
+    assert_eq!(queue["single_active_consumer_tag"], "second");
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_refused() {
     let node = Node::start().await;
     let login = STANDARD.encode("guest:wrong");

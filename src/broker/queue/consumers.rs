@@ -20,6 +20,7 @@ use slab::Slab;
 
 use super::QueueKind;
 use crate::broker::outbox::{ConsumerId, Item, Outbox, Wakes};
+use crate::broker::views::{Activity, ConsumerView};
 use crate::protocol::table::Table;
 
 /// A prefetch limit that all consumers of a channel share (`basic.qos` with global set).
@@ -179,6 +180,28 @@ impl Consumers {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Consumer> {
         self.slots.iter().map(|(_, consumer)| consumer)
+    }
+
+    /// The consumers as operators see them.
+    pub(super) fn views(&self) -> impl Iterator<Item = ConsumerView> {
+        self.slots.iter().map(|(slot, consumer)| {
+            let spec = &consumer.spec;
+            ConsumerView {
+                tag: spec.tag.to_string(),
+                activity: match (&self.waiting, self.active) {
+                    (None, _) => Activity::Up,
+                    (Some(_), Some(active)) if active == slot => Activity::SingleActive,
+                    (Some(_), _) => Activity::Waiting,
+                },
+                connection: spec.connection_name.to_string(),
+                channel: spec.channel,
+                ack_required: spec.acks == Acks::Manual,
+                exclusive: spec.exclusive,
+                prefetch_count: spec.prefetch,
+                priority: spec.priority,
+                arguments: spec.arguments.clone(),
+            }
+        })
     }
 
     pub(super) fn add(&mut self, spec: ConsumerSpec) {

@@ -37,7 +37,7 @@ use crate::broker::events::Event;
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConnectionId, ConsumerId, Wakes};
 use crate::broker::policy::AppliedPolicy;
-use crate::broker::views::{ConsumerView, QueueView};
+use crate::broker::views::QueueView;
 use crate::protocol::table::Table;
 use crate::store::{Batch, Lsn, Op, QueueKey, QueueSeq, Store, StoreError};
 
@@ -722,20 +722,5 @@ impl QueueChange<'_> {
     /// Expires what is due and assigns what can be assigned.
     pub fn dispatch(&mut self, now: Now, ops: &mut Vec<Op>, effects: &mut Effects) {
         self.state.dispatch(self.queue, now, ops, effects);
-    }
-}
-
-impl From<&ConsumerSpec> for ConsumerView {
-    fn from(spec: &ConsumerSpec) -> Self {
-        Self {
-            tag: spec.tag.to_string(),
-            connection: spec.connection_name.to_string(),
-            channel: spec.channel,
-            ack_required: spec.acks == Acks::Manual,
-            exclusive: spec.exclusive,
-            prefetch_count: spec.prefetch,
-            priority: spec.priority,
-            arguments: spec.arguments.clone(),
-        }
     }
 }

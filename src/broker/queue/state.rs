@@ -676,7 +676,7 @@ impl State {
     }
 
     pub(super) fn consumer_views(&self) -> Vec<ConsumerView> {
-        self.consumers.iter().map(|consumer| ConsumerView::from(&consumer.spec)).collect()
+        self.consumers.views().collect()
     }
 
     /// The numbers of a [`QueueView`]; its caller fills in the rest.
