@@ -75,7 +75,7 @@ fn server(args: &ServerArgs) -> ExitCode {
         tracing::warn!("{warning}");
     }
     raise_descriptor_limit();
-    match run::run(Arc::new(settings)) {
+    match run::run(Arc::new(settings), || configure(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

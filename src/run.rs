@@ -137,8 +137,12 @@ fn level_filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Runs the broker until it is told to stop.
-pub(crate) fn run(settings: Arc<Settings>) -> Result<(), RunError> {
+/// Runs the broker until it is told to stop. `reload` reads the configuration again, with its
+/// warnings, or says what is wrong with it.
+pub(crate) fn run(
+    settings: Arc<Settings>,
+    reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
+) -> Result<(), RunError> {
     let store = RocksStore::open(&settings.store.path, Options::default())?;
     let store: Arc<dyn Store> = Arc::new(store);
     let clock = Clock::start();
@@ -148,7 +152,7 @@ pub(crate) fn run(settings: Arc<Settings>) -> Result<(), RunError> {
     let broker =
         Broker::open(broker_settings(&settings), Arc::clone(&store), entropy, clock.now())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(&settings, &broker, clock));
+    let served = runtime.block_on(serve(&settings, reload, &broker, clock));
     let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };
     runtime.shutdown_timeout(Duration::from_millis(stop_ms_max));
     store.close()?;
@@ -157,6 +161,7 @@ pub(crate) fn run(settings: Arc<Settings>) -> Result<(), RunError> {
 
 async fn serve(
     settings: &Arc<Settings>,
+    reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
     broker: &Arc<Broker>,
     clock: Clock,
 ) -> Result<(), RunError> {
@@ -166,15 +171,17 @@ async fn serve(
     for address in settings.listeners.tcp.values() {
         amqp.push(listen(*address, &settings.tcp)?);
     }
+    let process = ProcessReader::new(settings);
     let http = TcpOptions::default();
     let http = HttpListeners {
         management: settings.management.listener.map(|it| listen(it, &http)).transpose()?,
         metrics: settings.prometheus.listener.map(|it| listen(it, &http)).transpose()?,
+        process: process.clone(),
     };
     // Before anyone is let in: what is short at the start is short for the first publisher, too.
-    let process = ProcessReader::new(settings);
     server::look_for_alarms(broker, &process.levels());
-    tokio::spawn(server::watch_alarms(Arc::clone(broker), move || process.levels()));
+    let watched = process.clone();
+    tokio::spawn(server::watch_alarms(Arc::clone(broker), move || watched.levels()));
     let mut doors = tokio::task::JoinSet::new();
     http.serve(settings, broker, clock, &amqp, &stopped, &mut doors)?;
     for listener in amqp {
@@ -190,10 +197,19 @@ async fn serve(
     );
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let failure = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        failure = store_failure(broker) => Some(failure),
+    let mut hangup = signal(SignalKind::hangup())?;
+    let failing = store_failure(broker);
+    tokio::pin!(failing);
+    let failure = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            failure = &mut failing => break Some(failure),
+            _ = hangup.recv() => {
+                take_limits(reload(), settings, &process);
+                server::look_for_alarms(broker, &process.levels());
+            }
+        }
     };
     match &failure {
         Some(failure) => tracing::error!("the store has failed, stopping: {failure}"),
@@ -217,6 +233,7 @@ async fn serve(
 struct HttpListeners {
     management: Option<TcpListener>,
     metrics: Option<TcpListener>,
+    process: ProcessReader,
 }
 
 impl HttpListeners {
@@ -249,7 +266,7 @@ impl HttpListeners {
         }
         let inspect: Arc<dyn Inspect> = Arc::<Broker>::clone(broker);
         let operate: Arc<dyn Operate> = Arc::<Broker>::clone(broker);
-        let process = ProcessReader::new(settings);
+        let process = self.process;
         let now = Box::new(move || clock.now());
         let context = Arc::new(Context { inspect, operate, process, listeners, now });
         let stop = |mut stopped: watch::Receiver<bool>| async move {
@@ -279,6 +296,31 @@ impl HttpListeners {
             });
         }
         Ok(())
+    }
+}
+
+/// Takes what can change while the broker runs from a configuration that was read again: the
+/// watermarks of memory and disk. One that is refused changes nothing.
+fn take_limits(
+    read: Result<(Settings, Vec<String>), String>,
+    running: &Settings,
+    process: &ProcessReader,
+) {
+    let (settings, warnings) = match read {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::error!("the configuration is refused, nothing changes: {error}");
+            return;
+        }
+    };
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    process.limit(&settings);
+    tracing::info!("the watermarks of memory and disk are taken from the configuration anew");
+    let (memory, disk_free_limit) = (running.memory.clone(), running.disk_free_limit);
+    if *running != (Settings { memory, disk_free_limit, ..settings }) {
+        tracing::warn!("other keys have changed, too: they take effect at the next start");
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::broker::alarms::Levels;
 use crate::config::Settings;
@@ -37,25 +38,50 @@ pub struct ProcessStats {
     pub processors: u64,
 }
 
-/// Reads [`ProcessStats`].
+/// Reads [`ProcessStats`]. Clones share the limits.
 #[derive(Debug, Clone)]
 pub struct ProcessReader {
     data_dir: PathBuf,
+    limits: Arc<RwLock<Limits>>,
+}
+
+/// What can be configured anew while the process runs.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
     memory_watermark: Amount,
     memory_total_override_bytes: Option<u64>,
     disk_free_limit: DiskFreeLimit,
+}
+
+impl Limits {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            memory_watermark: settings.memory.high_watermark,
+            memory_total_override_bytes: settings.memory.total_available_override_bytes,
+            disk_free_limit: settings.disk_free_limit,
+        }
+    }
+
+    fn memory_total_bytes(self) -> Option<u64> {
+        self.memory_total_override_bytes.or_else(memory_total_bytes)
+    }
 }
 
 impl ProcessReader {
     /// A reader that knows the configured limits and where the data is.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        Self {
-            data_dir: settings.store.path.clone(),
-            memory_watermark: settings.memory.high_watermark,
-            memory_total_override_bytes: settings.memory.total_available_override_bytes,
-            disk_free_limit: settings.disk_free_limit,
-        }
+        let limits = Arc::new(RwLock::new(Limits::of(settings)));
+        Self { data_dir: settings.store.path.clone(), limits }
+    }
+
+    /// Takes other limits from now on.
+    pub fn limit(&self, settings: &Settings) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Limits::of(settings);
+    }
+
+    fn limits(&self) -> Limits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the data is.
@@ -68,12 +94,13 @@ impl ProcessReader {
     #[must_use]
     pub fn levels(&self) -> Levels {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let total = self.memory_total_override_bytes.or_else(memory_total_bytes);
+        let limits = self.limits();
+        let total = limits.memory_total_bytes();
         Levels {
             memory_used_bytes: kilobytes(&status, "VmRSS:"),
-            memory_limit_bytes: limit_bytes(self.memory_watermark, total),
+            memory_limit_bytes: limit_bytes(limits.memory_watermark, total),
             disk_free_bytes: disk_free_bytes(&self.data_dir),
-            disk_free_limit_bytes: limit_bytes(self.disk_free_limit.0, total),
+            disk_free_limit_bytes: limit_bytes(limits.disk_free_limit.0, total),
         }
     }
 
@@ -81,18 +108,19 @@ impl ProcessReader {
     #[must_use]
     pub fn read(&self, now_ms: u64) -> ProcessStats {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        let total = self.memory_total_override_bytes.or_else(memory_total_bytes);
+        let process_limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let limits = self.limits();
+        let total = limits.memory_total_bytes();
         ProcessStats {
             now_ms,
             pid: std::process::id(),
             resident_memory_bytes: kilobytes(&status, "VmRSS:"),
-            memory_limit_bytes: limit_bytes(self.memory_watermark, total),
+            memory_limit_bytes: limit_bytes(limits.memory_watermark, total),
             memory_total_bytes: total,
             open_fds: open_fds(),
-            max_fds: max_fds(&limits),
+            max_fds: max_fds(&process_limits),
             disk_free_bytes: disk_free_bytes(&self.data_dir),
-            disk_free_limit_bytes: limit_bytes(self.disk_free_limit.0, total),
+            disk_free_limit_bytes: limit_bytes(limits.disk_free_limit.0, total),
             threads: field(&status, "Threads:"),
             processors: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         }

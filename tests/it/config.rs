@@ -2,7 +2,10 @@
 //! where it stands and what was meant, and does not start.
 #![cfg(feature = "rocksdb")]
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::Signal;
 
 /// EX_CONFIG of `sysexits.h`.
 const EXIT_CONFIG: i32 = 78;
@@ -63,4 +66,40 @@ fn a_missing_file_is_named() {
     assert_eq!(output.status.code(), Some(EXIT_CONFIG));
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(stderr.contains("/nowhere/leveret.conf"), "{stderr}");
+}
+
+#[test]
+fn a_hangup_has_the_watermarks_read_again_and_a_refused_file_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rabbitmq.conf");
+    std::fs::write(&file, "").unwrap();
+    let mut broker = Command::new(env!("CARGO_BIN_EXE_leveret"))
+        .args(["server", "--set", "listeners.tcp.1=127.0.0.1:0", "--set", "log.console=true"])
+        .args(["--set", "leveret.management.enabled=false"])
+        .args(["--set", "prometheus.tcp.listener=none", "--data-dir"])
+        .arg(dir.path().join("data"))
+        .arg("--config")
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(broker.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut await_line = |text: &str| log.find(|line| line.contains(text)).unwrap();
+    await_line("Server startup complete");
+    let pid = rustix::process::Pid::from_child(&broker);
+    let tell = |text: &str, signal| {
+        std::fs::write(&file, text).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    };
+    tell("vm_memory_high_watermark.relative = 0.000001", Signal::HUP);
+    await_line("memory resource limit alarm set");
+    tell("vm_memory_high_watermrk.relative = 0.6", Signal::HUP);
+    let refused = await_line("the configuration is refused, nothing changes");
+    assert!(refused.contains("rabbitmq.conf:1: unknown key"), "{refused}");
+    tell("vm_memory_high_watermark.relative = 0.6\nheartbeat = 30", Signal::HUP);
+    await_line("other keys have changed, too");
+    await_line("memory resource limit alarm cleared");
+    tell("", Signal::TERM);
+    assert!(broker.wait().unwrap().success());
 }
