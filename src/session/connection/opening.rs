@@ -1,0 +1,165 @@
+//! From the protocol header to an open connection.
+//!
+//! What each step checks stands in [`handshake`]; here its outcome becomes the next phase, or the
+//! end that RabbitMQ gives.
+
+use std::sync::{Arc, Mutex};
+
+use rustc_hash::FxHashMap;
+
+use super::closing::{NO_METHOD, check_shape, method_id, unexpected};
+use super::{Connection, Phase, Running};
+use crate::broker::outbox::Outbox;
+use crate::broker::vhost::Vhost;
+use crate::broker::views::ConnectionView;
+use crate::broker::{Asker, ConnectionHandle, ConnectionPlace};
+use crate::protocol::frame::{self, Frame, FrameKind};
+use crate::protocol::header::{HEADER_BYTES, ProtocolHeader};
+use crate::protocol::method::{Method, MethodError};
+use crate::protocol::refusal;
+use crate::protocol::table::Value;
+use crate::session::core::Core;
+use crate::session::handshake::{self, HandshakeEnd, Tuned};
+use crate::session::throttle::Throttle;
+
+impl Connection {
+    pub(super) fn on_protocol_header(&mut self, input: &[u8]) -> usize {
+        match ProtocolHeader::parse(input) {
+            None => 0,
+            Some(ProtocolHeader::Accepted) => {
+                handshake::start(&self.broker, &self.settings, self.out.buffer());
+                self.phase = Phase::ExpectStartOk;
+                HEADER_BYTES
+            }
+            Some(ProtocolHeader::Refused { answer }) => {
+                self.out.buffer().extend_from_slice(&answer);
+                self.finish("not AMQP 0-9-1");
+                input.len()
+            }
+        }
+    }
+
+    pub(super) fn on_handshake_frame(&mut self, frame: &Frame<'_>) {
+        if let Err(refusal) = check_shape(frame) {
+            return self.refuse_mistake(refusal, NO_METHOD);
+        }
+        match (frame.kind, frame.channel) {
+            (FrameKind::Method, 0) => {}
+            (FrameKind::Heartbeat, 0) => return,
+            _ => return self.refuse_mistake(unexpected(frame), NO_METHOD),
+        }
+        let method = match Method::decode(frame.payload) {
+            Ok(method) => method,
+            Err(MethodError::MalformedUtf8 { .. }) => {
+                let refusal = refusal::method_malformed_utf8();
+                return self.refuse_mistake(refusal, method_id(frame));
+            }
+            Err(_) => return self.doom("malformed method during the handshake"),
+        };
+        let phase = std::mem::replace(&mut self.phase, Phase::Finished);
+        let next = match (phase, &method) {
+            (Phase::ExpectStartOk, Method::ConnectionStartOk(start_ok)) => {
+                let (broker, settings) = (&self.broker, &self.settings);
+                handshake::on_start_ok(broker, settings, &self.peer, start_ok, self.now).map(
+                    |login| {
+                        handshake::tune(settings, self.out.buffer());
+                        Phase::ExpectTuneOk(Box::new(login))
+                    },
+                )
+            }
+            (Phase::ExpectTuneOk(login), Method::ConnectionTuneOk(tune_ok)) => {
+                handshake::on_tune_ok(&self.settings, *login, tune_ok)
+                    .map(|tuned| Phase::ExpectOpen(Box::new(tuned)))
+            }
+            (Phase::ExpectOpen(tuned), Method::ConnectionOpen(open)) => {
+                match handshake::on_open(&self.broker, &tuned.login.user, open) {
+                    Ok((vhost, place)) => Ok(self.open(*tuned, vhost, place)),
+                    Err(end) => {
+                        self.phase = Phase::ExpectOpen(tuned);
+                        Err(end)
+                    }
+                }
+            }
+            // Not even connection.close is in order yet.
+            (phase, method) => {
+                self.phase = phase;
+                let refusal = refusal::connection_unexpected_method(self.phase.name());
+                return self.refuse_mistake(refusal, method.id());
+            }
+        };
+        match next {
+            Ok(next) => self.phase = next,
+            Err(HandshakeEnd::Refused(refusal)) => {
+                // RabbitMQ refuses a login before it notes which method brought it.
+                let is_login = matches!(method, Method::ConnectionStartOk(_));
+                self.refuse(refusal, if is_login { NO_METHOD } else { method.id() });
+            }
+            Err(HandshakeEnd::Silent(why)) => self.doom(why),
+        }
+    }
+
+    fn open(&mut self, tuned: Tuned, vhost: Arc<Vhost>, place: ConnectionPlace) -> Phase {
+        let name: Arc<str> = self.peer.connection_name().into();
+        let asker = Asker { connection: self.id, connection_name: Arc::clone(&name) };
+        let outbox = Arc::new(Outbox::new(self.id, Arc::clone(&self.waker)));
+        let view = self.first_view(&tuned, &name, &vhost);
+        let handle = Arc::new(ConnectionHandle {
+            id: self.id,
+            outbox: Arc::clone(&outbox),
+            view: Mutex::new(view),
+        });
+        self.broker.add_connection(&handle);
+        let ok = Method::ConnectionOpenOk(Default::default());
+        frame::method(self.out.buffer(), 0, &ok);
+        let mut core = Core::new(
+            Arc::clone(&self.broker),
+            Arc::clone(&self.settings),
+            vhost,
+            tuned.login.user,
+            asker,
+            outbox,
+            std::mem::take(&mut self.out),
+        );
+        core.capabilities = tuned.login.capabilities;
+        core.frame_max = tuned.frame_max;
+        core.now = self.now;
+        let mut running = Running {
+            core,
+            _place: place,
+            channels: FxHashMap::default(),
+            confirms_due: Vec::new(),
+            throttle: Throttle::default(),
+            channel_max: tuned.channel_max,
+            heartbeat_ms: u64::from(tuned.heartbeat_s) * 1000,
+            handle,
+            awaited: None,
+            view_ms: self.now.mono_ms,
+            view_stale: false,
+        };
+        running.tell_created();
+        Phase::Running(Box::new(running))
+    }
+
+    fn first_view(&self, tuned: &Tuned, name: &str, vhost: &Vhost) -> ConnectionView {
+        let login = &tuned.login;
+        let own_name = login.client_properties.get("connection_name").and_then(Value::as_str);
+        ConnectionView {
+            name: name.to_owned(),
+            user_provided_name: own_name.map(str::to_owned),
+            user: login.user.name.clone(),
+            vhost: vhost.name().to_string(),
+            peer: self.peer.peer.clone(),
+            host: self.peer.host.clone(),
+            auth_mechanism: login.mechanism.clone(),
+            channel_max: tuned.channel_max,
+            frame_max: tuned.frame_max,
+            heartbeat_s: tuned.heartbeat_s,
+            connected_at_ms: self.now.unix_ms,
+            client_properties: login.client_properties.clone(),
+            blocked: false,
+            received_bytes: self.received_bytes,
+            sent_bytes: self.sent_bytes,
+            channels: Vec::new(),
+        }
+    }
+}
