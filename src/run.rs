@@ -5,13 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use leveret::broker::access::{Administer, Hashing, Permission};
 use leveret::broker::inspect::Inspect;
 use leveret::broker::operate::Operate;
 use leveret::broker::queue::QueueKind;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
 use leveret::config::settings::{
-    AuthMechanism, ListenAddress, Log, LogLevel, QueueType, TcpOptions,
+    AuthMechanism, ListenAddress, Log, LogLevel, PasswordHashing, QueueType, TcpOptions,
 };
 use leveret::management::{self, Context, Listener};
 use leveret::metrics::ProcessReader;
@@ -40,6 +41,13 @@ const FAILED_STOP_MS_MAX: u64 = 300;
 pub(crate) enum RunError {
     /// The data directory cannot be used.
     Store(StoreError),
+    /// A setting makes no sense where it is used.
+    Setting {
+        /// Its key.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A port cannot be listened on.
     Listen {
         /// Which.
@@ -53,13 +61,15 @@ pub(crate) enum RunError {
 
 impl RunError {
     /// The process's exit code: 65 for damaged or foreign data, 75 when the directory is in use,
-    /// 69 when a port is, 74 for input and output errors (`sysexits.h`).
+    /// 69 when a port is, 78 for a setting that makes no sense, 74 for input and output errors
+    /// (`sysexits.h`).
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Store(StoreError::Damaged { .. } | StoreError::Version { .. }) => 65,
             Self::Store(StoreError::Locked { .. }) => 75,
             Self::Store(StoreError::Io { .. }) | Self::System(_) => 74,
             Self::Listen { .. } => 69,
+            Self::Setting { .. } => 78,
         }
     }
 }
@@ -68,6 +78,7 @@ impl Display for RunError {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
+            Self::Setting { key, reason } => write!(f, "{key}: {reason}"),
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
             Self::System(error) => error.fmt(f),
         }
@@ -150,7 +161,7 @@ pub(crate) fn run(
         getrandom::fill(bytes).expect("invariant: the operating system gives random bytes");
     });
     let broker =
-        Broker::open(broker_settings(&settings), Arc::clone(&store), entropy, clock.now())?;
+        Broker::open(broker_settings(&settings)?, Arc::clone(&store), entropy, clock.now())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve(&settings, reload, &broker, clock));
     let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };
@@ -165,6 +176,10 @@ async fn serve(
     broker: &Arc<Broker>,
     clock: Clock,
 ) -> Result<(), RunError> {
+    // Before anyone is told that the broker has started: a signal that nobody awaits kills.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let (stop, stopped) = watch::channel(false);
     let session = Arc::new(session_settings(settings));
     let mut amqp = Vec::new();
@@ -195,9 +210,6 @@ async fn serve(
         settings.store.path.display(),
         broker.settings().node_name
     );
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let failing = store_failure(broker);
     tokio::pin!(failing);
     let failure = loop {
@@ -266,9 +278,10 @@ impl HttpListeners {
         }
         let inspect: Arc<dyn Inspect> = Arc::<Broker>::clone(broker);
         let operate: Arc<dyn Operate> = Arc::<Broker>::clone(broker);
+        let administer: Arc<dyn Administer> = Arc::<Broker>::clone(broker);
         let process = self.process;
         let now = Box::new(move || clock.now());
-        let context = Arc::new(Context { inspect, operate, process, listeners, now });
+        let context = Arc::new(Context { inspect, operate, administer, process, listeners, now });
         let stop = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
@@ -318,7 +331,7 @@ fn take_limits(
     }
     process.limit(&settings);
     tracing::info!("the watermarks of memory and disk are taken from the configuration anew");
-    let (memory, disk_free_limit) = (running.memory.clone(), running.disk_free_limit);
+    let (memory, disk_free_limit) = (running.memory, running.disk_free_limit);
     if *running != (Settings { memory, disk_free_limit, ..settings }) {
         tracing::warn!("other keys have changed, too: they take effect at the next start");
     }
@@ -372,7 +385,7 @@ fn listen(address: ListenAddress, options: &TcpOptions) -> Result<TcpListener, R
     bound.map_err(|error| RunError::Listen { address: shown, error })
 }
 
-fn broker_settings(settings: &Settings) -> BrokerSettings {
+fn broker_settings(settings: &Settings) -> Result<BrokerSettings, RunError> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim().split('.').next().unwrap_or_default().to_owned();
     let host = if host.is_empty() { "localhost".to_owned() } else { host };
@@ -380,7 +393,12 @@ fn broker_settings(settings: &Settings) -> BrokerSettings {
     let node_name = identity.node_name.clone().unwrap_or_else(|| format!("rabbit@{host}"));
     let defaults = &settings.defaults;
     let permissions = &defaults.permissions;
-    BrokerSettings {
+    let patterns = [&*permissions.configure, &*permissions.write, &*permissions.read];
+    let default_permissions = Permission::new(patterns).map_err(|error| RunError::Setting {
+        key: "default_permissions",
+        reason: error.to_string(),
+    })?;
+    Ok(BrokerSettings {
         cluster_name: identity.cluster_name.clone().unwrap_or_else(|| node_name.clone()),
         node_name,
         product: identity.compat_product.clone(),
@@ -391,18 +409,19 @@ fn broker_settings(settings: &Settings) -> BrokerSettings {
         default_password: defaults.password.0.clone(),
         default_user_tags: defaults.user_tags.iter().cloned().collect(),
         default_vhost: defaults.vhost.clone(),
-        default_permissions: [
-            permissions.configure.clone(),
-            permissions.write.clone(),
-            permissions.read.clone(),
-        ],
+        default_permissions,
+        password_hashing: match settings.auth.password_hashing {
+            PasswordHashing::Sha256 => Hashing::Sha256,
+            PasswordHashing::Sha512 => Hashing::Sha512,
+            PasswordHashing::Argon2id => Hashing::Argon2id,
+        },
         loopback_users: settings.auth.loopback_users.iter().cloned().collect(),
         connections_max: limit(settings.limits.connection_max),
         default_queue_kind: match settings.queues.default_type {
             QueueType::Classic => QueueKind::Classic,
             QueueType::Quorum => QueueKind::Quorum,
         },
-    }
+    })
 }
 
 fn session_settings(settings: &Settings) -> SessionSettings {

@@ -5,7 +5,8 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::declare::{check_owner, clean_name, remove_exchanges};
+use super::access::{Resource, Right};
+use super::declare::{Asker, check_owner, clean_name, remove_exchanges};
 use super::definitions::{BindingKey, DefinitionKey, DestinationName, Record};
 use super::events::{Told, fields};
 use super::exchange::{BindError, Destination, End, Kind};
@@ -40,21 +41,32 @@ pub struct BindingRequest<'a> {
     pub arguments: Table,
 }
 
+impl BindingRequest<'_> {
+    /// The names of both ends, as they are looked up.
+    fn clean_names(&self) -> (String, String) {
+        let target = match self.destination {
+            DestinationRef::Queue(name) | DestinationRef::Exchange(name) => name,
+        };
+        (clean_name(self.source), clean_name(target))
+    }
+}
+
 impl Broker {
     /// Binds; a binding that exists already is left as it is. An exchange with a memory tells the
     /// new destination what it remembers, before any other message that comes by the binding.
     ///
     /// # Errors
-    /// `exchange.default-refused`, `exchange.not-found`, `queue.not-found`, `queue.locked`, and the
-    /// `binding.*` refusals.
+    /// `access.refused`, `exchange.default-refused`, `access.topic-refused`, `exchange.not-found`,
+    /// `queue.not-found`, `queue.locked`, and the `binding.*` refusals.
     pub fn bind(
         &self,
         vhost: &Arc<Vhost>,
         asked: &BindingRequest<'_>,
-        asker: ConnectionId,
+        asker: &mut Asker,
         now: Now,
         effects: &mut Effects,
     ) -> Result<Lsn, Refusal> {
+        check_rights(vhost, asked, asker)?;
         let mut change = vhost.change();
         let Some(Ends { source, target }) = resolve_ends(vhost, asked, Missing::Refuse)? else {
             return Ok(Lsn::ZERO);
@@ -65,7 +77,7 @@ impl Broker {
             let checked = matcher.check(asked.routing_key.as_bytes(), &asked.arguments);
             checked.map_err(bind_refusal)?;
         }
-        target.check_owner(asker)?;
+        target.check_owner(asker.connection)?;
         let binding = Arc::new(binding(&source, &target, asked));
         if !change.insert(&binding) {
             return Ok(vhost.defined());
@@ -130,14 +142,15 @@ impl Broker {
     /// Unbinds; what is not there counts as unbound.
     ///
     /// # Errors
-    /// `exchange.default-refused`, `queue.locked`.
+    /// `access.refused`, `exchange.default-refused`, `access.topic-refused`, `queue.locked`.
     pub fn unbind(
         &self,
         vhost: &Arc<Vhost>,
         asked: &BindingRequest<'_>,
-        asker: ConnectionId,
+        asker: &mut Asker,
         effects: &mut Effects,
     ) -> Result<Lsn, Refusal> {
+        check_rights(vhost, asked, asker)?;
         let mut change = vhost.change();
         let Some(Ends { source, target }) = resolve_ends(vhost, asked, Missing::Ignore)? else {
             return Ok(vhost.defined());
@@ -146,7 +159,7 @@ impl Broker {
         if !change.contains(&binding) {
             return Ok(vhost.defined());
         }
-        target.check_owner(asker)?;
+        target.check_owner(asker.connection)?;
         let mut batch = Batch { ops: Vec::new(), awaited: true };
         let (ops, told) = (&mut batch.ops, &mut self.told(effects));
         let abandoned = remove_binding(vhost, &mut change, &source, &binding, ops, told);
@@ -155,19 +168,38 @@ impl Broker {
     }
 }
 
+/// Whether the asker may lead messages from one end to the other: write to where they go, read
+/// where they come from.
+fn check_rights(
+    vhost: &Vhost,
+    asked: &BindingRequest<'_>,
+    asker: &mut Asker,
+) -> Result<(), Refusal> {
+    let (source_name, target_name) = asked.clean_names();
+    let (destination, leads_to_default) = match asked.destination {
+        DestinationRef::Queue(_) => (Resource::Queue(&target_name), false),
+        DestinationRef::Exchange(_) => (Resource::Exchange(&target_name), target_name.is_empty()),
+    };
+    asker.rights.check(Right::Write, destination)?;
+    if source_name.is_empty() || leads_to_default {
+        return Err(refusal::exchange_default_refused());
+    }
+    asker.rights.check(Right::Read, Resource::Exchange(&source_name))?;
+    match vhost.exchange(source_name.as_bytes()) {
+        Some(source) if source.spec.kind == Kind::Topic => {
+            asker.rights.check_topic(Right::Read, &source_name, asked.routing_key.as_bytes())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn resolve_ends(
     vhost: &Vhost,
     asked: &BindingRequest<'_>,
     missing: Missing,
 ) -> Result<Option<Ends>, Refusal> {
-    let source_name = clean_name(asked.source);
-    let target_name = match asked.destination {
-        DestinationRef::Queue(name) | DestinationRef::Exchange(name) => clean_name(name),
-    };
+    let (source_name, target_name) = asked.clean_names();
     let leads_to_queue = matches!(asked.destination, DestinationRef::Queue(_));
-    if source_name.is_empty() || !leads_to_queue && target_name.is_empty() {
-        return Err(refusal::exchange_default_refused());
-    }
     let Some(source) = vhost.exchange(source_name.as_bytes()) else {
         return missing.answer(|| refusal::exchange_not_found(source_name, vhost.name()));
     };

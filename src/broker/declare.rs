@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use super::access::{Resource, Right, Rights, User};
 use super::bindings::{remove_binding, stored_binding};
 use super::definitions::{DefinitionKey, Record, exchange_record, number_value, queue_record};
 use super::events::{Told, fields};
@@ -56,16 +57,32 @@ pub struct QueueDeclaration<'a> {
     pub arguments: Table,
 }
 
-/// Who asks.
-#[derive(Debug, Clone)]
+/// Who asks. Whatever a client names, it is looked at here first whether they may.
+#[derive(Debug)]
 pub struct Asker {
     /// The connection.
     pub connection: ConnectionId,
     /// Its name.
     pub connection_name: Arc<str>,
+    /// What its user may do in the vhost.
+    pub rights: Rights,
 }
 
 const RESERVED: &str = "amq.";
+
+impl Asker {
+    /// A user in a vhost, by way of a connection.
+    #[must_use]
+    pub fn new(
+        broker: &Broker,
+        (connection, connection_name): (ConnectionId, Arc<str>),
+        user: Arc<User>,
+        vhost: &Vhost,
+    ) -> Self {
+        let rights = Rights::new(broker.access(), user, Arc::clone(vhost.name()));
+        Self { connection, connection_name, rights }
+    }
+}
 
 impl Broker {
     // ---- exchanges ---------------------------------------------------------------------------
@@ -73,12 +90,14 @@ impl Broker {
     /// Declares an exchange, or checks that it is already what is asked for.
     ///
     /// # Errors
-    /// `exchange.unknown-type`, `exchange.default-refused`, `exchange.reserved-name`,
+    /// `exchange.unknown-type`, `exchange.default-refused`, `access.refused` (also for reading what
+    /// a new exchange cannot route, and writing it to its alternate), `exchange.reserved-name`,
     /// `exchange.inequivalent-arg`, `exchange.invalid-arg-type` and those of the type's arguments.
     pub fn declare_exchange(
         &self,
         vhost: &Arc<Vhost>,
         asked: ExchangeDeclaration<'_>,
+        asker: &mut Asker,
         effects: &mut Effects,
     ) -> Result<Lsn, Refusal> {
         let name = clean_name(asked.name);
@@ -88,6 +107,7 @@ impl Broker {
         if name.is_empty() {
             return Err(refusal::exchange_default_refused());
         }
+        asker.rights.check(Right::Configure, Resource::Exchange(&name))?;
         let mut change = vhost.change();
         if vhost.is_gone() {
             return Err(refusal::vhost_deleted(vhost.name()));
@@ -99,15 +119,16 @@ impl Broker {
         if name.starts_with(RESERVED) {
             return Err(refusal::exchange_reserved_name(&name));
         }
-        if let Some(value) = asked.arguments.get("alternate-exchange")
-            && value.as_long_str().is_none()
-        {
-            return Err(refusal::exchange_invalid_arg_type(
-                value.type_name(),
-                "alternate-exchange",
-                &name,
-                vhost.name(),
-            ));
+        if let Some(value) = asked.arguments.get("alternate-exchange") {
+            let Some(alternate) = value.as_long_str() else {
+                return Err(refusal::exchange_invalid_arg_type(
+                    value.type_name(),
+                    "alternate-exchange",
+                    &name,
+                    vhost.name(),
+                ));
+            };
+            asker.rights.check_on_way(Resource::Exchange(&name), alternate)?;
         }
         let spec = ExchangeSpec {
             name: name.as_str().into(),
@@ -145,12 +166,18 @@ impl Broker {
     /// exchange.declare with passive set: does it exist? Returns when that is durable.
     ///
     /// # Errors
-    /// `exchange.default-refused`, `exchange.not-found`.
-    pub fn check_exchange(&self, vhost: &Vhost, name: &str) -> Result<Lsn, Refusal> {
+    /// `exchange.default-refused`, `access.refused`, `exchange.not-found`.
+    pub fn check_exchange(
+        &self,
+        vhost: &Vhost,
+        name: &str,
+        asker: &mut Asker,
+    ) -> Result<Lsn, Refusal> {
         let name = clean_name(name);
         if name.is_empty() {
             return Err(refusal::exchange_default_refused());
         }
+        asker.rights.check_any(Resource::Exchange(&name))?;
         match vhost.exchange(name.as_bytes()) {
             Some(exchange) => Ok(exists_from(vhost, exchange.spec.durable)),
             None => Err(refusal::exchange_not_found(name, vhost.name())),
@@ -160,12 +187,13 @@ impl Broker {
     /// Deletes an exchange and its bindings. A missing one counts as deleted.
     ///
     /// # Errors
-    /// `exchange.default-refused`, `exchange.system-deletion`, `exchange.in-use`.
+    /// `exchange.default-refused`, `exchange.system-deletion`, `access.refused`, `exchange.in-use`.
     pub fn delete_exchange(
         &self,
         vhost: &Arc<Vhost>,
         name: &str,
         if_unused: bool,
+        asker: &mut Asker,
         effects: &mut Effects,
     ) -> Result<Lsn, Refusal> {
         let name = clean_name(name);
@@ -175,6 +203,7 @@ impl Broker {
         if name.starts_with(RESERVED) {
             return Err(refusal::exchange_system_deletion(name, vhost.name()));
         }
+        asker.rights.check(Right::Configure, Resource::Exchange(&name))?;
         let mut change = vhost.change();
         let Some(exchange) = vhost.exchange(name.as_bytes()) else { return Ok(vhost.defined()) };
         if if_unused && change.has_source(exchange.id) {
@@ -231,12 +260,14 @@ impl Broker {
     /// Declares a queue, or checks that it is already what is asked for.
     ///
     /// # Errors
-    /// The `queue.*` refusals of declarations, in the order of RabbitMQ's checks.
+    /// `access.refused` (also for reading from a new queue what dies in it, and writing it to its
+    /// dead-letter exchange) and the `queue.*` refusals of declarations, in the order of RabbitMQ's
+    /// checks.
     pub fn declare_queue(
         &self,
         vhost: &Arc<Vhost>,
         mut asked: QueueDeclaration<'_>,
-        asker: &Asker,
+        asker: &mut Asker,
         now: Now,
         effects: &mut Effects,
     ) -> Result<(Arc<Queue>, Lsn), Refusal> {
@@ -266,6 +297,7 @@ impl Broker {
         } else if name.starts_with(RESERVED) {
             return Err(refusal::queue_reserved_name(name));
         }
+        asker.rights.check(Right::Configure, Resource::Queue(&name))?;
         let mut change = vhost.change();
         if vhost.is_gone() {
             return Err(refusal::vhost_deleted(vhost.name()));
@@ -275,8 +307,16 @@ impl Broker {
             let lsn = exists_from(vhost, existing.spec().durable);
             return Ok((existing, lsn));
         }
+        if let Some(max) = vhost.limits().queues_max
+            && u64::try_from(max).is_ok_and(|max| vhost.queues.len() as u64 >= max)
+        {
+            return Err(refusal::queue_vhost_limit(&name, vhost.name(), max));
+        }
         let args = QueueArgs::parse(&asked.arguments)
             .map_err(|error| argument_refusal(&name, vhost, error))?;
+        if let Some(Value::LongStr(exchange)) = asked.arguments.get("x-dead-letter-exchange") {
+            asker.rights.check_on_way(Resource::Queue(&name), exchange)?;
+        }
         check_kind_properties(vhost, &name, &args, &asked)?;
         // Held until the record is submitted: in the store, too, the next id never goes back.
         let mut next_id = self.next_queue_id.lock().unwrap_or_else(PoisonError::into_inner);
@@ -324,34 +364,32 @@ impl Broker {
     /// queue.declare with passive set: the queue, if it exists, and when that is durable.
     ///
     /// # Errors
-    /// `queue.not-found`, `queue.locked`.
+    /// `access.refused`, `queue.not-found`, `queue.locked`.
     pub fn check_queue(
         &self,
         vhost: &Vhost,
         name: &str,
-        asker: ConnectionId,
+        asker: &mut Asker,
     ) -> Result<(Arc<Queue>, Lsn), Refusal> {
-        let queue = self.find_queue(vhost, name, asker)?;
+        asker.rights.check_any(Resource::Queue(&clean_name(name)))?;
+        let queue = owned_queue(vhost, name, asker)?;
         let lsn = exists_from(vhost, queue.spec().durable);
         Ok((queue, lsn))
     }
 
-    /// The queue of this name, if this connection may use it.
+    /// The queue of this name, if this connection may use it, and its user has this right on it.
     ///
     /// # Errors
-    /// `queue.not-found`, `queue.locked`.
+    /// `access.refused`, `queue.not-found`, `queue.locked`.
     pub fn find_queue(
         &self,
         vhost: &Vhost,
         name: &str,
-        asker: ConnectionId,
+        right: Right,
+        asker: &mut Asker,
     ) -> Result<Arc<Queue>, Refusal> {
-        let name = clean_name(name);
-        let queue = vhost
-            .queue(name.as_bytes())
-            .ok_or_else(|| refusal::queue_not_found(&name, vhost.name()))?;
-        check_owner(&queue, asker)?;
-        Ok(queue)
+        asker.rights.check(right, Resource::Queue(&clean_name(name)))?;
+        owned_queue(vhost, name, asker)
     }
 
     /// Deletes a queue: its bindings go, its consumers are told, its messages are forgotten.
@@ -479,6 +517,15 @@ fn remove_bindings_to(
         abandoned.extend(remove_binding(vhost, change, &source, &binding, ops, told));
     }
     abandoned
+}
+
+/// The queue of this name, unless it belongs to another connection.
+fn owned_queue(vhost: &Vhost, name: &str, asker: &Asker) -> Result<Arc<Queue>, Refusal> {
+    let name = clean_name(name);
+    let queue = vhost.queue(name.as_bytes());
+    let queue = queue.ok_or_else(|| refusal::queue_not_found(&name, vhost.name()))?;
+    check_owner(&queue, asker.connection)?;
+    Ok(queue)
 }
 
 /// When "it exists" may be told: not before whoever declared it could be told.

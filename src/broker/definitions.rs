@@ -5,6 +5,7 @@
 //! and writes it, and fields can be added. Arguments are kept in it as bytes, so that whatever the
 //! codec took from a client fits a record.
 
+use crate::broker::access::{NamedLimits as _, VhostLimits};
 use crate::broker::policy::PolicyKind;
 use crate::broker::vhost::ExchangeSpec;
 use crate::protocol::table::{RawTable, Table, Value};
@@ -42,6 +43,15 @@ pub enum DefinitionKey {
         user: String,
         /// The vhost.
         vhost: String,
+    },
+    /// Which routing keys a user may use with a topic exchange.
+    TopicPermission {
+        /// The user.
+        user: String,
+        /// The vhost.
+        vhost: String,
+        /// The exchange.
+        exchange: String,
     },
     /// An exchange.
     Exchange {
@@ -108,6 +118,10 @@ impl std::fmt::Display for DefinitionKey {
             Self::Permission { user, vhost } => {
                 write!(f, "permission of user '{user}' in vhost '{vhost}'")
             }
+            Self::TopicPermission { user, vhost, exchange } => {
+                let on = format!("exchange '{exchange}' in vhost '{vhost}'");
+                write!(f, "topic permission of user '{user}' on {on}")
+            }
             Self::Publisher { queue, name } => {
                 let name = String::from_utf8_lossy(name);
                 write!(f, "sequence of publisher '{name}' in queue {queue}")
@@ -150,6 +164,9 @@ impl DefinitionKey {
             Self::User { name } => put(b'b', &[name.as_bytes()]),
             Self::Vhost { name } => put(b'c', &[name.as_bytes()]),
             Self::Permission { user, vhost } => put(b'd', &[user.as_bytes(), vhost.as_bytes()]),
+            Self::TopicPermission { user, vhost, exchange } => {
+                put(b't', &[user.as_bytes(), vhost.as_bytes(), exchange.as_bytes()]);
+            }
             Self::Exchange { vhost, name } => put(b'e', &[vhost.as_bytes(), name.as_bytes()]),
             Self::Queue { vhost, name } => put(b'f', &[vhost.as_bytes(), name.as_bytes()]),
             Self::Publisher { queue, name } => put(b'h', &[&queue.to_be_bytes(), name]),
@@ -199,6 +216,9 @@ impl DefinitionKey {
             (b'b', 1) => Ok(Self::User { name: text(0)? }),
             (b'c', 1) => Ok(Self::Vhost { name: text(0)? }),
             (b'd', 2) => Ok(Self::Permission { user: text(0)?, vhost: text(1)? }),
+            (b't', 3) => {
+                Ok(Self::TopicPermission { user: text(0)?, vhost: text(1)?, exchange: text(2)? })
+            }
             (b'e', 2) => Ok(Self::Exchange { vhost: text(0)?, name: text(1)? }),
             (b'f', 2) => Ok(Self::Queue { vhost: text(0)?, name: text(1)? }),
             (b'h', 2) => Ok(Self::Publisher {
@@ -324,6 +344,15 @@ impl Record {
             .ok_or_else(|| DefinitionError(format!("field {name} is missing")))
     }
 
+    /// A table.
+    #[must_use]
+    pub fn table(&self, name: &str) -> Option<&Table> {
+        match self.0.get(name) {
+            Some(Value::Table(table)) => Some(table),
+            _ => None,
+        }
+    }
+
     /// The arguments that something was declared with.
     ///
     /// # Errors
@@ -337,6 +366,13 @@ impl Record {
         self.0.encode_body(&mut out);
         out
     }
+}
+
+/// The operation that keeps a vhost.
+#[must_use]
+pub fn put_vhost(name: &str, limits: VhostLimits) -> Op {
+    let record = Record::default().with("limits", Value::Table(limits.to_table()));
+    DefinitionKey::Vhost { name: name.to_owned() }.put(record)
 }
 
 /// An exchange's record, with the id of the queue that keeps its delayed messages, if it has one.
@@ -406,6 +442,11 @@ mod tests {
             DefinitionKey::Vhost { name: "/".into() },
             DefinitionKey::Permission { user: "a".into(), vhost: "bc".into() },
             DefinitionKey::Permission { user: "ab".into(), vhost: "c".into() },
+            DefinitionKey::TopicPermission {
+                user: "a".into(),
+                vhost: "/".into(),
+                exchange: "amq.topic".into(),
+            },
             DefinitionKey::Exchange { vhost: "/".into(), name: "x\0y".into() },
             DefinitionKey::Queue { vhost: "/".into(), name: String::new() },
             binding("a", b"bc"),

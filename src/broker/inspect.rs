@@ -4,6 +4,8 @@
 //! waits for a client or the disk, and no lock outlives a call. Access rights are the caller's
 //! business, except [`Inspect::authenticate`].
 
+use std::collections::BTreeMap;
+
 use super::alarms::Alarms;
 use super::policy::PolicySpec;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
@@ -21,6 +23,26 @@ pub struct UserView {
     pub password_hash: String,
     /// How it was made, such as `rabbit_password_hashing_sha256`.
     pub hashing_algorithm: &'static str,
+    /// What it may have open at once.
+    pub limits: LimitsView,
+}
+
+/// Limits that are set, by RabbitMQ's names.
+pub type LimitsView = BTreeMap<&'static str, i64>;
+
+/// Which routing keys a user may use with a topic exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPermissionView {
+    /// The user.
+    pub user: String,
+    /// The vhost.
+    pub vhost: String,
+    /// The exchange, which need not be there.
+    pub exchange: String,
+    /// Pattern of the routing keys it may publish with.
+    pub write: String,
+    /// Pattern of the binding keys it may bind with.
+    pub read: String,
 }
 
 /// What a user may do in a vhost.
@@ -137,6 +159,12 @@ pub trait Inspect: Send + Sync {
 
     /// Every user's permissions.
     fn permissions(&self) -> Vec<PermissionView>;
+
+    /// Every user's topic permissions.
+    fn topic_permissions(&self) -> Vec<TopicPermissionView>;
+
+    /// What a vhost may hold at most.
+    fn vhost_limits(&self, vhost: &str) -> LimitsView;
 
     /// The user, if the password is theirs and they may log in from where they are. Slow by
     /// intent (it hashes), and the same for an unknown user as for a wrong password.

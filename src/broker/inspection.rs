@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 
 use super::Broker;
+use super::access::{Candidate, NamedLimits as _, Permission, TopicPermission, User};
 use super::alarms::Alarms;
-use super::inspect::{Inspect, MessageSizes, NodeView, PermissionView, UserView};
-use super::users::User;
+use super::inspect::{
+    Inspect, LimitsView, MessageSizes, NodeView, PermissionView, TopicPermissionView, UserView,
+};
 use super::vhost::Vhost;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
 use crate::protocol::refusal;
@@ -25,8 +27,9 @@ fn user_view(user: &User) -> UserView {
     UserView {
         name: user.name.clone(),
         tags: user.tags.clone(),
-        password_hash: user.password_hash_base64(),
-        hashing_algorithm: "rabbit_password_hashing_sha256",
+        password_hash: user.password.to_base64(),
+        hashing_algorithm: user.password.hashing().name(),
+        limits: user.limits.set(),
     }
 }
 
@@ -108,15 +111,35 @@ impl Inspect for Broker {
     }
 
     fn users(&self) -> Vec<UserView> {
-        self.users.all().iter().map(user_view).collect()
+        self.access.users().iter().map(|user| user_view(user)).collect()
     }
 
     fn permissions(&self) -> Vec<PermissionView> {
-        let view = |(user, vhost, permission): (String, String, super::users::Permission)| {
-            let [configure, write, read] = permission.patterns;
+        let rows = self.access.permissions().into_iter();
+        let view = |(user, vhost, own): (String, String, Arc<Permission>)| {
+            let [configure, write, read] = own.texts().map(str::to_owned);
             PermissionView { user, vhost, configure, write, read }
         };
-        self.users.permissions().into_iter().map(view).collect()
+        rows.map(view).collect()
+    }
+
+    fn topic_permissions(&self) -> Vec<TopicPermissionView> {
+        let rows = self.access.topic_permissions().into_iter();
+        let views = rows.flat_map(|(user, vhost, own)| {
+            let view = |(exchange, topic): (&String, &TopicPermission)| TopicPermissionView {
+                user: user.clone(),
+                vhost: vhost.clone(),
+                exchange: exchange.clone(),
+                write: topic.write().to_owned(),
+                read: topic.read().to_owned(),
+            };
+            own.iter().map(view).collect::<Vec<_>>()
+        });
+        views.collect()
+    }
+
+    fn vhost_limits(&self, vhost: &str) -> LimitsView {
+        self.vhost(vhost).map(|vhost| vhost.limits().set()).unwrap_or_default()
     }
 
     fn authenticate(
@@ -125,7 +148,8 @@ impl Inspect for Broker {
         password: &[u8],
         peer_is_loopback: bool,
     ) -> Option<UserView> {
-        self.users.authenticate(user, password, peer_is_loopback).map(|user| user_view(&user))
+        let who = Candidate { name: user, from_loopback: peer_is_loopback };
+        self.access.authenticate(who, password).map(|user| user_view(&user))
     }
 
     fn publishers(&self) -> Option<u64> {
@@ -141,6 +165,6 @@ impl Inspect for Broker {
     }
 
     fn may_access(&self, user: &str, vhost: &str) -> bool {
-        self.users.may_enter(user, vhost)
+        self.access.may_enter(user, vhost)
     }
 }

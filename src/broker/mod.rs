@@ -6,6 +6,7 @@
 //! order: a vhost's topology, then queues in key order, then a leaf (an outbox, a matcher, the
 //! store). Nothing here waits.
 
+pub mod access;
 pub mod alarms;
 mod bindings;
 pub mod dead_letter;
@@ -20,22 +21,23 @@ mod inspection;
 pub mod message;
 pub mod operate;
 pub mod outbox;
+mod pattern;
 pub mod policy;
 pub mod queue;
 mod recovery;
 mod reply_to;
 pub mod timers;
 pub mod trace;
-pub mod users;
 pub mod vhost;
 mod vhosts;
 pub mod views;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dashmap::DashMap;
 
+use access::{Access, Hashing, PasswordHash, Permission, Taken};
 use alarms::AlarmState;
 pub use bindings::{BindingRequest, DestinationRef};
 pub use declare::{Asker, ExchangeDeclaration, QueueDeclaration};
@@ -44,7 +46,6 @@ use queue::{Effects, Publisher, Queue};
 pub use reply_to::REPLY_TO;
 use reply_to::ReplyTargets;
 use timers::Timers;
-use users::Users;
 use vhost::Vhost;
 use views::{ConnectionView, NodeCounters};
 
@@ -88,7 +89,9 @@ pub struct BrokerSettings {
     /// The first vhost.
     pub default_vhost: String,
     /// The first user's configure, write and read patterns.
-    pub default_permissions: [String; 3],
+    pub default_permissions: Permission,
+    /// How passwords are hashed.
+    pub password_hashing: Hashing,
     /// Users that may only come from a loopback address.
     pub loopback_users: Vec<String>,
     /// Open connections at most; 0 is no limit.
@@ -100,7 +103,6 @@ pub struct BrokerSettings {
 impl Default for BrokerSettings {
     /// RabbitMQ's defaults: user guest, from loopback only, in vhost "/".
     fn default() -> Self {
-        let everything = || ".*".to_owned();
         Self {
             node_name: "rabbit@localhost".to_owned(),
             cluster_name: "rabbit@localhost".to_owned(),
@@ -112,7 +114,8 @@ impl Default for BrokerSettings {
             default_password: "guest".to_owned(),
             default_user_tags: vec!["administrator".to_owned()],
             default_vhost: "/".to_owned(),
-            default_permissions: [everything(), everything(), everything()],
+            default_permissions: Permission::full(),
+            password_hashing: Hashing::default(),
             loopback_users: vec!["guest".to_owned()],
             connections_max: 0,
             default_queue_kind: queue::QueueKind::Classic,
@@ -131,16 +134,6 @@ pub struct ConnectionHandle {
     pub view: Mutex<ConnectionView>,
 }
 
-/// A place among the connections that a node may have open; free again when this is dropped.
-#[derive(Debug)]
-pub struct ConnectionPlace(Arc<AtomicUsize>);
-
-impl Drop for ConnectionPlace {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// One node's engine.
 pub struct Broker {
     settings: BrokerSettings,
@@ -149,9 +142,10 @@ pub struct Broker {
     vhosts: DashMap<Arc<str>, Arc<Vhost>>,
     /// Held while a vhost comes or goes.
     vhost_changes: Mutex<()>,
-    users: Users,
+    access: Access,
     connections: DashMap<ConnectionId, Arc<ConnectionHandle>>,
-    places_taken: Arc<AtomicUsize>,
+    /// Open connections, for their limit.
+    places: Arc<AtomicU64>,
     reply_targets: ReplyTargets,
     timers: Timers,
     counters: NodeCounters,
@@ -177,14 +171,14 @@ impl Broker {
         now: Now,
     ) -> Result<Arc<Self>, StoreError> {
         let broker = Arc::new(Self {
-            users: Users::new(settings.loopback_users.clone()),
+            access: Access::new(settings.loopback_users.clone(), settings.password_hashing),
             settings,
             store,
             entropy,
             vhosts: DashMap::new(),
             vhost_changes: Mutex::default(),
             connections: DashMap::new(),
-            places_taken: Arc::default(),
+            places: Arc::default(),
             reply_targets: ReplyTargets::default(),
             timers: Timers::default(),
             counters: NodeCounters::default(),
@@ -220,8 +214,14 @@ impl Broker {
 
     /// Users and what they may do.
     #[must_use]
-    pub fn users(&self) -> &Users {
-        &self.users
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Hashes a password as configured. Slow if that is.
+    #[must_use]
+    pub fn hash_password(&self, password: &[u8]) -> PasswordHash {
+        PasswordHash::new(self.settings.password_hashing, password, &self.entropy)
     }
 
     /// Deadlines of queues and messages.
@@ -268,13 +268,10 @@ impl Broker {
     ///
     /// # Errors
     /// When the node's limit is reached, however many ask at once.
-    pub fn take_connection_place(&self) -> Result<ConnectionPlace, Refusal> {
+    pub fn take_connection_place(&self) -> Result<Taken, Refusal> {
         let max = self.settings.connections_max;
-        let take = |taken| (max == 0 || taken < max).then_some(taken + 1);
-        match self.places_taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
-            Ok(_) => Ok(ConnectionPlace(Arc::clone(&self.places_taken))),
-            Err(_) => Err(refusal::connection_node_limit(max)),
-        }
+        let limit = i64::try_from(max).ok().filter(|max| *max > 0);
+        Taken::from(&self.places, limit).ok_or_else(|| refusal::connection_node_limit(max))
     }
 
     /// Registers an opened connection. One that opens while the node begins to stop is asked to
@@ -353,17 +350,23 @@ impl Broker {
     /// Asks those connections to close. Call it with no lock held.
     fn close_connections_where(
         &self,
-        mut is_meant: impl FnMut(&ConnectionView) -> bool,
+        is_meant: impl FnMut(&ConnectionView) -> bool,
         refusal: &Refusal,
     ) {
-        let handles: Vec<_> =
-            self.connections.iter().map(|entry| Arc::clone(entry.value())).collect();
-        for handle in handles {
-            let meant = is_meant(&handle.view.lock().unwrap_or_else(PoisonError::into_inner));
-            if meant {
-                handle.outbox.close(refusal.clone());
-            }
+        for handle in self.connections_where(is_meant) {
+            handle.outbox.close(refusal.clone());
         }
+    }
+
+    fn connections_where(
+        &self,
+        mut is_meant: impl FnMut(&ConnectionView) -> bool,
+    ) -> Vec<Arc<ConnectionHandle>> {
+        let mut handles: Vec<_> =
+            self.connections.iter().map(|entry| Arc::clone(entry.value())).collect();
+        handles
+            .retain(|handle| is_meant(&handle.view.lock().unwrap_or_else(PoisonError::into_inner)));
+        handles
     }
 
     /// Why the node takes no more connections, if it is stopping.

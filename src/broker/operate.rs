@@ -34,6 +34,14 @@ pub enum Change {
     Replaced,
 }
 
+impl Change {
+    /// The change of what was there before, or not.
+    #[must_use]
+    pub const fn of(was_there: bool) -> Self {
+        if was_there { Self::Replaced } else { Self::Created }
+    }
+}
+
 /// The broker as operators change it.
 pub trait Operate: Send + Sync {
     /// The policies of one vhost, or of all.
@@ -106,7 +114,7 @@ impl Operate for Broker {
         let vhost = self.vhost(vhost).ok_or_else(|| OperateError::NoVhost(vhost.to_owned()))?;
         let set = Self::set_policy(self, &vhost, kind, policy, actor, now)?;
         self.wait_durable(set.lsn)?;
-        Ok(if set.replaced { Change::Replaced } else { Change::Created })
+        Ok(Change::of(set.replaced))
     }
 
     fn clear_policy(
@@ -149,7 +157,7 @@ impl Operate for Broker {
 impl Broker {
     /// Waits until the store has made durable what it took at this place. Never call it where
     /// messages are moved.
-    fn wait_durable(&self, lsn: Lsn) -> Result<(), StoreError> {
+    pub(super) fn wait_durable(&self, lsn: Lsn) -> Result<(), StoreError> {
         let store: &dyn Store = &**self.store();
         let bell = Arc::new(Bell::default());
         store.notify(lsn, Arc::clone(&bell) as Arc<dyn DurableWaker>);

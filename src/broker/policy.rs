@@ -10,11 +10,10 @@
 
 use std::sync::{Arc, PoisonError};
 
-use fancy_regex::{Regex, RegexBuilder};
-
 use super::definitions::{DefinitionError, DefinitionKey, Record, read_arguments};
 use super::events::fields;
 use super::exchange::erlang_term;
+use super::pattern::Pattern;
 use super::queue::args::DURATION_MS_MAX;
 use super::queue::rules::DeadLetterStrategy;
 use super::queue::{Effects, Overflow, QueueArgs, QueueKind, Rules, Wishes};
@@ -115,16 +114,11 @@ pub struct PolicyError(pub String);
 #[derive(Debug)]
 pub struct Policy {
     spec: PolicySpec,
-    pattern: Regex,
+    pattern: Pattern,
     apply_to: ApplyTo,
     wishes: Wishes,
     alternate_exchange: Option<Arc<str>>,
 }
-
-/// Steps that matching a pattern may take before the name counts as not matching.
-const BACKTRACK_MAX: usize = 100_000;
-/// Bytes that a compiled pattern may take.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 impl Policy {
     /// Checks and understands a policy.
@@ -133,16 +127,11 @@ impl Policy {
     /// When its pattern is no regular expression, `apply_to` is unknown, or a key of its definition
     /// is unknown or has a value that makes no sense.
     pub fn new(kind: PolicyKind, spec: PolicySpec) -> Result<Self, PolicyError> {
-        let pattern = RegexBuilder::new(&spec.pattern)
-            .backtrack_limit(BACKTRACK_MAX)
-            .delegate_size_limit(PATTERN_BYTES_MAX)
-            .build()
-            .map_err(|error| {
-                let pattern = &spec.pattern;
-                let reason =
-                    format!("pattern should be regular expression but is invalid: {error}");
-                PolicyError(format!("{reason} ({pattern})"))
-            })?;
+        let pattern = Pattern::new(&spec.pattern).map_err(|error| {
+            let pattern = &spec.pattern;
+            let reason = format!("pattern should be regular expression but is invalid: {error}");
+            PolicyError(format!("{reason} ({pattern})"))
+        })?;
         let apply_to = ApplyTo::ALL.into_iter().find(|kind| kind.name() == spec.apply_to);
         let apply_to = apply_to.ok_or_else(|| {
             let names = ApplyTo::ALL.map(|kind| format!("'{}'", kind.name())).join(", ");
@@ -178,8 +167,7 @@ impl Policy {
     }
 
     fn applies_to(&self, object: Object, name: &str) -> bool {
-        // A pattern that takes too many steps is not found.
-        self.apply_to.covers(object) && self.pattern.is_match(name).unwrap_or(false)
+        self.apply_to.covers(object) && self.pattern.is_in(name)
     }
 
     fn record(&self) -> Record {

@@ -6,16 +6,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
+use super::access::{NamedLimits as _, Permission, TopicPermission, User, UserLimits, VhostLimits};
 use super::definitions::{
     BindingKey, DefinitionError, DefinitionKey, DestinationName, Record, exchange_record,
-    read_arguments,
+    put_vhost, read_arguments,
 };
 use super::events::{self, EVENT_EXCHANGE};
 use super::exchange::{Destination, End, Kind};
 use super::message::Message;
 use super::policy::{Policies, Policy};
 use super::queue::{Queue, QueueArgs, QueueSpec};
-use super::users::{Permission, User};
 use super::vhost::{Binding, ExchangeSpec, Vhost};
 use super::{Broker, Now};
 use crate::protocol::table::Table;
@@ -63,21 +63,19 @@ pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> 
 
 fn create_first(broker: &Broker) {
     let settings = &broker.settings;
-    let mut salt = [0; 4];
-    (broker.entropy)(&mut salt);
-    let password = settings.default_password.as_bytes();
-    let tags = settings.default_user_tags.clone();
-    let user = User::new(&settings.default_user, password, salt, tags);
-    let permission = Permission { patterns: settings.default_permissions.clone() };
-    let vhost = DefinitionKey::Vhost { name: settings.default_vhost.clone() };
-    let ops = vec![
-        user.put(),
-        vhost.put(Record::default()),
-        permission.put(&settings.default_user, &settings.default_vhost),
-    ];
-    add_vhost(broker, &settings.default_vhost, Policies::default());
-    broker.users.permit(settings.default_user.clone(), settings.default_vhost.clone(), permission);
-    broker.users.insert(user);
+    let (name, vhost) = (&settings.default_user, &settings.default_vhost);
+    let user = User {
+        name: name.clone(),
+        password: broker.hash_password(settings.default_password.as_bytes()),
+        tags: settings.default_user_tags.clone(),
+        limits: UserLimits::default(),
+    };
+    let permission = settings.default_permissions.clone();
+    let put = put_vhost(vhost, VhostLimits::default());
+    let ops = vec![user.put(), put, permission.put(name, vhost)];
+    add_vhost(broker, vhost, Policies::default());
+    broker.access.permit(name, vhost, permission);
+    broker.access.insert(user);
     broker.store.submit(Batch { ops, awaited: true });
 }
 
@@ -199,14 +197,20 @@ impl Visitor<'_> {
                 self.use_queue_ids_below(record.number("next")?);
             }
             DefinitionKey::User { name } => {
-                self.broker.users.insert(User::from_record(name, &record)?);
+                self.broker.access.insert(User::from_record(name, &record)?);
             }
             DefinitionKey::Vhost { name } => {
                 let policies = self.policies.remove(&name).unwrap_or_default();
-                add_vhost(self.broker, &name, policies);
+                let vhost = add_vhost(self.broker, &name, policies);
+                let limits = record.table("limits").map(VhostLimits::from_table);
+                vhost.set_limits(limits.unwrap_or_default());
             }
             DefinitionKey::Permission { user, vhost } => {
-                self.broker.users.permit(user, vhost, Permission::from_record(&record)?);
+                self.broker.access.permit(&user, &vhost, Permission::from_record(&record)?);
+            }
+            DefinitionKey::TopicPermission { user, vhost, exchange } => {
+                let topic = TopicPermission::from_record(&user, &vhost, &record)?;
+                self.broker.access.permit_topic(&user, &vhost, exchange, topic);
             }
             DefinitionKey::Exchange { vhost, name } => self.exchange(&vhost, &name, &record)?,
             DefinitionKey::Queue { vhost, name } => self.declared_queue(&vhost, &name, &record)?,

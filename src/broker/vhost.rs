@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use dashmap::DashMap;
 use rustc_hash::FxHashSet;
 
+use super::access::{Taken, VhostLimits};
 use super::dead_letter::with_keys;
 use super::definitions::read_arguments;
 use super::exchange::{Besides, CreateError, Destination, Kind, Matcher, Traits, Verdict};
@@ -204,6 +205,8 @@ pub struct Vhost {
     gone: AtomicBool,
     /// Written under the topology lock.
     pub(super) policies: RwLock<Policies>,
+    limits: RwLock<VhostLimits>,
+    connections: Arc<AtomicU64>,
     topology: Mutex<Bindings>,
     generation: AtomicU64,
     /// Beside the generation, which every publish looks at anyway.
@@ -262,6 +265,8 @@ impl Vhost {
             queues_by_id: DashMap::new(),
             gone: AtomicBool::new(false),
             policies: RwLock::new(policies),
+            limits: RwLock::default(),
+            connections: Arc::default(),
             topology: Mutex::default(),
             generation: AtomicU64::new(1),
             traced: AtomicBool::new(false),
@@ -277,6 +282,22 @@ impl Vhost {
 
     pub(super) fn write_policies(&self) -> RwLockWriteGuard<'_, Policies> {
         self.policies.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it may hold.
+    #[must_use]
+    pub fn limits(&self) -> VhostLimits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_limits(&self, limits: VhostLimits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    /// Takes a place among its connections; `None` when it has as many as it may.
+    #[must_use]
+    pub fn take_connection(&self) -> Option<Taken> {
+        Taken::from(&self.connections, self.limits().connections_max)
     }
 
     /// The policies that an object of this name obeys.

@@ -7,11 +7,11 @@
 use std::sync::{Arc, PoisonError};
 
 use super::Broker;
+use super::access::{Permission, VhostLimits};
 use super::bindings::stored_binding;
-use super::definitions::{DefinitionKey, Record};
+use super::definitions::{DefinitionKey, put_vhost};
 use super::policy::{Policies, PolicyKind};
 use super::recovery::add_vhost;
-use super::users::Permission;
 use crate::protocol::refusal;
 use crate::store::{Batch, Lsn, Op};
 
@@ -23,12 +23,11 @@ impl Broker {
         if self.vhost(name).is_some() {
             return None;
         }
-        let permission = Permission { patterns: [".*", ".*", ".*"].map(str::to_owned) };
-        let vhost = DefinitionKey::Vhost { name: name.to_owned() };
-        let ops = vec![vhost.put(Record::default()), permission.put(owner, name)];
+        let permission = Permission::full();
+        let ops = vec![put_vhost(name, VhostLimits::default()), permission.put(owner, name)];
         // Before anyone can see it: what is declared in it must follow it into the store.
         let lsn = self.submit(Batch { ops, awaited: true });
-        self.users.permit(owner.to_owned(), name.to_owned(), permission);
+        self.access.permit(owner, name, permission);
         add_vhost(self, name, Policies::default());
         Some(lsn)
     }
@@ -67,9 +66,7 @@ impl Broker {
                 ops.push(DefinitionKey::Queue { vhost, name }.delete());
             }
         }
-        for user in self.users.forget_vhost(name) {
-            ops.push(DefinitionKey::Permission { user, vhost: name.to_owned() }.delete());
-        }
+        ops.extend(self.access.forget_vhost(name));
         let lsn = self.submit(Batch { ops, awaited: true });
         vhost.exchanges.clear();
         vhost.exchanges_by_id.clear();

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::settings::{
-    Amount, AuthMechanism, DiskFreeLimit, Limits, ListenAddress, LogLevel, QueueType, Secret,
-    Settings,
+    Amount, AuthMechanism, DiskFreeLimit, Limits, ListenAddress, LogLevel, PasswordHashing,
+    QueueType, Secret, Settings,
 };
 use super::value::{self, Reason, Units};
 
@@ -300,8 +300,9 @@ pub(super) const KEYS: &[Key] = &[
         };
         Ok(())
     }),
-    key("password_hashing_module", |_, a| {
-        value::word(a.value, &[("rabbit_password_hashing_sha256", ())])
+    key("password_hashing_module", |d, a| {
+        d.settings.auth.password_hashing = value::word(a.value, &PasswordHashing::WORDS)?;
+        Ok(())
     }),
     key("credential_validator.validation_backend", |_, a| {
         value::word(a.value, &[("rabbit_credential_validator_accept_everything", ())])

@@ -239,6 +239,8 @@ pub struct Auth {
     pub mechanisms: Vec<AuthMechanism>,
     /// Whom an anonymous login logs in as; `None` refuses them.
     pub anonymous_login_user: Option<String>,
+    /// How passwords are hashed that are set from now on.
+    pub password_hashing: PasswordHashing,
     /// Users who may only log in from this machine.
     pub loopback_users: BTreeSet<String>,
 }
@@ -249,9 +251,30 @@ impl Default for Auth {
             // RabbitMQ offers ANONYMOUS, too; here it must be asked for.
             mechanisms: vec![AuthMechanism::Plain, AuthMechanism::AmqPlain],
             anonymous_login_user: Some("guest".to_owned()),
+            password_hashing: PasswordHashing::Sha256,
             loopback_users: BTreeSet::from(["guest".to_owned()]),
         }
     }
+}
+
+/// A way to hash passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordHashing {
+    /// Salted SHA-256.
+    Sha256,
+    /// Salted SHA-512.
+    Sha512,
+    /// argon2id.
+    Argon2id,
+}
+
+impl PasswordHashing {
+    /// Their names in the configuration.
+    pub const WORDS: [(&'static str, Self); 3] = [
+        ("rabbit_password_hashing_sha256", Self::Sha256),
+        ("rabbit_password_hashing_sha512", Self::Sha512),
+        ("argon2id", Self::Argon2id),
+    ];
 }
 
 /// A share of what there is, or an amount.

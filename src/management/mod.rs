@@ -24,10 +24,12 @@ mod consumers;
 mod exchanges;
 mod health;
 mod http;
+mod limits;
 mod list;
 mod metrics_page;
 mod nodes;
 mod overview;
+mod permissions;
 mod policies;
 mod queues;
 mod reply;
@@ -45,6 +47,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use crate::broker::Now;
+use crate::broker::access::Administer;
 use crate::broker::inspect::Inspect;
 use crate::broker::operate::Operate;
 use crate::config::settings::{Management, Prometheus};
@@ -69,6 +72,8 @@ pub struct Context {
     pub inspect: Arc<dyn Inspect>,
     /// The broker, to change.
     pub operate: Arc<dyn Operate>,
+    /// The broker's users, to change.
+    pub administer: Arc<dyn Administer>,
     /// The process.
     pub process: ProcessReader,
     /// The sockets that the node listens on.

@@ -6,7 +6,7 @@ use super::reply::{Refusal, Reply};
 use super::request::Request;
 use super::value;
 use crate::broker::inspect::PolicyView;
-use crate::broker::operate::{Change, OperateError};
+use crate::broker::operate::OperateError;
 use crate::broker::policy::{PolicyKind, PolicySpec};
 
 /// `GET /api/policies` and `/api/policies/{vhost}`.
@@ -63,13 +63,11 @@ fn shown(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
 }
 
 fn set(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
+    request.required(&["pattern", "definition"])?;
     let spec = parse(request.name("policy"), &request.document()?)?;
     let (vhost, actor) = (request.name("vhost"), &*request.caller()?.name);
     let set = request.operate().set_policy(kind, vhost, spec, actor, request.now());
-    match set.map_err(refusal)? {
-        Change::Created => Ok(Reply::Created),
-        Change::Replaced => Ok(Reply::Done),
-    }
+    Ok(set.map_err(refusal)?.into())
 }
 
 fn cleared(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
@@ -89,14 +87,6 @@ fn refusal(error: OperateError) -> Refusal {
 
 /// Reads what RabbitMQ's API takes; other fields are ignored, as there.
 fn parse(name: &str, body: &Map<String, Json>) -> Result<PolicySpec, Refusal> {
-    let missing: Vec<String> = ["pattern", "definition"]
-        .into_iter()
-        .filter(|field| !body.contains_key(*field))
-        .map(|field| format!("{{key_missing,{field}}}"))
-        .collect();
-    if !missing.is_empty() {
-        return Err(Refusal::bad_request(format!("[{}]", missing.join(","))));
-    }
     let invalid = |field: &str, wanted: &str, value: &Json| {
         let reason = format!("{field} should be {wanted} but was {value}");
         Refusal::bad_request(format!("Validation failed\n\n{reason}\n"))

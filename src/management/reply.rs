@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json, json};
 
 use super::list::Items;
+use crate::broker::access::AdministerError;
+use crate::broker::operate::Change;
 
 /// What a handler answers.
 pub(super) enum Reply {
@@ -25,6 +27,15 @@ impl Reply {
     /// A list of what is there.
     pub(super) fn list(items: impl IntoIterator<Item = Json>) -> Self {
         Self::List(Items::Made(items.into_iter().collect()))
+    }
+}
+
+impl From<Change> for Reply {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::Created => Self::Created,
+            Change::Replaced => Self::Done,
+        }
     }
 }
 
@@ -85,6 +96,15 @@ impl Refusal {
     pub(super) fn internal() -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Self::new(status, "internal_server_error", "the answer could not be made")
+    }
+}
+
+impl From<AdministerError> for Refusal {
+    fn from(error: AdministerError) -> Self {
+        match error {
+            AdministerError::Access(error) => Self::bad_request(error.to_string()),
+            AdministerError::Store(_) => Self::internal(),
+        }
     }
 }
 

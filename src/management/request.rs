@@ -21,6 +21,7 @@ use super::reply::{Refusal, Reply, document};
 use super::sampler::Sampler;
 use super::{Context, routes::Route};
 use crate::broker::Now;
+use crate::broker::access::{Administer, By};
 use crate::broker::inspect::Inspect;
 use crate::broker::operate::Operate;
 use crate::broker::views::ConnectionView;
@@ -123,6 +124,16 @@ impl Request {
         &*self.context.operate
     }
 
+    /// The broker's users, to change.
+    pub(super) fn administer(&self) -> &dyn Administer {
+        &*self.context.administer
+    }
+
+    /// Who changes something, and when.
+    pub(super) fn by(&self) -> Result<By<'_>, Refusal> {
+        Ok(By { actor: &self.caller()?.name, now: self.now() })
+    }
+
     /// This moment.
     pub(super) fn now(&self) -> Now {
         (self.context.now)()
@@ -137,6 +148,21 @@ impl Request {
             Ok(Json::Object(fields)) => Ok(fields),
             _ => Err(Refusal::bad_request("not_json")),
         }
+    }
+
+    /// Fields of the document that must be there, in this order.
+    pub(super) fn required<'n>(&self, names: &[&'n str]) -> Result<Vec<(&'n str, Json)>, Refusal> {
+        let mut document = self.document()?;
+        let missing: Vec<String> = names
+            .iter()
+            .filter(|name| !document.contains_key(**name))
+            .map(|name| format!("{{key_missing,{name}}}"))
+            .collect();
+        if !missing.is_empty() {
+            return Err(Refusal::bad_request(format!("[{}]", missing.join(","))));
+        }
+        let take = |name: &&'n str| Some((*name, document.remove(*name)?));
+        Ok(names.iter().filter_map(take).collect())
     }
 
     /// A name in the path.

@@ -15,8 +15,8 @@ use super::reply::{Refusal, Reply};
 use super::request::{Access, Incoming, Request, answer};
 use super::sampler::Sampler;
 use super::{
-    Context, bindings, connections, consumers, exchanges, health, nodes, overview, policies,
-    queues, users, vhosts,
+    Context, bindings, connections, consumers, exchanges, health, limits, nodes, overview,
+    permissions, policies, queues, users, vhosts,
 };
 use crate::config::settings::Management;
 
@@ -43,6 +43,10 @@ const fn put(path: &'static str, access: Access, handle: Handler) -> Route {
     Route { method: Method::PUT, path, access, handle }
 }
 
+const fn post(path: &'static str, access: Access, handle: Handler) -> Route {
+    Route { method: Method::POST, path, access, handle }
+}
+
 use Access::{Administrator, Management as User, Monitoring, Open, Policymaker};
 
 /// The routes; those of one path stand together.
@@ -58,7 +62,8 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/vhosts/{vhost}", Administrator, vhosts::show),
     put("/api/vhosts/{vhost}", Administrator, vhosts::put),
     delete("/api/vhosts/{vhost}", Administrator, vhosts::delete),
-    get("/api/vhosts/{vhost}/permissions", Administrator, users::permissions),
+    get("/api/vhosts/{vhost}/permissions", Administrator, permissions::list),
+    get("/api/vhosts/{vhost}/topic-permissions", Administrator, permissions::list_topics),
     get("/api/vhosts/{vhost}/connections", User, connections::list),
     get("/api/vhosts/{vhost}/channels", User, connections::channels),
     get("/api/queues", User, queues::list),
@@ -87,10 +92,40 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/consumers/{vhost}", User, consumers::list),
     get("/api/users", Administrator, users::list),
     get("/api/users/without-permissions", Administrator, users::without_permissions),
+    post("/api/users/bulk-delete", Administrator, users::bulk_delete),
     get("/api/users/{user}", Administrator, users::show),
-    get("/api/users/{user}/permissions", Administrator, users::permissions),
-    get("/api/permissions", Administrator, users::permissions),
-    get("/api/permissions/{vhost}/{user}", Administrator, users::permission),
+    put("/api/users/{user}", Administrator, users::put),
+    delete("/api/users/{user}", Administrator, users::delete),
+    get("/api/users/{user}/permissions", Administrator, permissions::list),
+    get("/api/users/{user}/topic-permissions", Administrator, permissions::list_topics),
+    get("/api/permissions", Administrator, permissions::list),
+    get("/api/permissions/{vhost}/{user}", Administrator, permissions::show),
+    put("/api/permissions/{vhost}/{user}", Administrator, permissions::put),
+    delete("/api/permissions/{vhost}/{user}", Administrator, permissions::delete),
+    get("/api/topic-permissions", Administrator, permissions::list_topics),
+    get("/api/topic-permissions/{vhost}/{user}", Administrator, permissions::list_topics),
+    put("/api/topic-permissions/{vhost}/{user}", Administrator, permissions::put_topic),
+    delete("/api/topic-permissions/{vhost}/{user}", Administrator, permissions::delete_topic),
+    get(
+        "/api/topic-permissions/{vhost}/{user}/{exchange}",
+        Administrator,
+        permissions::list_topics,
+    ),
+    put("/api/topic-permissions/{vhost}/{user}/{exchange}", Administrator, permissions::put_topic),
+    delete(
+        "/api/topic-permissions/{vhost}/{user}/{exchange}",
+        Administrator,
+        permissions::delete_topic,
+    ),
+    get("/api/vhost-limits", User, limits::of_vhosts),
+    get("/api/vhost-limits/{vhost}", User, limits::of_vhosts),
+    put("/api/vhost-limits/{vhost}/{limit}", Administrator, limits::put_of_vhost),
+    delete("/api/vhost-limits/{vhost}/{limit}", Administrator, limits::delete_of_vhost),
+    get("/api/user-limits", User, limits::of_users),
+    get("/api/user-limits/{user}", User, limits::of_users),
+    put("/api/user-limits/{user}/{limit}", Administrator, limits::put_of_user),
+    delete("/api/user-limits/{user}/{limit}", Administrator, limits::delete_of_user),
+    get("/api/auth/hash_password/{password}", Administrator, users::hash_password),
     get("/api/policies", User, policies::list),
     get("/api/policies/{vhost}", User, policies::list),
     get("/api/policies/{vhost}/{policy}", Policymaker, policies::show),

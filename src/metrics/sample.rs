@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicU64;
 use crate::broker::Now;
 use crate::broker::alarms::Alarms;
 use crate::broker::inspect::{
-    Inspect, MessageSizes, NodeView, PermissionView, PolicyView, UserView,
+    Inspect, LimitsView, MessageSizes, NodeView, PermissionView, PolicyView, TopicPermissionView,
+    UserView,
 };
 use crate::broker::operate::{Change, Operate, OperateError};
 use crate::broker::policy::{AppliedPolicyView, Policy, PolicyKind, PolicySpec};
@@ -135,6 +136,7 @@ fn user(name: &str, tags: &[&str]) -> UserView {
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         password_hash: "hash".to_owned(),
         hashing_algorithm: "rabbit_password_hashing_sha256",
+        limits: LimitsView::new(),
     }
 }
 
@@ -359,6 +361,21 @@ impl Inspect for Sample {
 
     fn permissions(&self) -> Vec<PermissionView> {
         self.permissions.clone()
+    }
+
+    fn topic_permissions(&self) -> Vec<TopicPermissionView> {
+        let text = str::to_owned;
+        vec![TopicPermissionView {
+            user: text("root"),
+            vhost: text("/"),
+            exchange: text("amq.topic"),
+            write: text(".*"),
+            read: text(".*"),
+        }]
+    }
+
+    fn vhost_limits(&self, _: &str) -> LimitsView {
+        LimitsView::new()
     }
 
     fn authenticate(&self, user: &str, password: &[u8], _: bool) -> Option<UserView> {

@@ -16,12 +16,13 @@ use super::SessionSettings;
 use super::held::OwnQueues;
 use super::output::Output;
 use super::routes::Routes;
+use crate::broker::access::{Resource, Right};
+use crate::broker::exchange::Kind;
 use crate::broker::inspect::MessageSizes;
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConnectionId, Delivery, Item, Outbox};
 use crate::broker::queue::{Attempt, Effects, Publisher, Queue, Settled, Turn};
-use crate::broker::users::User;
-use crate::broker::vhost::Vhost;
+use crate::broker::vhost::{Exchange, Vhost};
 use crate::broker::views::NodeCounters;
 use crate::broker::{Asker, Broker, Now};
 use crate::protocol::frame;
@@ -227,7 +228,6 @@ pub(super) struct Core {
     pub(super) broker: Arc<Broker>,
     pub(super) settings: Arc<SessionSettings>,
     pub(super) vhost: Arc<Vhost>,
-    pub(super) user: User,
     pub(super) asker: Asker,
     pub(super) capabilities: Capabilities,
     pub(super) outbox: Arc<Outbox>,
@@ -260,22 +260,19 @@ pub(super) struct Core {
 }
 
 impl Core {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
         broker: Arc<Broker>,
         settings: Arc<SessionSettings>,
         vhost: Arc<Vhost>,
-        user: User,
         asker: Asker,
         outbox: Arc<Outbox>,
         out: Output,
     ) -> Self {
-        let actor = Some(user.name.as_str().into());
+        let actor = Some(asker.rights.user().name.as_str().into());
         Self {
             broker,
             settings,
             vhost,
-            user,
             asker,
             capabilities: Capabilities::default(),
             outbox,
@@ -376,17 +373,15 @@ impl Core {
         self.tally.add_to(self.broker.counters());
     }
 
-    /// The queue of this name, if this connection may use it.
-    pub(super) fn find_queue(&self, name: &str) -> Result<Arc<Queue>, Refusal> {
-        self.broker.find_queue(&self.vhost, name, self.id())
+    /// The queue of this name, if this connection may use it, and its user has this right on it.
+    pub(super) fn find_queue(&mut self, name: &str, right: Right) -> Result<Arc<Queue>, Refusal> {
+        self.broker.find_queue(&self.vhost, name, right, &mut self.asker)
     }
 
-    /// An exchange that clients may publish to.
-    pub(super) fn publishable(
-        &self,
-        name: &[u8],
-    ) -> Result<Arc<crate::broker::vhost::Exchange>, Refusal> {
+    /// The exchange of this name, if messages may be published there, with whatever key.
+    pub(super) fn publishable(&mut self, name: &[u8]) -> Result<Arc<Exchange>, Refusal> {
         let shown = || String::from_utf8_lossy(name).into_owned();
+        self.asker.rights.check(Right::Write, Resource::Exchange(&shown()))?;
         let exchange = self
             .vhost
             .exchange(name)
@@ -395,6 +390,26 @@ impl Core {
             return Err(refusal::exchange_internal_publish(shown(), self.vhost.name()));
         }
         Ok(exchange)
+    }
+
+    /// The same with these keys.
+    pub(super) fn publishable_with(
+        &mut self,
+        name: &[u8],
+        keys: &[&[u8]],
+    ) -> Result<Arc<Exchange>, Refusal> {
+        let exchange = self.publishable(name)?;
+        if exchange.spec.kind == Kind::Topic {
+            for key in keys {
+                self.asker.rights.check_topic(Right::Write, &exchange.spec.name, key)?;
+            }
+        }
+        Ok(exchange)
+    }
+
+    /// Forgets what followed from rights that have changed.
+    pub(super) fn rights_changed(&mut self) {
+        self.routes = Routes::default();
     }
 }
 
@@ -421,7 +436,9 @@ mod tests {
         let broker = Broker::open(BrokerSettings::default(), store, entropy, now).unwrap();
         let vhost = broker.vhost("/").unwrap();
         let mut effects = Effects::default();
-        let asker = Asker { connection: ConnectionId(1), connection_name: "a test".into() };
+        let user = broker.access().user("guest").unwrap();
+        let by = (ConnectionId(1), "a test".into());
+        let mut asker = Asker::new(&broker, by, user, &vhost);
         let asked = QueueDeclaration {
             name: "q",
             durable: false,
@@ -429,11 +446,10 @@ mod tests {
             auto_delete: false,
             arguments: Table::new(),
         };
-        let queue = broker.declare_queue(&vhost, asked, &asker, now, &mut effects).unwrap().0;
+        let queue = broker.declare_queue(&vhost, asked, &mut asker, now, &mut effects).unwrap().0;
         let outbox = Arc::new(Outbox::new(ConnectionId(1), Arc::new(Asleep)));
-        let user = broker.users().authenticate("guest", b"guest", true).unwrap();
         let settings = Arc::default();
-        let mut core = Core::new(broker, settings, vhost, user, asker, outbox, Output::default());
+        let mut core = Core::new(broker, settings, vhost, asker, outbox, Output::default());
         let envelope = crate::broker::message::Envelope {
             exchange: b"",
             routing_key: b"q",

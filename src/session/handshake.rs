@@ -9,11 +9,11 @@ use std::sync::Arc;
 use super::core::Capabilities;
 use super::sasl::{self, Claim, SaslError};
 use super::{PeerAddress, SessionSettings};
+use crate::broker::access::{Candidate, Taken, User};
 use crate::broker::events::fields;
-use crate::broker::users::User;
 use crate::broker::vhost::Vhost;
 use crate::broker::views::NodeCounters;
-use crate::broker::{Broker, ConnectionPlace, Now};
+use crate::broker::{Broker, Now};
 use crate::protocol::frame;
 use crate::protocol::method::{Method, connection as methods};
 use crate::protocol::refusal::{self, Refusal};
@@ -31,7 +31,7 @@ pub(super) enum HandshakeEnd {
 /// Logged in.
 #[derive(Debug)]
 pub(super) struct Login {
-    pub(super) user: User,
+    pub(super) user: Arc<User>,
     pub(super) mechanism: String,
     pub(super) capabilities: Capabilities,
     pub(super) client_properties: Table,
@@ -112,16 +112,16 @@ pub(super) fn on_start_ok(
             SaslError::Malformed => HandshakeEnd::Silent("malformed login response"),
         },
     )?;
-    let users = broker.users();
+    let access = broker.access();
+    let from_here = |name| Candidate { name, from_loopback: peer.is_loopback };
     let (claimed, user) = match claim {
         Claim::Password(claimed) => {
-            let user = users.authenticate(&claimed.user, &claimed.password, peer.is_loopback);
+            let user = access.authenticate(from_here(&claimed.user), &claimed.password);
             (Some(claimed.user), user)
         }
         Claim::Anonymous => {
             let name = settings.anonymous_user.clone();
-            let find = |name: &String| users.find_for_peer(name, peer.is_loopback);
-            let user = name.as_ref().and_then(find);
+            let user = name.as_deref().and_then(|name| access.find_for_peer(from_here(name)));
             (name, user)
         }
     };
@@ -215,24 +215,39 @@ pub(super) fn on_tune_ok(
     Ok(Tuned { login, channel_max: tune_ok.channel_max, frame_max, heartbeat_s: tune_ok.heartbeat })
 }
 
+/// A vhost that a connection may enter, and its places under the limits of the node, the vhost and
+/// the user.
+pub(super) struct Admission {
+    pub(super) vhost: Arc<Vhost>,
+    pub(super) places: [Taken; 3],
+}
+
 /// Handles connection.open: is there room for a connection more, and may this user enter this
 /// vhost?
 pub(super) fn on_open(
     broker: &Broker,
     user: &User,
     open: &methods::Open<'_>,
-) -> Result<(Arc<Vhost>, ConnectionPlace), HandshakeEnd> {
+) -> Result<Admission, HandshakeEnd> {
+    admit(broker, user, open.virtual_host).map_err(HandshakeEnd::Refused)
+}
+
+fn admit(broker: &Broker, user: &User, name: &str) -> Result<Admission, Refusal> {
     if let Some(refusal) = broker.stopping() {
-        return Err(HandshakeEnd::Refused(refusal.clone()));
+        return Err(refusal.clone());
     }
-    let place = broker.take_connection_place().map_err(HandshakeEnd::Refused)?;
-    let name = open.virtual_host;
-    let vhost = broker
-        .vhost(name)
-        .ok_or_else(|| HandshakeEnd::Refused(refusal::connection_vhost_not_found(name)))?;
-    if !broker.users().may_enter(&user.name, name) {
-        let refused = refusal::connection_vhost_refused(name, &user.name);
-        return Err(HandshakeEnd::Refused(refused));
+    let of_node = broker.take_connection_place()?;
+    let vhost = broker.vhost(name).ok_or_else(|| refusal::connection_vhost_not_found(name))?;
+    let of_vhost = vhost.take_connection().ok_or_else(|| {
+        let max = vhost.limits().connections_max.unwrap_or_default();
+        refusal::connection_vhost_limit(name, &user.name, max)
+    })?;
+    let of_user = broker.access().take_connection(user).ok_or_else(|| {
+        let max = user.limits.connections_max.unwrap_or_default();
+        refusal::connection_user_limit(&user.name, max)
+    })?;
+    if !broker.access().may_enter(&user.name, name) {
+        return Err(refusal::connection_vhost_refused(name, &user.name));
     }
-    Ok((vhost, place))
+    Ok(Admission { vhost, places: [of_node, of_vhost, of_user] })
 }

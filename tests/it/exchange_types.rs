@@ -3,7 +3,7 @@
 use leveret::broker::exchange::Traits;
 use leveret::broker::message::{Envelope, Message};
 use leveret::broker::queue::Effects;
-use leveret::broker::{BindingRequest, Broker, DestinationRef, Now};
+use leveret::broker::{Asker, BindingRequest, Broker, DestinationRef, Now};
 use leveret::covers;
 use leveret::protocol::properties::Properties;
 use leveret::protocol::table::{Table, Value};
@@ -419,8 +419,11 @@ fn a_message_that_comes_while_a_queue_is_bound_is_there_once_and_in_its_place() 
                 routing_key: "",
                 arguments: Table::default(),
             };
-            let (asker, mut effects) = (broker.next_connection_id(), Effects::default());
-            broker.bind(&vhost, &asked, asker, Now::default(), &mut effects).unwrap();
+            let user = broker.access().user("guest").unwrap();
+            let by = (broker.next_connection_id(), "a test".into());
+            let mut asker = Asker::new(&broker, by, user, &vhost);
+            let mut effects = Effects::default();
+            broker.bind(&vhost, &asked, &mut asker, Now::default(), &mut effects).unwrap();
             std::thread::yield_now();
         }
         publisher.join().unwrap();

@@ -1,15 +1,10 @@
 //! From the protocol header to open-ok, and what keeps or ends a connection afterwards.
 
-use std::sync::Arc;
-
 use leveret::broker::inspect::Inspect;
-use leveret::broker::users::User;
 use leveret::covers;
 use leveret::protocol::method::{Method, connection};
 use leveret::protocol::refusal;
 use leveret::protocol::table::{Table, Value};
-use leveret::store::memory::MemoryStore;
-use leveret::store::{Batch, Store};
 
 use crate::support::client::{PROTOCOL_HEADER, close_connection, open_vhost, text};
 use crate::support::world::Setup;
@@ -268,14 +263,8 @@ fn a_vhost_that_does_not_exist_is_refused() {
 #[test]
 fn a_vhost_that_the_user_may_not_enter_is_refused() {
     covers!("connection.vhost-refused");
-    // A node that was started once, and given a second user without permissions.
-    let store = MemoryStore::new();
-    let first = Arc::new(store);
-    drop(World::over(Arc::clone(&first) as Arc<dyn Store>, Setup::default(), 0));
-    let store = Arc::new(first.restarted());
-    let user = User::new("app", b"secret", [1, 2, 3, 4], Vec::new());
-    store.submit(Batch { ops: vec![user.put()], awaited: true });
-    let world = World::over(store, Setup::default(), 0);
+    let world = World::new();
+    world.put_user("app", &[]);
     let login = Login { user: "app".into(), password: "secret".into(), ..Login::default() };
     let stranger = tuned(&world, &login);
     stranger.send(0, open_vhost("/"));

@@ -75,6 +75,7 @@ impl Node {
         let context = Arc::new(Context {
             inspect: Arc::clone(&broker) as Arc<dyn leveret::broker::inspect::Inspect>,
             operate: Arc::clone(&broker) as Arc<dyn leveret::broker::operate::Operate>,
+            administer: Arc::clone(&broker) as Arc<dyn leveret::broker::access::Administer>,
             process: ProcessReader::new(&Settings {
                 store: leveret::config::settings::Store {
                     path: PathBuf::from("/"),
@@ -101,21 +102,36 @@ impl Node {
     }
 
     /// Asks the management API as guest.
-    async fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
-        let login = STANDARD.encode("guest:guest");
-        let headers = format!("authorization: Basic {login}\r\n{headers}");
+    pub(crate) async fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
+        self.ask_as("guest:guest", method, path, headers).await
+    }
+
+    /// The same as someone else: `login` is a name and a password.
+    pub(crate) async fn ask_as(
+        &self,
+        login: &str,
+        method: &str,
+        path: &str,
+        headers: &str,
+    ) -> (u16, String) {
+        let headers = format!("authorization: Basic {}\r\n{headers}", STANDARD.encode(login));
         http(self.http, method, path, &headers).await
     }
 
     /// Puts a JSON document as guest.
-    async fn put(&self, path: &str, document: &str) -> (u16, String) {
+    pub(crate) async fn put(&self, path: &str, document: &str) -> (u16, String) {
+        self.send("PUT", path, document).await
+    }
+
+    /// Sends a JSON document as guest.
+    pub(crate) async fn send(&self, method: &str, path: &str, document: &str) -> (u16, String) {
         let length = document.len();
         let headers = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
         // The body stands where the next header would, after the empty line.
-        self.ask("PUT", path, &format!("{headers}\r\n{document}")).await
+        self.ask(method, path, &format!("{headers}\r\n{document}")).await
     }
 
-    async fn json(&self, path: &str) -> Json {
+    pub(crate) async fn json(&self, path: &str) -> Json {
         let (status, body) = self.ask("GET", path, "").await;
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
@@ -153,12 +169,23 @@ impl Client {
 
     /// The same with heartbeats.
     pub(crate) async fn open_with(amqp: SocketAddr, heartbeat: u16) -> Self {
+        Self::open_as(amqp, "guest", "guest", heartbeat).await
+    }
+
+    /// The same as someone else.
+    pub(crate) async fn open_as(
+        amqp: SocketAddr,
+        user: &str,
+        password: &str,
+        heartbeat: u16,
+    ) -> Self {
         let stream = TcpStream::connect(amqp).await.unwrap();
         let mut client = Self { stream, input: Vec::new() };
         client.stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
         client.expect(|method| matches!(method, Method::ConnectionStart(_))).await;
-        let start_ok =
-            connection::StartOk { response: b"\0guest\0guest", ..connection::StartOk::default() };
+        let plain = format!("\0{user}\0{password}");
+        let response = plain.as_bytes();
+        let start_ok = connection::StartOk { response, ..connection::StartOk::default() };
         client.send(0, &Method::ConnectionStartOk(start_ok)).await;
         client.expect(|method| matches!(method, Method::ConnectionTune(_))).await;
         let tune_ok = connection::TuneOk { channel_max: 10, frame_max: 131_072, heartbeat };

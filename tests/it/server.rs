@@ -118,10 +118,12 @@ impl Node {
             auto_delete: false,
             arguments,
         };
-        let asker = Asker { connection: ConnectionId(0), connection_name: "a test".into() };
         let vhost = self.broker.vhost("/").unwrap();
+        let user = self.broker.access().user("guest").unwrap();
+        let by = (ConnectionId(0), "a test".into());
+        let mut asker = Asker::new(&self.broker, by, user, &vhost);
         let (now, effects) = (self.clock.now(), &mut Effects::default());
-        self.broker.declare_queue(&vhost, asked, &asker, now, effects).unwrap().0
+        self.broker.declare_queue(&vhost, asked, &mut asker, now, effects).unwrap().0
     }
 
     fn publish(&self, queue: &Arc<Queue>, messages: usize, body: &[u8]) {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use leveret::broker::access::{Hashing, PasswordHash, UserChange};
 use leveret::broker::outbox::Wake;
 use leveret::broker::policy::{PolicyKind, PolicySet, PolicySpec};
 use leveret::broker::{Broker, BrokerSettings, Now};
@@ -188,6 +189,14 @@ impl World {
         let cleared = broker.clear_policy(&vhost, kind, name, "guest", now).is_some();
         self.pump();
         cleared
+    }
+
+    /// Adds a user with the password "secret" who may do nothing, or gives one other tags.
+    pub(crate) fn put_user(&self, name: &str, tags: &[&str]) {
+        let password = PasswordHash::new(Hashing::Sha256, b"secret", |salt| salt.fill(1));
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        self.broker().put_user(name, UserChange { password, tags });
+        self.pump();
     }
 
     /// Switches tracing of the vhost "/" on or off.

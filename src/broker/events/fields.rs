@@ -196,7 +196,13 @@ pub const PROTOCOL: &str = "{0,9,1}";
 /// A vhost that came or went, and who did it.
 #[must_use]
 pub fn vhost(name: &str, actor: &str) -> Table {
-    Table::new().with("name", name).with("user_who_performed_action", actor)
+    user_action(actor).with("name", name)
+}
+
+/// The beginning of what is told of something that an operator did.
+#[must_use]
+pub fn user_action(actor: &str) -> Table {
+    Table::new().with("user_who_performed_action", actor)
 }
 
 #[cfg(test)]

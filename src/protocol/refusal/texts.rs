@@ -191,6 +191,42 @@ pub fn connection_vhost_refused(vhost: impl Display, user: impl Display) -> Refu
     Refusal::new("connection.vhost-refused", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
 }
 
+/// `connection.vhost-limit`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn connection_vhost_limit(
+    vhost: impl Display,
+    user: impl Display,
+    max: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "access to vhost '{vhost}' refused for user '{user}': connection limit \
+         ({max}) is reached"
+    );
+    Refusal::new("connection.vhost-limit", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
+}
+
+/// `connection.user-limit`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn connection_user_limit(user: impl Display, max: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "connection refused for user '{user}': user connection limit ({max}) is \
+         reached"
+    );
+    Refusal::new("connection.user-limit", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
+}
+
+/// `connection.user-deleted`: closes the connection with CONNECTION_FORCED.
+#[must_use]
+pub fn connection_user_deleted(user: impl Display) -> Refusal {
+    let explanation = format_args!("user '{user}' is deleted");
+    Refusal::new(
+        "connection.user-deleted",
+        Scope::Connection,
+        ReplyCode::CONNECTION_FORCED,
+        explanation,
+    )
+}
+
 /// `connection.unexpected-method`: closes the connection with CHANNEL_ERROR.
 #[must_use]
 pub fn connection_unexpected_method(state: impl Display) -> Refusal {
@@ -993,4 +1029,47 @@ pub fn tx_partial_completion() -> Refusal {
 pub fn tx_not_selected() -> Refusal {
     let explanation = format_args!("channel is not transactional");
     Refusal::new("tx.not-selected", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
+}
+
+/// `access.refused`: closes the channel with ACCESS_REFUSED.
+#[must_use]
+pub fn access_refused(right: impl Display, resource: impl Display, user: impl Display) -> Refusal {
+    let explanation = format_args!("{right} access to {resource} refused for user '{user}'");
+    Refusal::new("access.refused", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
+/// `access.topic-refused`: closes the channel with ACCESS_REFUSED.
+#[must_use]
+pub fn access_topic_refused(
+    right: impl Display,
+    key: impl Display,
+    exchange: impl Display,
+    vhost: impl Display,
+    user: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "{right} access to topic '{key}' in exchange '{exchange}' in vhost \
+         '{vhost}' refused for user '{user}'"
+    );
+    Refusal::new("access.topic-refused", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
+/// `channel.user-limit`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn channel_user_limit(user: impl Display, max: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "number of channels opened for user '{user}' has reached the maximum \
+         allowed user limit of ({max})"
+    );
+    Refusal::new("channel.user-limit", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
+}
+
+/// `queue.vhost-limit`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn queue_vhost_limit(queue: impl Display, vhost: impl Display, max: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({max}) \
+         is reached"
+    );
+    Refusal::new("queue.vhost-limit", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Channel, Consumer, Mode, ReplyConsumer};
 use crate::broker::REPLY_TO;
+use crate::broker::access::{Resource, Right};
 use crate::broker::outbox::ConsumerId;
 use crate::broker::queue::{
     Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeleteCondition, Queue, QueueKind, Settled,
@@ -56,7 +57,7 @@ impl Channel {
         if consume.queue == REPLY_TO {
             return self.consume_replies(core, consume, tag);
         }
-        let queue = core.find_queue(self.queue_name(consume.queue)?)?;
+        let queue = core.find_queue(self.queue_name(consume.queue)?, Right::Read)?;
         let arguments = consume.arguments.to_table();
         for argument in STREAM_ARGUMENTS {
             if arguments.get(argument).is_some() {
@@ -140,20 +141,8 @@ impl Channel {
         let reply = self.reply_consumer.take_if(|reply| &*reply.tag == cancel.consumer_tag);
         if let Some(reply) = reply {
             core.broker.remove_reply_target(&reply.key);
-        } else if let Some(id) = self.tags.remove(cancel.consumer_tag)
-            && let Some(consumer) = self.consumers.get(&id)
-        {
-            let queue = Arc::clone(&consumer.queue);
-            let abandoned = queue.remove_consumer(id, core.now, &mut core.effects);
-            let recalled = self.recall(core, Some(id));
-            self.give_back(core, recalled, Attempt::Unsent);
-            self.consumers.remove(&id);
-            self.queues.release(queue.key());
-            self.tell_consumer_deleted(core, cancel.consumer_tag, &queue);
-            if abandoned {
-                let condition = DeleteCondition::Abandoned;
-                core.broker.delete_gone_queue(&queue, condition, &mut core.effects);
-            }
+        } else if let Some(id) = self.tags.get(cancel.consumer_tag) {
+            self.stop_consumer(core, *id);
             core.broker.finish(&mut core.effects, core.now);
         }
         if !cancel.nowait {
@@ -163,12 +152,45 @@ impl Channel {
         Ok(())
     }
 
+    /// Cancels the consumers of queues that the user may not read any more, as when their queue is
+    /// gone. What they hold stays theirs to acknowledge.
+    pub(in crate::session) fn cancel_refused_consumers(&mut self, core: &mut Core) {
+        let rights = &mut core.asker.rights;
+        let mut refused = Vec::new();
+        for (id, consumer) in &self.consumers {
+            if rights.check(Right::Read, Resource::Queue(consumer.queue.name())).is_err() {
+                refused.push(*id);
+            }
+        }
+        for id in refused {
+            if let Some(tag) = self.stop_consumer(core, id) {
+                self.send_cancelled(core, &tag);
+            }
+        }
+        core.broker.finish(&mut core.effects, core.now);
+    }
+
+    /// Takes a consumer off its queue: what it has not been sent yet goes back, and the queue goes
+    /// if it was to go with its last consumer. Returns its tag.
+    fn stop_consumer(&mut self, core: &mut Core, id: ConsumerId) -> Option<Arc<str>> {
+        let queue = Arc::clone(&self.consumers.get(&id)?.queue);
+        let abandoned = queue.remove_consumer(id, core.now, &mut core.effects);
+        let recalled = self.recall(core, Some(id));
+        self.give_back(core, recalled, Attempt::Unsent);
+        let tag = self.forget_consumer(core, id);
+        if abandoned {
+            let condition = DeleteCondition::Abandoned;
+            core.broker.delete_gone_queue(&queue, condition, &mut core.effects);
+        }
+        tag
+    }
+
     pub(super) fn on_get(
         &mut self,
         core: &mut Core,
         get: &methods::Get<'_>,
     ) -> Result<(), Refusal> {
-        let queue = core.find_queue(self.queue_name(get.queue)?)?;
+        let queue = core.find_queue(self.queue_name(get.queue)?, Right::Read)?;
         let args = &queue.spec().args;
         if args.kind == QueueKind::Quorum && args.single_active_consumer {
             return Err(refusal::queue_get_with_single_active_consumer(

@@ -105,12 +105,24 @@ impl Channel {
 
     /// The consumer's queue is gone: the client is told if it asked to be.
     pub(in crate::session) fn consumer_cancelled(&mut self, core: &mut Core, id: ConsumerId) {
-        let Some(Consumer { tag, queue, .. }) = self.consumers.remove(&id) else { return };
+        if let Some(tag) = self.forget_consumer(core, id) {
+            self.send_cancelled(core, &tag);
+        }
+    }
+
+    /// Forgets a consumer that its queue knows no more. Returns its tag.
+    pub(super) fn forget_consumer(&mut self, core: &mut Core, id: ConsumerId) -> Option<Arc<str>> {
+        let Consumer { tag, queue, .. } = self.consumers.remove(&id)?;
         self.tags.remove(&tag);
         self.queues.release(queue.key());
         self.tell_consumer_deleted(core, &tag, &queue);
+        Some(tag)
+    }
+
+    /// Tells a client that asked to be told that a consumer was cancelled.
+    pub(super) fn send_cancelled(&self, core: &mut Core, consumer_tag: &str) {
         if core.capabilities.consumer_cancel_notify {
-            let cancel = methods::Cancel { consumer_tag: &tag, nowait: true };
+            let cancel = methods::Cancel { consumer_tag, nowait: true };
             core.send(self.number, &Method::BasicCancel(cancel));
         }
     }

@@ -25,6 +25,7 @@ use super::core::Core;
 use super::held::{HeldQueues, Resumption};
 use super::ledger::{Answer, Ledger};
 use super::unacked::{Outstanding, Unacked};
+use crate::broker::access::Taken;
 use crate::broker::outbox::{ConsumerId, Item};
 use crate::broker::queue::{Acks, Attempt, DeleteCondition, Entry, Limiter, Queue};
 use crate::broker::views::ChannelView;
@@ -102,10 +103,12 @@ pub(super) struct Channel {
     resumed: usize,
     last_queue: Option<String>,
     has_published: bool,
+    /// Among its user's channels.
+    _place: Taken,
 }
 
 impl Channel {
-    pub(super) fn new(number: u16) -> Self {
+    pub(super) fn new(number: u16, place: Taken) -> Self {
         Self {
             number,
             mode: Mode::Plain,
@@ -125,6 +128,7 @@ impl Channel {
             resumed: 0,
             last_queue: None,
             has_published: false,
+            _place: place,
         }
     }
 

@@ -280,10 +280,12 @@ impl Channel {
         }
         let copies = properties.headers.map(copies).transpose()?;
         if let Some(claimed) = properties.user_id
-            && claimed != core.user.name.as_bytes()
+            && claimed != core.asker.rights.user().name.as_bytes()
+            && !core.asker.rights.may_impersonate()
         {
             let claimed = String::from_utf8_lossy(claimed);
-            return Err(refusal::basic_user_id_mismatch(claimed, &core.user.name));
+            let user = &core.asker.rights.user().name;
+            return Err(refusal::basic_user_id_mismatch(claimed, user));
         }
         rewritten.hides_bcc = copies.as_ref().is_some_and(|copies| copies.has_bcc);
         if let Some(reply_to) = reply_to {
@@ -295,8 +297,8 @@ impl Channel {
         match copies.filter(|copies| !copies.keys.is_empty()) {
             None => route(core, content, generation, Some(&properties)),
             Some(copies) => {
-                let exchange = core.publishable(&content.exchange)?;
                 let keys = copies.with(&content.routing_key);
+                let exchange = core.publishable_with(&content.exchange, &keys)?;
                 let mut queues = Vec::new();
                 let traits = Traits { keys: &keys, properties: &properties, message: None };
                 match core.vhost.route(&exchange, traits, &mut queues) {
@@ -318,7 +320,8 @@ fn route(
     if let Some(at) = core.routes.find(generation, exchange_name, key) {
         return Ok(Targets::Known(at));
     }
-    let exchange = core.publishable(exchange_name)?;
+    // A route that is known was one that the user may take: it is forgotten when that changes.
+    let exchange = core.publishable_with(exchange_name, &[key])?;
     // Routed whether or not its requester is still there: a late reply vanishes.
     if exchange_name.is_empty() && Broker::is_reply_key(key) {
         return Ok(Targets::Reply);
@@ -346,7 +349,7 @@ fn route(
 }
 
 /// Routes a message that an exchange on its way has to be shown.
-fn route_built(core: &Core, message: &Message) -> Result<Targets, Refusal> {
+fn route_built(core: &mut Core, message: &Message) -> Result<Targets, Refusal> {
     let exchange = core.publishable(message.exchange())?;
     let properties = Properties::parse(message.properties())
         .map_err(|_| refusal::content_malformed_properties())?;

@@ -14,14 +14,14 @@ use crate::session::core::Core;
 
 impl Channel {
     pub(in crate::session) fn tell_created(&self, core: &mut Core) {
-        let Core { broker, effects, asker, user, vhost, .. } = core;
+        let Core { broker, effects, asker, vhost, .. } = core;
         broker.told(effects).tell("channel.created", || {
             Table::new()
                 .with("pid", process_id(broker, asker.connection, self.number))
                 .with("name", format!("{} ({})", asker.connection_name, self.number))
                 .with("connection", process_id(broker, asker.connection, 0))
                 .with("number", integer(self.number))
-                .with("user", &*user.name)
+                .with("user", &*asker.rights.user().name)
                 .with("vhost", &**vhost.name())
         });
     }
@@ -85,9 +85,10 @@ impl Channel {
     }
 
     fn trace(&self, core: &mut Core, message: &Message, step: Step<'_>) {
-        let Core { broker, effects, asker, user, vhost, now, .. } = core;
+        let Core { broker, effects, asker, vhost, now, .. } = core;
         let connection = &*asker.connection_name;
-        let traced = Traced { message, connection, channel: self.number, user: &user.name, step };
+        let user = &asker.rights.user().name;
+        let traced = Traced { message, connection, channel: self.number, user, step };
         broker.trace(vhost, &traced, *now, effects);
     }
 }

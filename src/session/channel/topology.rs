@@ -1,6 +1,7 @@
 //! Classes exchange and queue: the broker decides, this file asks and answers.
 
 use super::Channel;
+use crate::broker::access::Right;
 use crate::broker::queue::DeleteCondition;
 use crate::broker::{
     BindingRequest, Broker, DestinationRef, ExchangeDeclaration, QueueDeclaration, REPLY_TO,
@@ -20,7 +21,7 @@ impl Channel {
     ) -> Result<(), Refusal> {
         let ok = Method::ExchangeDeclareOk(Default::default());
         if declare.passive {
-            let lsn = core.broker.check_exchange(&core.vhost, declare.exchange)?;
+            let lsn = core.broker.check_exchange(&core.vhost, declare.exchange, &mut core.asker)?;
             if !declare.nowait {
                 core.send_when_durable(self.number, &ok, lsn);
             }
@@ -34,7 +35,8 @@ impl Channel {
             internal: declare.internal,
             arguments: declare.arguments.to_table(),
         };
-        let lsn = core.broker.declare_exchange(&core.vhost, asked, &mut core.effects)?;
+        let Core { broker, vhost, asker, effects, .. } = core;
+        let lsn = broker.declare_exchange(vhost, asked, asker, effects)?;
         if !declare.nowait {
             core.send_when_durable(self.number, &ok, lsn);
         }
@@ -47,8 +49,8 @@ impl Channel {
         delete: &exchange_methods::Delete<'_>,
     ) -> Result<(), Refusal> {
         let (name, if_unused) = (delete.exchange, delete.if_unused);
-        let effects = &mut core.effects;
-        let lsn = core.broker.delete_exchange(&core.vhost, name, if_unused, effects)?;
+        let Core { broker, vhost, asker, effects, .. } = core;
+        let lsn = broker.delete_exchange(vhost, name, if_unused, asker, effects)?;
         if !delete.nowait {
             let ok = Method::ExchangeDeleteOk(Default::default());
             core.send_when_durable(self.number, &ok, lsn);
@@ -106,7 +108,7 @@ impl Channel {
         }
         let (queue, lsn) = if declare.passive {
             // An empty name is not the last declared queue here: RabbitMQ looks for "".
-            core.broker.check_queue(&core.vhost, declare.queue, core.id())?
+            core.broker.check_queue(&core.vhost, declare.queue, &mut core.asker)?
         } else {
             let asked = QueueDeclaration {
                 name: declare.queue,
@@ -115,13 +117,8 @@ impl Channel {
                 auto_delete: declare.auto_delete,
                 arguments: declare.arguments.to_table(),
             };
-            core.broker.declare_queue(
-                &core.vhost,
-                asked,
-                &core.asker,
-                core.now,
-                &mut core.effects,
-            )?
+            let Core { broker, vhost, asker, now, effects, .. } = core;
+            broker.declare_queue(vhost, asked, asker, *now, effects)?
         };
         queue.touch(core.now, &mut core.effects);
         core.broker.finish(&mut core.effects, core.now);
@@ -206,7 +203,7 @@ impl Channel {
         core: &mut Core,
         purge: &queue_methods::Purge<'_>,
     ) -> Result<(), Refusal> {
-        let queue = core.find_queue(self.queue_name(purge.queue)?)?;
+        let queue = core.find_queue(self.queue_name(purge.queue)?, Right::Read)?;
         let purged = queue.purge();
         if !purge.nowait {
             let ok = queue_methods::PurgeOk { message_count: purged.messages };
@@ -221,7 +218,7 @@ impl Channel {
         delete: &queue_methods::Delete<'_>,
     ) -> Result<(), Refusal> {
         let name = self.queue_name(delete.queue)?;
-        let deleted = match core.find_queue(name) {
+        let deleted = match core.find_queue(name, Right::Configure) {
             Ok(queue) => {
                 let (if_unused, if_empty) = (delete.if_unused, delete.if_empty);
                 let condition = DeleteCondition::Asked { if_unused, if_empty };
@@ -245,14 +242,14 @@ impl Channel {
 }
 
 fn bind_ends(core: &mut Core, asked: &BindingRequest<'_>) -> Result<Lsn, Refusal> {
-    let (asker, effects) = (core.id(), &mut core.effects);
+    let (asker, effects) = (&mut core.asker, &mut core.effects);
     let lsn = core.broker.bind(&core.vhost, asked, asker, core.now, effects);
     core.broker.finish(&mut core.effects, core.now);
     lsn
 }
 
 fn unbind_ends(core: &mut Core, asked: &BindingRequest<'_>) -> Result<Lsn, Refusal> {
-    let (asker, effects) = (core.id(), &mut core.effects);
+    let (asker, effects) = (&mut core.asker, &mut core.effects);
     core.broker.unbind(&core.vhost, asked, asker, effects)
 }
 

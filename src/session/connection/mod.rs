@@ -23,8 +23,9 @@ use super::handshake::{Login, Tuned};
 use super::output::Output;
 use super::throttle::Throttle;
 use super::{PeerAddress, SessionSettings};
+use crate::broker::access::Taken;
 use crate::broker::outbox::{ConnectionId, Wake};
-use crate::broker::{Broker, ConnectionHandle, ConnectionPlace, Now};
+use crate::broker::{Broker, ConnectionHandle, Now};
 use crate::protocol::frame::{self, Frame};
 use crate::store::Lsn;
 
@@ -86,7 +87,8 @@ struct Running {
     channel_max: u16,
     heartbeat_ms: u64,
     handle: Arc<ConnectionHandle>,
-    _place: ConnectionPlace,
+    /// Under the limits of the node, the vhost and the user.
+    _places: [Taken; 3],
     /// The position the store will wake us for.
     awaited: Option<Lsn>,
     view_ms: u64,
@@ -165,6 +167,9 @@ impl Connection {
         }
         if let Phase::Running(running) = &mut self.phase {
             running.throttle.look(&mut running.core);
+            if let Err(end) = running.look_at_rights() {
+                self.on_end(end);
+            }
         }
         let mut used = 0;
         while used < TURN_BYTES_MAX && used < input.len() && self.wants_input() {

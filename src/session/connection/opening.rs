@@ -12,14 +12,14 @@ use super::{Connection, Phase, Running};
 use crate::broker::outbox::Outbox;
 use crate::broker::vhost::Vhost;
 use crate::broker::views::ConnectionView;
-use crate::broker::{Asker, ConnectionHandle, ConnectionPlace};
+use crate::broker::{Asker, ConnectionHandle};
 use crate::protocol::frame::{self, Frame, FrameKind};
 use crate::protocol::header::{HEADER_BYTES, ProtocolHeader};
 use crate::protocol::method::{Method, MethodError};
 use crate::protocol::refusal;
 use crate::protocol::table::Value;
 use crate::session::core::Core;
-use crate::session::handshake::{self, HandshakeEnd, Tuned};
+use crate::session::handshake::{self, Admission, HandshakeEnd, Tuned};
 use crate::session::throttle::Throttle;
 
 impl Connection {
@@ -73,7 +73,7 @@ impl Connection {
             }
             (Phase::ExpectOpen(tuned), Method::ConnectionOpen(open)) => {
                 match handshake::on_open(&self.broker, &tuned.login.user, open) {
-                    Ok((vhost, place)) => Ok(self.open(*tuned, vhost, place)),
+                    Ok(admission) => Ok(self.open(*tuned, admission)),
                     Err(end) => {
                         self.phase = Phase::ExpectOpen(tuned);
                         Err(end)
@@ -98,9 +98,11 @@ impl Connection {
         }
     }
 
-    fn open(&mut self, tuned: Tuned, vhost: Arc<Vhost>, place: ConnectionPlace) -> Phase {
+    fn open(&mut self, tuned: Tuned, admission: Admission) -> Phase {
+        let Admission { vhost, places } = admission;
         let name: Arc<str> = self.peer.connection_name().into();
-        let asker = Asker { connection: self.id, connection_name: Arc::clone(&name) };
+        let user = Arc::clone(&tuned.login.user);
+        let asker = Asker::new(&self.broker, (self.id, Arc::clone(&name)), user, &vhost);
         let outbox = Arc::new(Outbox::new(self.id, Arc::clone(&self.waker)));
         let view = self.first_view(&tuned, &name, &vhost);
         let handle = Arc::new(ConnectionHandle {
@@ -115,7 +117,6 @@ impl Connection {
             Arc::clone(&self.broker),
             Arc::clone(&self.settings),
             vhost,
-            tuned.login.user,
             asker,
             outbox,
             std::mem::take(&mut self.out),
@@ -125,7 +126,7 @@ impl Connection {
         core.now = self.now;
         let mut running = Running {
             core,
-            _place: place,
+            _places: places,
             channels: FxHashMap::default(),
             confirms_due: Vec::new(),
             throttle: Throttle::default(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::closing::{End, NO_METHOD, check_shape, undecodable, unexpected};
 use super::{ChannelState, Running};
 use crate::broker::Broker;
+use crate::broker::access::Refreshed;
 use crate::broker::events::fields;
 use crate::broker::queue::DeleteCondition;
 use crate::broker::views::NodeCounters;
@@ -67,10 +68,7 @@ impl Running {
                 Ok(())
             }
             None => match &method {
-                Method::ChannelOpen(_) => {
-                    self.open_channel(frame.channel);
-                    Ok(())
-                }
+                Method::ChannelOpen(_) => self.open_channel(frame.channel),
                 _ => Err(refusal::channel_not_open()),
             },
         };
@@ -105,8 +103,8 @@ impl Running {
             // The internal user records know no secrets that expire: the new one is ignored. The
             // right to be here is looked at again, as in RabbitMQ.
             Method::ConnectionUpdateSecret(_) => {
-                let (user, vhost) = (&self.core.user.name, self.core.vhost.name());
-                if !self.core.broker.users().may_enter(user, vhost) {
+                let (user, vhost) = (&self.core.asker.rights.user().name, self.core.vhost.name());
+                if !self.core.broker.access().may_enter(user, vhost) {
                     let refusal = refusal::connection_vhost_refused(vhost, user);
                     return Err(End::refused(refusal, method.id()));
                 }
@@ -127,13 +125,19 @@ impl Running {
         Ok(())
     }
 
-    fn open_channel(&mut self, number: u16) {
-        let channel = Box::new(Channel::new(number));
+    fn open_channel(&mut self, number: u16) -> Result<(), Refusal> {
+        let user = self.core.asker.rights.user();
+        let place = self.core.broker.access().take_channel(user).ok_or_else(|| {
+            let max = user.limits.channels_max.unwrap_or_default();
+            refusal::channel_user_limit(&user.name, max)
+        })?;
+        let channel = Box::new(Channel::new(number, place));
         channel.tell_created(&mut self.core);
         self.channels.insert(number, ChannelState::Open(channel));
         NodeCounters::add(&self.core.broker.counters().channels_opened, 1);
         self.core.view_changed = true;
         self.core.send(number, &Method::ChannelOpenOk(Default::default()));
+        Ok(())
     }
 
     fn close_channel(&mut self, number: u16) {
@@ -142,6 +146,27 @@ impl Running {
             self.core.confirming.retain(|other| *other != number);
             channel.end(&mut self.core);
             NodeCounters::add(&self.core.broker.counters().channels_closed, 1);
+        }
+    }
+
+    /// Looks whether the user may do other things than before: consumers of queues that may not be
+    /// read any more are cancelled, and the connection of a user who is no more ends.
+    pub(super) fn look_at_rights(&mut self) -> Result<(), End> {
+        match self.core.asker.rights.refresh(self.core.broker.access()) {
+            Refreshed::Same => Ok(()),
+            Refreshed::UserGone => {
+                let user = &self.core.asker.rights.user().name;
+                Err(End::refused(refusal::connection_user_deleted(user), NO_METHOD))
+            }
+            Refreshed::Changed => {
+                self.core.rights_changed();
+                for state in self.channels.values_mut() {
+                    if let ChannelState::Open(channel) = state {
+                        channel.cancel_refused_consumers(&mut self.core);
+                    }
+                }
+                Ok(())
+            }
         }
     }
 

@@ -27,6 +27,7 @@ impl Running {
         if let Some(refusal) = self.core.outbox.closing() {
             return Err(End::refused(refusal.clone(), NO_METHOD));
         }
+        self.look_at_rights()?;
         self.throttle.look(&mut self.core);
         self.flush();
         self.deliver();
