@@ -143,10 +143,9 @@ fn a_message_that_a_full_queue_refuses_can_die_too() {
         client.send(1, publish("", "q", body));
     }
     client.expect(1, Method::BasicAck(basic::Ack { delivery_tag: 1, multiple: false }));
-    assert!(matches!(
-        client.take(1).method(),
-        Method::BasicNack(basic::Nack { delivery_tag: 2, multiple: false, .. })
-    ));
+    // RabbitMQ says sometimes that this is all up to 2, of which only 2 is left.
+    let nack = client.take(1);
+    assert!(matches!(nack.method(), Method::BasicNack(basic::Nack { delivery_tag: 2, .. })));
     let dead = client.fetch(1, "dead");
     assert_eq!(dead.text(), "b");
     assert_eq!(deaths(&dead), [("q".into(), "maxlen".into(), 1)]);
