@@ -194,9 +194,9 @@ async fn serve(
         process: process.clone(),
     };
     // Before anyone is let in: what is short at the start is short for the first publisher, too.
-    server::look_for_alarms(broker, &process.levels());
+    server::look_for_alarms(broker, &process.levels(), clock.now());
     let watched = process.clone();
-    tokio::spawn(server::watch_alarms(Arc::clone(broker), move || watched.levels()));
+    tokio::spawn(server::watch_alarms(Arc::clone(broker), clock, move || watched.levels()));
     let mut doors = tokio::task::JoinSet::new();
     http.serve(settings, broker, clock, &amqp, &stopped, &mut doors)?;
     for listener in amqp {
@@ -219,7 +219,7 @@ async fn serve(
             failure = &mut failing => break Some(failure),
             _ = hangup.recv() => {
                 take_limits(reload(), settings, &process);
-                server::look_for_alarms(broker, &process.levels());
+                server::look_for_alarms(broker, &process.levels(), clock.now());
             }
         }
     };

@@ -10,7 +10,8 @@ use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::{Broker, ConnectionHandle};
+use super::{Broker, ConnectionHandle, Now};
+use crate::protocol::table::Table;
 
 const MEMORY: u8 = 1;
 const DISK: u8 = 2;
@@ -104,8 +105,19 @@ impl Broker {
 
     /// Sets the alarms in effect; returns those before. Once none is left, connections go on. Call
     /// it with no lock held.
-    pub fn set_alarms(&self, alarms: Alarms) -> Alarms {
+    pub fn set_alarms(&self, alarms: Alarms, now: Now) -> Alarms {
         let before = Alarms::of(self.alarms.0.swap(alarms.bits(), Ordering::AcqRel));
+        for (resource, was_low, is_low) in
+            [("memory", before.memory, alarms.memory), ("disk", before.disk, alarms.disk)]
+        {
+            let key = match (was_low, is_low) {
+                (false, true) => "alarm.set",
+                (true, false) => "alarm.cleared",
+                _ => continue,
+            };
+            let node = self.settings.node_name.as_str();
+            self.emit(key, now, || Table::new().with("source", resource).with("node", node));
+        }
         if before.any() && !alarms.any() {
             let all: Vec<Arc<ConnectionHandle>> =
                 self.connections.iter().map(|entry| Arc::clone(entry.value())).collect();

@@ -14,7 +14,7 @@ fn curious() -> Login {
 }
 
 fn set(world: &World, alarms: Alarms) {
-    world.broker().set_alarms(alarms);
+    world.broker().set_alarms(alarms, world.now());
     world.pump();
 }
 

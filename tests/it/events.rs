@@ -1,5 +1,6 @@
 //! The event exchange: what happens on the node, told to whoever binds a queue to it.
 
+use leveret::broker::alarms::Alarms;
 use leveret::broker::policy::{PolicyKind, PolicySpec};
 use leveret::protocol::method::{Method, basic};
 use leveret::protocol::table::{Table, Value};
@@ -463,4 +464,23 @@ fn the_node_tells_what_happens_to_itself() {
     world.pump();
     let event = listener.message(1);
     assert_eq!((event.routing_key.as_str(), details(&event)), ("alarm.set", alarm()));
+}
+
+#[test]
+fn an_alarm_that_is_set_or_cleared_is_told_with_what_runs_low() {
+    let world = World::new();
+    let listener = listener(&world, "alarm.*");
+    let now_low = |memory, disk| {
+        world.broker().set_alarms(Alarms { memory, disk }, world.now());
+        let events = told(&listener);
+        let shown = |event: &Content| {
+            assert_eq!(field(event, "node"), "rabbit@test");
+            format!("{} {}", event.routing_key, field(event, "source"))
+        };
+        events.iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(now_low(true, false), ["alarm.set memory"]);
+    assert_eq!(now_low(true, false), [""; 0]);
+    assert_eq!(now_low(true, true), ["alarm.set disk"]);
+    assert_eq!(now_low(false, false), ["alarm.cleared memory", "alarm.cleared disk"]);
 }

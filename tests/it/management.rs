@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use leveret::broker::alarms::Alarms;
-use leveret::broker::{Broker, BrokerSettings};
+use leveret::broker::{Broker, BrokerSettings, Now};
 use leveret::config::Settings;
 use leveret::management::{self, Context, Listener};
 use leveret::metrics::ProcessReader;
@@ -367,7 +367,7 @@ async fn a_client_whose_connection_an_operator_closes_is_told_why() {
 async fn alarms_and_whom_they_block_are_shown_and_fail_the_health_checks() {
     let node = Node::start().await;
     let mut client = Client::open(node.amqp).await;
-    node.broker.set_alarms(Alarms { memory: true, disk: true });
+    node.broker.set_alarms(Alarms { memory: true, disk: true }, Now::default());
     assert_eq!(node.json("/api/connections").await[0]["state"], "blocking");
     client.publish(1, "", "nowhere", b"x").await;
     while node.json("/api/connections").await[0]["state"] != "blocked" {}
@@ -384,7 +384,7 @@ async fn alarms_and_whom_they_block_are_shown_and_fail_the_health_checks() {
         assert_eq!(status, 503);
         assert_eq!(body, json!({"status": "failed", "reason": reason, "alarms": alarms}));
     }
-    node.broker.set_alarms(Alarms::NONE);
+    node.broker.set_alarms(Alarms::NONE, Now::default());
     while node.json("/api/connections").await[0]["state"] != "running" {}
     assert_eq!(node.json("/api/health/checks/local-alarms").await, json!({"status": "ok"}));
     assert_eq!(node.json("/api/nodes/rabbit@test").await["mem_alarm"], false);

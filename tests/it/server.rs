@@ -11,7 +11,7 @@ use leveret::broker::inspect::Inspect;
 use leveret::broker::message::{Envelope, Message};
 use leveret::broker::outbox::ConnectionId;
 use leveret::broker::queue::{Effects, Publisher, Queue, Turn};
-use leveret::broker::{Asker, Broker, BrokerSettings, QueueDeclaration};
+use leveret::broker::{Asker, Broker, BrokerSettings, Now, QueueDeclaration};
 use leveret::protocol::Method;
 use leveret::protocol::method::{basic, queue};
 use leveret::protocol::table::Table;
@@ -209,7 +209,7 @@ async fn a_blocked_connection_is_not_read_and_goes_on_after_the_alarm() {
     let node = Node::start().await;
     let jobs = node.declare("jobs", Table::new());
     let mut publisher = Client::open(node.amqp).await;
-    node.broker.set_alarms(Alarms { memory: true, disk: false });
+    node.broker.set_alarms(Alarms { memory: true, disk: false }, Now::default());
     let sent = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&sent);
     let publishing = tokio::spawn(async move {
@@ -226,7 +226,7 @@ async fn a_blocked_connection_is_not_read_and_goes_on_after_the_alarm() {
     }
     assert!(before < 1_000, "what is not read does not fit between the two");
     assert_eq!(jobs.view().messages_ready, 0);
-    node.broker.set_alarms(Alarms::NONE);
+    node.broker.set_alarms(Alarms::NONE, Now::default());
     let mut publisher = publishing.await.unwrap();
     until(|| jobs.view().messages_ready == 1_000).await;
     let declare = queue::Declare { queue: "jobs", passive: true, ..queue::Declare::default() };
@@ -238,7 +238,7 @@ async fn a_blocked_connection_is_not_read_and_goes_on_after_the_alarm() {
 async fn a_blocked_connection_whose_client_is_gone_ends_by_its_heartbeats() {
     let node = Node::start().await;
     let mut publisher = Client::open_with(node.amqp, 1).await;
-    node.broker.set_alarms(Alarms { memory: false, disk: true });
+    node.broker.set_alarms(Alarms { memory: false, disk: true }, Now::default());
     publisher.publish(1, "", "nowhere", b"x").await;
     until(|| node.broker.connections().iter().all(|connection| connection.blocked)).await;
     drop(publisher);
