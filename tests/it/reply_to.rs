@@ -3,6 +3,7 @@
 use leveret::covers;
 use leveret::protocol::method::{Method, basic};
 
+use crate::support::properties::array;
 use crate::support::*;
 
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -242,4 +243,13 @@ fn a_reply_can_be_large_and_there_can_be_many() {
     let texts: Vec<String> = replies.iter().map(|it| it.text().to_owned()).collect();
     assert_eq!(texts, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
     assert_eq!(replies.last().unwrap().delivery_tag, 21);
+}
+
+#[test]
+fn a_reply_reaches_its_requester_whatever_copies_it_asks_for() {
+    let (_world, requester, responder) = pair();
+    let address = asked(&requester, &responder);
+    let copies = props().header("CC", array(["nowhere"]));
+    responder.send(1, publish("", &address, "there").with(copies));
+    requester.messages(1, ["there"]);
 }

@@ -294,7 +294,9 @@ impl Channel {
             Properties { reply_to, ..properties }.encode(&mut encoded);
             rewritten.properties = Some(encoded);
         }
-        match copies.filter(|copies| !copies.keys.is_empty()) {
+        // A reply goes to its requester alone.
+        let is_reply = content.exchange.is_empty() && Broker::is_reply_key(&content.routing_key);
+        match copies.filter(|copies| !copies.keys.is_empty() && !is_reply) {
             None => route(core, content, generation, Some(&properties)),
             Some(copies) => {
                 let keys = copies.with(&content.routing_key);
