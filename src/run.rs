@@ -12,14 +12,18 @@ use leveret::broker::queue::QueueKind;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
 use leveret::config::settings::{
-    AuthMechanism, ListenAddress, Log, LogLevel, PasswordHashing, QueueType, TcpOptions,
+    AuthMechanism, ListenAddress, Log, LogLevel, Management, PasswordHashing, Prometheus,
+    QueueType, TcpOptions,
 };
 use leveret::management::{self, Context, Listener};
 use leveret::metrics::ProcessReader;
-use leveret::server::{self, clock::Clock};
+use leveret::server::clock::Clock;
+use leveret::server::descriptors::Descriptors;
+use leveret::server::{self, Hall, LobbyLimits};
 use leveret::session::{Mechanism, SessionSettings};
 use leveret::store::rocks::{Options, RocksStore};
 use leveret::store::{DurableWaker, Lsn, Store, StoreError};
+use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -154,7 +158,10 @@ pub(crate) fn run(
     settings: Arc<Settings>,
     reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
 ) -> Result<(), RunError> {
-    let store = RocksStore::open(&settings.store.path, Options::default())?;
+    let descriptors = descriptors(&settings);
+    let files_max = u16::try_from(descriptors.store).unwrap_or(u16::MAX);
+    let options = Options { files_max, ..Options::default() };
+    let store = RocksStore::open(&settings.store.path, options)?;
     let store: Arc<dyn Store> = Arc::new(store);
     let clock = Clock::start();
     let entropy = Box::new(|bytes: &mut [u8]| {
@@ -163,7 +170,7 @@ pub(crate) fn run(
     let broker =
         Broker::open(broker_settings(&settings)?, Arc::clone(&store), entropy, clock.now())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(&settings, reload, &broker, clock));
+    let served = runtime.block_on(serve(&settings, reload, &broker, descriptors, clock));
     let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };
     runtime.shutdown_timeout(Duration::from_millis(stop_ms_max));
     store.close()?;
@@ -174,6 +181,7 @@ async fn serve(
     settings: &Arc<Settings>,
     reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
     broker: &Arc<Broker>,
+    descriptors: Descriptors,
     clock: Clock,
 ) -> Result<(), RunError> {
     // Before anyone is told that the broker has started: a signal that nobody awaits kills.
@@ -182,6 +190,8 @@ async fn serve(
     let mut hangup = signal(SignalKind::hangup())?;
     let (stop, stopped) = watch::channel(false);
     let session = Arc::new(session_settings(settings));
+    let hall =
+        Hall::new(Arc::clone(broker), session, lobby_limits(settings), descriptors.amqp, clock);
     let mut amqp = Vec::new();
     for address in settings.listeners.tcp.values() {
         amqp.push(listen(*address, &settings.tcp)?);
@@ -192,6 +202,7 @@ async fn serve(
         management: settings.management.listener.map(|it| listen(it, &http)).transpose()?,
         metrics: settings.prometheus.listener.map(|it| listen(it, &http)).transpose()?,
         process: process.clone(),
+        descriptors,
     };
     // Before anyone is let in: what is short at the start is short for the first publisher, too.
     server::look_for_alarms(broker, &process.levels(), clock.now());
@@ -201,8 +212,7 @@ async fn serve(
     http.serve(settings, broker, clock, &amqp, &stopped, &mut doors)?;
     for listener in amqp {
         tracing::info!("AMQP 0-9-1 on {}", listener.local_addr()?);
-        let (broker, session) = (Arc::clone(broker), Arc::clone(&session));
-        doors.spawn(server::serve_amqp(listener, broker, session, clock, stopped.clone()));
+        doors.spawn(server::serve_amqp(listener, hall.clone(), stopped.clone()));
     }
     tokio::spawn(server::watch_deadlines(Arc::clone(broker), clock));
     tracing::info!(
@@ -246,6 +256,7 @@ struct HttpListeners {
     management: Option<TcpListener>,
     metrics: Option<TcpListener>,
     process: ProcessReader,
+    descriptors: Descriptors,
 }
 
 impl HttpListeners {
@@ -287,10 +298,12 @@ impl HttpListeners {
         };
         if let Some(listener) = self.management {
             tracing::info!("management API on {}", listener.local_addr()?);
-            let (context, settings) = (Arc::clone(&context), Arc::clone(settings));
+            let context = Arc::clone(&context);
+            let connections_max = self.descriptors.management;
+            let settings = Management { connections_max, ..settings.management.clone() };
             let stop = stop(stopped.clone());
             doors.spawn(async move {
-                let served = management::serve(listener, context, &settings.management, stop);
+                let served = management::serve(listener, context, &settings, stop);
                 if let Err(error) = served.await {
                     tracing::error!("the management API has stopped: {error}");
                 }
@@ -298,11 +311,11 @@ impl HttpListeners {
         }
         if let Some(listener) = self.metrics {
             tracing::info!("metrics on {}", listener.local_addr()?);
-            let settings = Arc::clone(settings);
+            let connections_max = self.descriptors.metrics;
+            let settings = Prometheus { connections_max, ..settings.prometheus.clone() };
             let stop = stop(stopped.clone());
             doors.spawn(async move {
-                let served =
-                    management::serve_metrics(listener, context, &settings.prometheus, stop);
+                let served = management::serve_metrics(listener, context, &settings, stop);
                 if let Err(error) = served.await {
                     tracing::error!("the metrics page has stopped: {error}");
                 }
@@ -417,6 +430,10 @@ fn broker_settings(settings: &Settings) -> Result<BrokerSettings, RunError> {
         },
         loopback_users: settings.auth.loopback_users.iter().cloned().collect(),
         connections_max: limit(settings.limits.connection_max),
+        channels_max: limit(settings.limits.channel_max_per_node),
+        queues_max: limit(settings.limits.queue_max),
+        exchanges_max: limit(settings.limits.exchange_max),
+        login_failures_max: settings.limits.login_failures_per_minute.unwrap_or_default(),
         default_queue_kind: match settings.queues.default_type {
             QueueType::Classic => QueueKind::Classic,
             QueueType::Quorum => QueueKind::Quorum,
@@ -434,12 +451,32 @@ fn session_settings(settings: &Settings) -> SessionSettings {
         heartbeat_s: limits.heartbeat_s,
         message_bytes_max: limits.message_bytes_max,
         handshake_ms_max: limits.handshake_timeout_ms.unwrap_or(u64::MAX / 2),
+        login_refused_ms: limits.login_refusal_ms,
+        login_rests_ms: limits.login_rest_ms,
         consumers_per_channel_max: limit(limits.consumer_max_per_channel),
         ack_ms_max: limits.consumer_timeout_ms,
         store_backlog_bytes_max: settings.store.backlog_bytes_max,
         mechanisms: settings.auth.mechanisms.iter().copied().map(mechanism).collect(),
         anonymous_user: settings.auth.anonymous_login_user.clone(),
     }
+}
+
+fn lobby_limits(settings: &Settings) -> LobbyLimits {
+    LobbyLimits {
+        max: limit(settings.limits.half_open_max),
+        max_per_source: limit(settings.limits.half_open_max_per_address),
+    }
+}
+
+/// What the system grants (`main` has asked for as much as there is), shared among the doors and
+/// the store.
+fn descriptors(settings: &Settings) -> Descriptors {
+    let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let granted = usize::try_from(granted).unwrap_or(usize::MAX);
+    let (management, metrics) = (&settings.management, &settings.prometheus);
+    let shares = Descriptors::share(granted, management.connections_max, metrics.connections_max);
+    tracing::info!("{granted} file descriptors: {} for AMQP connections", shares.amqp);
+    shares
 }
 
 fn mechanism(configured: AuthMechanism) -> Mechanism {

@@ -138,11 +138,12 @@ impl Broker {
             internal: asked.internal,
             arguments: asked.arguments,
         };
+        // Held until the record is submitted and the exchange can be counted, as for a queue.
+        let mut next_id = self.next_queue_id.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_exchange_limit(vhost, &name)?;
         let mut exchange =
             self.new_exchange(vhost, spec).map_err(|error| create_refusal(&name, vhost, error))?;
         let mut batch = Batch { ops: Vec::new(), awaited: true };
-        // Held until the record is submitted, as for a queue.
-        let mut next_id = self.next_queue_id.lock().unwrap_or_else(PoisonError::into_inner);
         let delayed = (exchange.spec.kind == Kind::Delayed).then_some(*next_id);
         if let Some(id) = delayed {
             *next_id += 1;
@@ -155,9 +156,9 @@ impl Broker {
         }
         // Before anyone can see it: what is built on it must follow it into the store.
         let lsn = self.define(vhost, batch);
-        drop(next_id);
         self.told(effects).tell("exchange.created", || fields::exchange(vhost, &exchange));
         self.add_exchange(vhost, exchange);
+        drop(next_id);
         change.note();
         drop(change);
         Ok(lsn)
@@ -213,6 +214,14 @@ impl Broker {
         let told = &mut self.told(effects);
         remove_exchanges(vhost, &mut change, vec![exchange], &mut batch.ops, told);
         Ok(self.define(vhost, batch))
+    }
+
+    fn check_exchange_limit(&self, vhost: &Vhost, name: &str) -> Result<(), Refusal> {
+        let max = self.settings.exchanges_max;
+        if max > 0 && self.vhosts.iter().map(|vhost| vhost.exchanges.len()).sum::<usize>() >= max {
+            return Err(refusal::exchange_cluster_limit(name, vhost.name(), max));
+        }
+        Ok(())
     }
 
     /// An exchange that nobody can see yet.
@@ -317,9 +326,11 @@ impl Broker {
         if let Some(Value::LongStr(exchange)) = asked.arguments.get("x-dead-letter-exchange") {
             asker.rights.check_on_way(Resource::Queue(&name), exchange)?;
         }
-        check_kind_properties(vhost, &name, &args, &asked)?;
-        // Held until the record is submitted: in the store, too, the next id never goes back.
+        // Held until the record is submitted: in the store, too, the next id never goes back. And
+        // until the queue is there to be counted: queues of other vhosts count, too.
         let mut next_id = self.next_queue_id.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_queue_limit(&name)?;
+        check_kind_properties(vhost, &name, &args, &asked)?;
         let id = *next_id;
         *next_id += 1;
         let durable = asked.durable && !asked.exclusive;
@@ -344,13 +355,21 @@ impl Broker {
         // Before anyone can see it: a message that another connection publishes to it must follow
         // it into the store, or a crash in between leaves a confirmed message without its queue.
         let lsn = self.define(vhost, batch);
-        drop(next_id);
         let queue = self.add_queue(vhost, spec, now);
+        drop(next_id);
         change.note();
         drop(change);
         self.told(effects).tell("queue.created", || fields::queue(self, queue.spec()));
         NodeCounters::add(&self.counters.queues_created, 1);
         Ok((queue, lsn))
+    }
+
+    fn check_queue_limit(&self, name: &str) -> Result<(), Refusal> {
+        let max = self.settings.queues_max;
+        if max > 0 && self.vhosts.iter().map(|vhost| vhost.queues.len()).sum::<usize>() >= max {
+            return Err(refusal::queue_cluster_limit(name, max));
+        }
+        Ok(())
     }
 
     pub(super) fn add_queue(&self, vhost: &Vhost, spec: QueueSpec, now: Now) -> Arc<Queue> {

@@ -18,6 +18,8 @@ pub mod exchange;
 mod header_key;
 pub mod inspect;
 mod inspection;
+pub mod limits;
+pub mod logins;
 pub mod message;
 pub mod operate;
 pub mod outbox;
@@ -41,6 +43,7 @@ use access::{Access, Hashing, PasswordHash, Permission, Taken};
 use alarms::AlarmState;
 pub use bindings::{BindingRequest, DestinationRef};
 pub use declare::{Asker, ExchangeDeclaration, QueueDeclaration};
+use logins::LoginFailures;
 use outbox::{ConnectionId, ConsumerId, Outbox};
 use queue::{Effects, Publisher, Queue};
 pub use reply_to::REPLY_TO;
@@ -96,6 +99,14 @@ pub struct BrokerSettings {
     pub loopback_users: Vec<String>,
     /// Open connections at most; 0 is no limit.
     pub connections_max: usize,
+    /// Open channels at most, of all connections; 0 is no limit.
+    pub channels_max: usize,
+    /// Queues at most, of all vhosts; 0 is no limit.
+    pub queues_max: usize,
+    /// Exchanges at most, of all vhosts, those included that are always there; 0 is no limit.
+    pub exchanges_max: usize,
+    /// Failed logins of one source in a minute before the next ones wait; 0 is no limit.
+    pub login_failures_max: u64,
     /// The kind of durable queues declared without `x-queue-type`.
     pub default_queue_kind: queue::QueueKind,
 }
@@ -118,6 +129,10 @@ impl Default for BrokerSettings {
             password_hashing: Hashing::default(),
             loopback_users: vec!["guest".to_owned()],
             connections_max: 0,
+            channels_max: 0,
+            queues_max: 0,
+            exchanges_max: 0,
+            login_failures_max: 20,
             default_queue_kind: queue::QueueKind::Classic,
         }
     }
@@ -144,8 +159,9 @@ pub struct Broker {
     vhost_changes: Mutex<()>,
     access: Access,
     connections: DashMap<ConnectionId, Arc<ConnectionHandle>>,
-    /// Open connections, for their limit.
-    places: Arc<AtomicU64>,
+    connection_places: Arc<AtomicU64>,
+    channel_places: Arc<AtomicU64>,
+    login_failures: LoginFailures,
     reply_targets: ReplyTargets,
     timers: Timers,
     counters: NodeCounters,
@@ -172,13 +188,15 @@ impl Broker {
     ) -> Result<Arc<Self>, StoreError> {
         let broker = Arc::new(Self {
             access: Access::new(settings.loopback_users.clone(), settings.password_hashing),
+            login_failures: LoginFailures::new(settings.login_failures_max),
             settings,
             store,
             entropy,
             vhosts: DashMap::new(),
             vhost_changes: Mutex::default(),
             connections: DashMap::new(),
-            places: Arc::default(),
+            connection_places: Arc::default(),
+            channel_places: Arc::default(),
             reply_targets: ReplyTargets::default(),
             timers: Timers::default(),
             counters: NodeCounters::default(),
@@ -270,8 +288,24 @@ impl Broker {
     /// When the node's limit is reached, however many ask at once.
     pub fn take_connection_place(&self) -> Result<Taken, Refusal> {
         let max = self.settings.connections_max;
-        let limit = i64::try_from(max).ok().filter(|max| *max > 0);
-        Taken::from(&self.places, limit).ok_or_else(|| refusal::connection_node_limit(max))
+        let place = Taken::from(&self.connection_places, some_limit(max));
+        place.ok_or_else(|| refusal::connection_node_limit(max))
+    }
+
+    /// Takes a place for a channel that is about to open. It keeps it while it is open.
+    ///
+    /// # Errors
+    /// When the node's limit is reached.
+    pub fn take_channel_place(&self) -> Result<Taken, Refusal> {
+        let max = self.settings.channels_max;
+        let place = Taken::from(&self.channel_places, some_limit(max));
+        place.ok_or_else(|| refusal::channel_node_limit(&self.settings.node_name, max))
+    }
+
+    /// Who failed to log in lately.
+    #[must_use]
+    pub fn login_failures(&self) -> &LoginFailures {
+        &self.login_failures
     }
 
     /// Registers an opened connection. One that opens while the node begins to stop is asked to
@@ -384,6 +418,11 @@ impl Broker {
     fn submit(&self, batch: Batch) -> Lsn {
         if batch.is_empty() { Lsn::ZERO } else { self.store.submit(batch) }
     }
+}
+
+/// A limit of the configuration, where 0 is none.
+fn some_limit(max: usize) -> Option<i64> {
+    i64::try_from(max).ok().filter(|max| *max > 0)
 }
 
 impl std::fmt::Debug for Broker {

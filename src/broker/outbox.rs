@@ -7,8 +7,8 @@
 //!
 //! Invariant: `items` and `bytes` count what was pushed and not yet released by the connection;
 //! when either passes its limit queues stop assigning here and set `starved`, and the connection
-//! asks them to go on once it has room again. A peer that does not read therefore bounds what is
-//! held for it.
+//! asks them to go on once it has room again. Direct replies have a limit of their own, above which
+//! they are dropped. A peer that does not read therefore bounds what is held for it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,6 +23,11 @@ use crate::store::QueueKey;
 pub const ITEMS_MAX: usize = 4096;
 /// Body and header bytes that may wait for one connection.
 pub const BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes that may wait for a connection before further direct replies to it are dropped. They come
+/// unasked by its queues, so the limits above do not hold them back; whoever reads replies at all
+/// stays far below this.
+pub const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Wakes a connection's task. Must not block and must not call back into the broker.
 pub trait Wake: Send + Sync {
@@ -157,6 +162,12 @@ impl Outbox {
         }
         self.lock().push_back(item);
         !self.signalled.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether one more direct reply may be pushed.
+    #[must_use]
+    pub fn takes_replies(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) < REPLY_BYTES_MAX
     }
 
     /// Asks the connection to close, telling its client why. Whoever asks first is heard. Call it

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use dashmap::DashMap;
 
 use super::Broker;
+use super::limits::Limit;
 use super::message::Message;
 use super::outbox::{Item, Outbox, Wakes};
 
@@ -46,10 +47,15 @@ impl Broker {
         self.reply_targets.0.contains_key(key)
     }
 
-    /// Hands a reply over. False when nobody waits for it.
+    /// Hands a reply over. False when nobody waits for it, or too much that is unread waits for
+    /// whoever does: then it is dropped, so that neither memory nor the responder pays for that.
     pub fn reply(&self, key: &[u8], message: Message, wakes: &mut Wakes) -> bool {
         let target = self.reply_targets.0.get(key).map(|target| (Arc::clone(&target.0), target.1));
         let Some((outbox, channel)) = target else { return false };
+        if !outbox.takes_replies() {
+            self.counters.limits.note(Limit::ReplyBacklog);
+            return false;
+        }
         if outbox.push(Item::Reply { channel, message }) {
             wakes.add(&outbox);
         }

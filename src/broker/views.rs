@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::limits::LimitHits;
 use super::policy::AppliedPolicyView;
 use crate::protocol::table::Table;
 
@@ -60,6 +61,10 @@ pub struct NodeCounters {
     pub auth_succeeded: AtomicU64,
     /// Logins that failed.
     pub auth_failed: AtomicU64,
+    /// Connections open now that have not logged in.
+    pub half_open: AtomicU64,
+    /// How often each limit was hit.
+    pub limits: LimitHits,
 }
 
 impl NodeCounters {

@@ -230,10 +230,39 @@ pub(super) const KEYS: &[Key] = &[
         d.settings.limits.consumer_timeout_ms = value::duration_ms(a.value, 1..=u64::MAX)?;
         Ok(())
     }),
-    key("channel_max_per_node", |_, a| infinity_only(a.value)),
+    key("channel_max_per_node", |d, a| {
+        d.settings.limits.channel_max_per_node = value::number_or_infinity(a.value)?;
+        Ok(())
+    }),
     key("vhost_max", |_, a| infinity_only(a.value)),
-    key("cluster_queue_limit", |_, a| infinity_only(a.value)),
-    key("cluster_exchange_limit", |_, a| infinity_only(a.value)),
+    key("cluster_queue_limit", |d, a| {
+        d.settings.limits.queue_max = value::number_or_infinity(a.value)?;
+        Ok(())
+    }),
+    key("cluster_exchange_limit", |d, a| {
+        d.settings.limits.exchange_max = value::number_or_infinity(a.value)?;
+        Ok(())
+    }),
+    key("leveret.half_open.max", |d, a| {
+        d.settings.limits.half_open_max = value::number_or_infinity(a.value)?;
+        Ok(())
+    }),
+    key("leveret.half_open.max_per_address", |d, a| {
+        d.settings.limits.half_open_max_per_address = value::number_or_infinity(a.value)?;
+        Ok(())
+    }),
+    key("leveret.login.failures_per_minute", |d, a| {
+        d.settings.limits.login_failures_per_minute = value::number_or_infinity(a.value)?;
+        Ok(())
+    }),
+    key("leveret.login.rest", |d, a| {
+        d.settings.limits.login_rest_ms = value::duration_ms(a.value, 0..=60_000)?;
+        Ok(())
+    }),
+    key("leveret.login.refusal_delay", |d, a| {
+        d.settings.limits.login_refusal_ms = value::duration_ms(a.value, 0..=60_000)?;
+        Ok(())
+    }),
     key("default_queue_type", |d, a| {
         let types = [
             ("classic", QueueType::Classic),

@@ -121,6 +121,22 @@ pub struct Limits {
     pub handshake_timeout_ms: Option<u64>,
     /// Client connections at once; `None` is no limit.
     pub connection_max: Option<u64>,
+    /// Channels at once, of all connections; `None` is no limit.
+    pub channel_max_per_node: Option<u64>,
+    /// Queues at once, of all vhosts; `None` is no limit.
+    pub queue_max: Option<u64>,
+    /// Exchanges at once, of all vhosts; `None` is no limit.
+    pub exchange_max: Option<u64>,
+    /// Connections at once that have not logged in; `None` is no limit.
+    pub half_open_max: Option<u64>,
+    /// Those of one address; `None` is no limit.
+    pub half_open_max_per_address: Option<u64>,
+    /// Failed logins of one address in a minute before the next ones wait; `None` is no limit.
+    pub login_failures_per_minute: Option<u64>,
+    /// How long they wait.
+    pub login_rest_ms: u64,
+    /// How long a refused login waits for its answer.
+    pub login_refusal_ms: u64,
     /// Consumers on one channel; `None` is no limit.
     pub consumer_max_per_channel: Option<u64>,
     /// How long a delivery may stay unacknowledged before its channel is closed.
@@ -143,6 +159,14 @@ impl Default for Limits {
             message_bytes_max: 16 * 1024 * 1024,
             handshake_timeout_ms: Some(10_000),
             connection_max: None,
+            channel_max_per_node: None,
+            queue_max: None,
+            exchange_max: None,
+            half_open_max: Some(1_000),
+            half_open_max_per_address: Some(64),
+            login_failures_per_minute: Some(20),
+            login_rest_ms: 5_000,
+            login_refusal_ms: 1_000,
             consumer_max_per_channel: None,
             consumer_timeout_ms: 1_800_000,
         }

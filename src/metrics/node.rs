@@ -8,6 +8,7 @@ use super::text::{Kind, Page};
 use super::{PREFIX, single};
 use crate::broker::alarms::Alarms;
 use crate::broker::inspect::{Inspect, MessageSizes};
+use crate::broker::limits::Limit;
 use crate::broker::views::NodeCounters;
 
 /// Families of the node that `/metrics/detailed` knows by name.
@@ -63,6 +64,7 @@ pub(super) fn alone(
     let started_s = milliseconds(inspect.node().started_at_ms);
     let help = "Start time of the process since unix epoch in seconds";
     single(page, "", "process_start_time_seconds", Kind::Gauge, help, started_s);
+    limit_hits(page, inspect.counters());
     store(page, inspect);
     if let Some(threads) = process.threads {
         let help = "Threads of the broker's process";
@@ -325,6 +327,16 @@ fn message_sizes(page: &mut Page, sizes: &MessageSizes) {
     }
     family.suffixed("_count", &[PROTOCOL], so_far);
     family.suffixed("_sum", &[PROTOCOL], sizes.sum_bytes);
+}
+
+fn limit_hits(page: &mut Page, c: &NodeCounters) {
+    let help = "Connections that have not logged in";
+    single(page, "leveret_", "connections_half_open", Kind::Gauge, help, load(&c.half_open));
+    let help = "How often a limit was hit, by the configuration key that sets it";
+    let mut family = page.family("leveret_", "limit_hits_total", Kind::Counter, help);
+    for limit in Limit::ALL {
+        family.sample(&[("limit", limit.name())], c.limits.of(limit));
+    }
 }
 
 fn store(page: &mut Page, inspect: &dyn Inspect) {

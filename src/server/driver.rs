@@ -13,10 +13,11 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::Hall;
 use super::clock::Clock;
-use crate::broker::Broker;
+use super::lobby::{Guest, Place};
 use crate::broker::outbox::Wake;
-use crate::session::{Connection, PeerAddress, SessionSettings};
+use crate::session::{Connection, PeerAddress};
 
 /// The read buffer while little is said.
 const READ_BYTES_MIN: usize = 16 * 1024;
@@ -31,6 +32,7 @@ const STORE_PAUSE_MS: u64 = 5;
 #[derive(Debug, Default)]
 struct TaskWaker {
     woken: AtomicBool,
+    dismissed: AtomicBool,
     notify: Notify,
 }
 
@@ -39,6 +41,13 @@ impl Wake for TaskWaker {
         if !self.woken.swap(true, Ordering::AcqRel) {
             self.notify.notify_one();
         }
+    }
+}
+
+impl Guest for TaskWaker {
+    fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Release);
+        self.wake();
     }
 }
 
@@ -82,9 +91,10 @@ impl ReadBuffer {
         &mut self.bytes[self.end..]
     }
 
-    fn filled(&mut self, n: usize) {
+    /// So many bytes were read. A peer that `may_have_more` memory gets it for reading faster.
+    fn filled(&mut self, n: usize, may_have_more: bool) {
         self.end += n;
-        if self.end == self.bytes.len() && self.bytes.len() < READ_BYTES_MAX {
+        if may_have_more && self.end == self.bytes.len() && self.bytes.len() < READ_BYTES_MAX {
             self.short_reads = 0;
             self.bytes.resize((self.bytes.len() * 2).min(READ_BYTES_MAX), 0);
         } else if n < self.bytes.len() / 8 {
@@ -116,26 +126,28 @@ impl ReadBuffer {
     }
 }
 
-/// Drives a connection from accept to its end.
-pub(super) async fn drive(
+/// A connection from accept to its end, to be driven. It is in the lobby from now on.
+pub(super) fn drive(
     socket: TcpStream,
     peer: PeerAddress,
-    broker: Arc<Broker>,
-    settings: Arc<SessionSettings>,
-    clock: Clock,
-) {
+    hall: Hall,
+) -> impl Future<Output = ()> + Send {
+    let Hall { broker, settings, lobby, clock, .. } = hall;
     let waker = Arc::new(TaskWaker::default());
+    let place = lobby.enter(peer.source, Arc::<TaskWaker>::clone(&waker), clock.now());
     let wake: Arc<dyn Wake> = Arc::<TaskWaker>::clone(&waker);
     let name = peer.connection_name();
     let mut connection = Connection::new(broker, settings, peer, wake, clock.now());
-    tracing::debug!(connection = %name, "accepted");
-    let ended = turns(&socket, &mut connection, &waker, clock).await;
-    if let Err(error) = ended {
-        connection.abort(&error.to_string());
-    }
-    match connection.ended_because() {
-        Some(why) => tracing::info!(connection = %name, why, "closed"),
-        None => tracing::debug!(connection = %name, "closed"),
+    async move {
+        tracing::debug!(connection = %name, "accepted");
+        let ended = turns(&socket, &mut connection, &waker, place, clock).await;
+        if let Err(error) = ended {
+            connection.abort(&error.to_string());
+        }
+        match connection.ended_because() {
+            Some(why) => tracing::info!(connection = %name, why, "closed"),
+            None => tracing::debug!(connection = %name, "closed"),
+        }
     }
 }
 
@@ -143,14 +155,23 @@ async fn turns(
     socket: &TcpStream,
     connection: &mut Connection,
     waker: &TaskWaker,
+    place: Place,
     clock: Clock,
 ) -> io::Result<()> {
+    let mut place = Some(place);
     let mut input = ReadBuffer::new();
     let mut budget = 0u32;
     loop {
         let wrote_all = write(socket, connection, clock)?;
         if connection.is_finished() {
             return Ok(());
+        }
+        if place.is_some() {
+            if connection.is_logged_in() {
+                place = None;
+            } else if waker.dismissed.load(Ordering::Acquire) {
+                return Err(io::Error::other("others needed its place before it had logged in"));
+            }
         }
         // After a while of uninterrupted work, others get their turn.
         budget += 1;
@@ -194,7 +215,7 @@ async fn turns(
             match socket.try_read(input.room()) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
-                    input.filled(n);
+                    input.filled(n, place.is_none());
                     let used = connection.handle_input(input.pending(), now);
                     input.consume(used);
                     input.shrink();

@@ -7,24 +7,31 @@
 
 mod alarms;
 pub mod clock;
+pub mod descriptors;
 mod driver;
+mod lobby;
+mod seldom;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::broker::Broker;
+use crate::broker::limits::Limit;
+use crate::broker::logins::Source;
 use crate::broker::outbox::Wake;
 use crate::protocol::refusal;
 use crate::session::{PeerAddress, SessionSettings};
 pub use alarms::{look_for_alarms, watch_alarms};
 use clock::Clock;
+pub use lobby::{Lobby, LobbyLimits};
+use seldom::Seldom;
 
 /// How long a stop waits for clients to say good-bye.
 const STOP_MS_MAX: u64 = 5_000;
@@ -33,14 +40,40 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 /// The pause after a deadline could not be handled.
 const DEADLINES_PAUSE_MS: u64 = 100;
 
+/// What a door shares with the others that lead to the same node.
+#[derive(Clone)]
+pub struct Hall {
+    /// The node.
+    pub broker: Arc<Broker>,
+    /// What holds for its connections.
+    pub settings: Arc<SessionSettings>,
+    /// Where they are until they have logged in.
+    pub lobby: Arc<Lobby>,
+    /// One for each socket that there is a descriptor for.
+    pub sockets: Arc<Semaphore>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl Hall {
+    /// The doors' common ground, with room for so many connections.
+    #[must_use]
+    pub fn new(
+        broker: Arc<Broker>,
+        settings: Arc<SessionSettings>,
+        limits: LobbyLimits,
+        sockets_max: usize,
+        clock: Clock,
+    ) -> Self {
+        let lobby = Lobby::new(limits, Arc::clone(&broker));
+        let sockets = Arc::new(Semaphore::new(sockets_max.min(Semaphore::MAX_PERMITS)));
+        Self { broker, settings, lobby, sockets, clock }
+    }
+}
+
 /// Accepts AMQP connections on `listener` until `stop` turns true.
-pub async fn serve_amqp(
-    listener: TcpListener,
-    broker: Arc<Broker>,
-    settings: Arc<SessionSettings>,
-    clock: Clock,
-    mut stop: watch::Receiver<bool>,
-) {
+pub async fn serve_amqp(listener: TcpListener, hall: Hall, mut stop: watch::Receiver<bool>) {
+    let full = Seldom::default();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -52,21 +85,38 @@ pub async fn serve_amqp(
             }
         };
         match accepted {
-            Ok((socket, peer)) => match peer_address(&socket, peer) {
-                Ok(peer) => {
-                    let (broker, settings) = (Arc::clone(&broker), Arc::clone(&settings));
-                    connections.spawn(driver::drive(socket, peer, broker, settings, clock));
+            Ok((socket, peer)) => {
+                let Ok(place) = Arc::clone(&hall.sockets).try_acquire_owned() else {
+                    // Closed at once: whoever is left in the backlog waits for nothing.
+                    drop(socket);
+                    hall.broker.counters().limits.note(Limit::Descriptors);
+                    if let Some(times) = full.happened(hall.clock.now()) {
+                        tracing::warn!(times, "too few file descriptors: a connection is refused");
+                    }
+                    sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                    continue;
+                };
+                match peer_address(&socket, peer) {
+                    Ok(peer) => {
+                        let driven = driver::drive(socket, peer, hall.clone());
+                        connections.spawn(async move {
+                            driven.await;
+                            drop(place);
+                        });
+                    }
+                    Err(error) => tracing::debug!(%error, "connection lost while being accepted"),
                 }
-                Err(error) => tracing::debug!(%error, "connection lost while being accepted"),
-            },
+            }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
+                if let Some(times) = full.happened(hall.clock.now()) {
+                    tracing::warn!(%error, times, "cannot accept connections");
+                }
                 sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }
     }
     drop(listener);
-    broker.close_connections(&refusal::connection_forced("shutdown"));
+    hall.broker.close_connections(&refusal::connection_forced("shutdown"));
     let all_gone = async {
         while let Some(ended) = connections.join_next().await {
             note_end(&ended);
@@ -92,7 +142,17 @@ fn peer_address(socket: &TcpStream, peer: SocketAddr) -> io::Result<PeerAddress>
         peer: (peer.ip().to_canonical().to_string(), peer.port()),
         host: (host.ip().to_canonical().to_string(), host.port()),
         is_loopback: peer.ip().to_canonical().is_loopback(),
+        source: source(peer.ip()),
     })
+}
+
+/// Where an address belongs, as far as limits are concerned: what lies below the first 64 bits of
+/// an IPv6 address is its owner's to choose.
+fn source(address: IpAddr) -> Source {
+    match address.to_canonical() {
+        IpAddr::V4(address) => Source(u64::from(address.to_bits())),
+        IpAddr::V6(address) => Source((address.to_bits() >> 64) as u64),
+    }
 }
 
 /// Wakes the task that watches deadlines.

@@ -103,8 +103,7 @@ pub(super) fn on_start_ok(
     start_ok: &methods::StartOk<'_>,
     now: Now,
 ) -> Result<Login, HandshakeEnd> {
-    let client_properties = start_ok.client_properties.to_table();
-    let capabilities = capabilities(&client_properties);
+    let capabilities = capabilities(start_ok.client_properties);
     let mechanism = start_ok.mechanism;
     let claim = sasl::claim(&settings.mechanisms, mechanism, start_ok.response).map_err(
         |error| match error {
@@ -129,6 +128,7 @@ pub(super) fn on_start_ok(
     tell_login(broker, peer, mechanism, claimed, user.is_some(), now);
     let Some(user) = user else {
         NodeCounters::add(&broker.counters().auth_failed, 1);
+        broker.login_failures().note(peer.source, now.mono_ms);
         return Err(if capabilities.authentication_failure_close {
             HandshakeEnd::Refused(refusal::connection_login_refused(mechanism))
         } else {
@@ -136,6 +136,8 @@ pub(super) fn on_start_ok(
         });
     };
     NodeCounters::add(&broker.counters().auth_succeeded, 1);
+    // Copied only now: many small values take more memory than they do on the wire.
+    let client_properties = start_ok.client_properties.to_table();
     Ok(Login { user, mechanism: mechanism.to_owned(), capabilities, client_properties })
 }
 
@@ -173,11 +175,10 @@ fn tell_login(
     });
 }
 
-fn capabilities(client_properties: &Table) -> Capabilities {
-    let Some(Value::Table(declared)) = client_properties.get("capabilities") else {
-        return Capabilities::default();
-    };
-    let has = |name: &str| declared.get(name).and_then(Value::as_bool) == Some(true);
+fn capabilities(client_properties: RawTable<'_>) -> Capabilities {
+    let declared = client_properties.get("capabilities").and_then(|it| it.as_table());
+    let Some(declared) = declared else { return Capabilities::default() };
+    let has = |name: &str| declared.get(name).and_then(|it| it.as_bool()) == Some(true);
     Capabilities {
         authentication_failure_close: has("authentication_failure_close"),
         consumer_cancel_notify: has("consumer_cancel_notify"),

@@ -23,6 +23,7 @@ mod sasl;
 mod throttle;
 mod unacked;
 
+use crate::broker::logins::Source;
 pub use connection::Connection;
 pub use sasl::Mechanism;
 
@@ -43,6 +44,10 @@ pub struct SessionSettings {
     pub message_bytes_max: u64,
     /// From accept to open-ok at most.
     pub handshake_ms_max: u64,
+    /// How long a refused login waits for its answer.
+    pub login_refused_ms: u64,
+    /// How long a login waits before it is looked at when others from there have failed too often.
+    pub login_rests_ms: u64,
     /// Consumers on one channel; 0 is no limit.
     pub consumers_per_channel_max: usize,
     /// How long a delivery may stay unacknowledged before its channel is closed.
@@ -65,6 +70,8 @@ impl Default for SessionSettings {
             heartbeat_s: 60,
             message_bytes_max: 16 * 1024 * 1024,
             handshake_ms_max: 10_000,
+            login_refused_ms: 1_000,
+            login_rests_ms: 5_000,
             consumers_per_channel_max: 0,
             ack_ms_max: 1_800_000,
             store_backlog_bytes_max: 64 * 1024 * 1024,
@@ -83,6 +90,8 @@ pub struct PeerAddress {
     pub host: (String, u16),
     /// Whether the client's address is a loopback one.
     pub is_loopback: bool,
+    /// The client's address, as far as limits are concerned.
+    pub source: Source,
 }
 
 impl PeerAddress {

@@ -84,7 +84,7 @@ fn plain(response: &[u8]) -> Option<Credentials> {
 
 /// A field table's body with LOGIN and PASSWORD.
 fn amqplain(response: &[u8]) -> Option<Credentials> {
-    let table = RawTable::parse(response).ok()?.to_table();
+    let table = RawTable::parse(response).ok()?;
     let user = table.get("LOGIN")?.as_str()?.to_owned();
     let password = table.get("PASSWORD")?.as_long_str()?.to_vec();
     Some(Credentials { user, password })

@@ -138,6 +138,7 @@ fn a_refused_login_is_told_to_clients_that_understand() {
         stranger.say_hello();
         let login = Login { user: user.into(), password: password.into(), ..Login::default() };
         stranger.start_ok(&login);
+        world.advance(1_000);
         assert_eq!(stranger.expect_connection_close(403, LOGIN_REFUSED), (0, 0));
     }
 }
@@ -154,6 +155,7 @@ fn a_refused_login_names_the_mechanism() {
         .encode_body(&mut response);
     let login = Login { mechanism: "AMQPLAIN".into(), response, ..Login::default() };
     stranger.start_ok(&login);
+    world.advance(1_000);
     stranger.expect_connection_close(403, &LOGIN_REFUSED.replace("PLAIN", "AMQPLAIN"));
 }
 
@@ -193,6 +195,7 @@ fn the_first_user_comes_from_a_loopback_address_only() {
     let stranger = world.stranger_from("192.0.2.7");
     stranger.say_hello();
     stranger.start_ok(&Login::default());
+    world.advance(1_000);
     stranger.expect_connection_close(403, LOGIN_REFUSED);
 }
 

@@ -23,6 +23,7 @@ mod exchange_types;
 mod exchanges;
 mod groups;
 mod handshake;
+mod hostile;
 mod leases;
 mod limits;
 mod management;

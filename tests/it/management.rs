@@ -58,13 +58,9 @@ impl Node {
         let (stop, stopped) = watch::channel(false);
         let (listener, amqp) = free_port().await;
         let session = Arc::new(SessionSettings::default());
-        tokio::spawn(server::serve_amqp(
-            listener,
-            Arc::clone(&broker),
-            session,
-            clock,
-            stopped.clone(),
-        ));
+        let limits = server::LobbyLimits::default();
+        let hall = server::Hall::new(Arc::clone(&broker), session, limits, 1_000, clock);
+        tokio::spawn(server::serve_amqp(listener, hall, stopped.clone()));
         let (http_listener, http) = free_port().await;
         let (metrics_listener, metrics) = free_port().await;
         let door = |protocol, address: SocketAddr| Listener {

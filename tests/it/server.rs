@@ -104,8 +104,9 @@ impl Node {
         let amqp = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let session = Arc::new(SessionSettings::default());
-        let served = server::serve_amqp(listener, Arc::clone(&broker), session, clock, stopped);
-        tokio::spawn(served);
+        let limits = server::LobbyLimits::default();
+        let hall = server::Hall::new(Arc::clone(&broker), session, limits, 1_000, clock);
+        tokio::spawn(server::serve_amqp(listener, hall, stopped));
         tokio::spawn(server::watch_deadlines(Arc::clone(&broker), clock));
         Self { amqp, broker, store, clock, _stop: stop }
     }

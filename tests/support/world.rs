@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use leveret::broker::access::{Hashing, PasswordHash, UserChange};
+use leveret::broker::logins::Source;
 use leveret::broker::outbox::Wake;
 use leveret::broker::policy::{PolicyKind, PolicySet, PolicySpec};
 use leveret::broker::{Broker, BrokerSettings, Now};
@@ -66,6 +67,12 @@ struct State {
     session: Arc<SessionSettings>,
     now: Now,
     links: Vec<Link>,
+}
+
+/// An IPv4 address as the edge tells sources apart.
+fn source(address: &str) -> Source {
+    let octets = address.split('.').map(|octet| octet.parse::<u64>().unwrap());
+    Source(octets.fold(0, |sum, octet| sum * 256 + octet))
 }
 
 /// A connection of a [`State`], by its index.
@@ -292,6 +299,7 @@ impl State {
             peer: (address.into(), port),
             host: ("127.0.0.1".into(), 5672),
             is_loopback: address.starts_with("127."),
+            source: source(address),
         };
         let (broker, session) = (Arc::clone(&self.broker), Arc::clone(&self.session));
         Connection::new(broker, session, peer, woken, self.now)

@@ -295,6 +295,16 @@ pub fn channel_max_reached(open: impl Display, channel_max: impl Display) -> Ref
     Refusal::new("channel.max-reached", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
 }
 
+/// `channel.node-limit`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn channel_node_limit(node: impl Display, limit: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "number of channels opened on node '{node}' has reached the maximum \
+         allowed limit of {limit}"
+    );
+    Refusal::new("channel.node-limit", Scope::Connection, ReplyCode::NOT_ALLOWED, explanation)
+}
+
 /// `channel.flow-inactive`: closes the connection with NOT_IMPLEMENTED.
 #[must_use]
 pub fn channel_flow_inactive() -> Refusal {
@@ -338,6 +348,25 @@ pub fn exchange_default_refused() -> Refusal {
 pub fn exchange_reserved_name(exchange: impl Display) -> Refusal {
     let explanation = format_args!("exchange name '{exchange}' contains reserved prefix 'amq.*'");
     Refusal::new("exchange.reserved-name", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
+/// `exchange.cluster-limit`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn exchange_cluster_limit(
+    exchange: impl Display,
+    vhost: impl Display,
+    limit: impl Display,
+) -> Refusal {
+    let explanation = format_args!(
+        "cannot declare exchange '{exchange}' in vhost '{vhost}': exchange limit \
+         of {limit} is reached"
+    );
+    Refusal::new(
+        "exchange.cluster-limit",
+        Scope::Channel,
+        ReplyCode::PRECONDITION_FAILED,
+        explanation,
+    )
 }
 
 /// `exchange.system-deletion`: closes the channel with ACCESS_REFUSED.
@@ -636,6 +665,16 @@ pub fn queue_none_declared() -> Refusal {
 pub fn queue_reserved_name(queue: impl Display) -> Refusal {
     let explanation = format_args!("queue name '{queue}' contains reserved prefix 'amq.*'");
     Refusal::new("queue.reserved-name", Scope::Channel, ReplyCode::ACCESS_REFUSED, explanation)
+}
+
+/// `queue.cluster-limit`: closes the channel with PRECONDITION_FAILED.
+#[must_use]
+pub fn queue_cluster_limit(queue: impl Display, limit: impl Display) -> Refusal {
+    let explanation = format_args!(
+        "cannot declare queue '{queue}': queue limit in cluster ({limit}) is \
+         reached"
+    );
+    Refusal::new("queue.cluster-limit", Scope::Channel, ReplyCode::PRECONDITION_FAILED, explanation)
 }
 
 /// `queue.server-named-type`: closes the channel with PRECONDITION_FAILED.

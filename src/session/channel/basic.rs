@@ -17,6 +17,9 @@ use crate::session::core::Core;
 use crate::session::unacked::Outstanding;
 use crate::store::QueueKey;
 
+/// Consumers on one channel that the log remarks on: rarely does a client mean to have as many.
+const CONSUMERS_MANY: usize = 1_000;
+
 impl Channel {
     pub(super) fn on_qos(&mut self, core: &mut Core, qos: methods::Qos) -> Result<(), Refusal> {
         if qos.prefetch_size != 0 {
@@ -104,6 +107,10 @@ impl Channel {
         let consumer = Consumer { tag: Arc::clone(&tag), queue, acks };
         self.tell_consumer_created(core, &consumer, consume);
         self.consumers.insert(id, consumer);
+        if self.consumers.len() == CONSUMERS_MANY {
+            let (connection, channel) = (&core.asker.connection_name, self.number);
+            tracing::warn!(%connection, channel, "a channel has {CONSUMERS_MANY} consumers");
+        }
         if !consume.nowait {
             let ok = methods::ConsumeOk { consumer_tag: &tag };
             core.send(self.number, &Method::BasicConsumeOk(ok));

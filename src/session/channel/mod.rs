@@ -103,12 +103,12 @@ pub(super) struct Channel {
     resumed: usize,
     last_queue: Option<String>,
     has_published: bool,
-    /// Among its user's channels.
-    _place: Taken,
+    /// Among the node's channels and its user's.
+    _places: [Taken; 2],
 }
 
 impl Channel {
-    pub(super) fn new(number: u16, place: Taken) -> Self {
+    pub(super) fn new(number: u16, places: [Taken; 2]) -> Self {
         Self {
             number,
             mode: Mode::Plain,
@@ -128,7 +128,7 @@ impl Channel {
             resumed: 0,
             last_queue: None,
             has_published: false,
-            _place: place,
+            _places: places,
         }
     }
 

@@ -1,6 +1,7 @@
 //! How a connection ends, and what its client is told of a mistake.
 
 use super::{CLOSE_OK_MS_MAX, Connection, OUTPUT_BYTES_MAX, Phase};
+use crate::broker::limits::Limit;
 use crate::protocol::frame::{self, Frame, FrameError, FrameKind};
 use crate::protocol::method::{Method, MethodError, connection as methods};
 use crate::protocol::properties::ContentHeader;
@@ -9,6 +10,8 @@ use crate::session::output::Output;
 
 /// RabbitMQ's pause before it drops a client that failed to log in or to tune.
 const SILENT_CLOSE_MS: u64 = 3_000;
+/// How long after the time for its handshake a client may still be there to be told of a mistake.
+const HANDSHAKE_GRACE_MS: u64 = 500;
 /// Class and method in a close that no method caused.
 pub(super) const NO_METHOD: (u16, u16) = (0, 0);
 /// Class and method at the start of a method frame.
@@ -37,6 +40,11 @@ impl Connection {
         };
         let refusal = match error {
             FrameError::TooLarge { kind, size, limit, .. } => {
+                let hit = match self.phase {
+                    Phase::ExpectOpen(_) | Phase::Running(_) => Limit::FrameMax,
+                    _ => Limit::InitialFrameMax,
+                };
+                self.broker.counters().limits.note(hit);
                 refusal::frame_too_large(kind, size, limit)
             }
             FrameError::BadEnd { kind, octet, .. } => {
@@ -82,7 +90,7 @@ impl Connection {
         match end {
             End::Refused { refusal, id } => self.refuse(refusal, id),
             End::ClosedByClient => {
-                let until_ms = self.now.mono_ms + self.close_ok_ms_max();
+                let until_ms = self.close_until_ms();
                 if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Finished)
                 {
                     self.out = running.end(&self.broker);
@@ -98,7 +106,7 @@ impl Connection {
 
     /// Sends connection.close and waits for its answer. Everything held is given back at once.
     pub(super) fn refuse(&mut self, refusal: Refusal, (class_id, method_id): (u16, u16)) {
-        let until_ms = self.now.mono_ms + self.close_ok_ms_max();
+        let until_ms = self.close_until_ms();
         if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Finished) {
             self.out = running.end(&self.broker);
         }
@@ -109,26 +117,37 @@ impl Connection {
             method_id,
         };
         frame::method(self.out.buffer(), 0, &Method::ConnectionClose(close));
+        if let Some(limit) = Limit::of_refusal(refusal.id) {
+            self.broker.counters().limits.note(limit);
+        }
         self.ended_because = Some(refusal.text);
         self.phase = Phase::Closing { until_ms };
     }
 
-    /// How long a close may stay unanswered.
-    fn close_ok_ms_max(&self) -> u64 {
+    /// Until when a close may stay unanswered.
+    fn close_until_ms(&self) -> u64 {
         let heartbeat_ms = match &self.phase {
             Phase::Running(running) => running.heartbeat_ms,
             Phase::ExpectOpen(tuned) => u64::from(tuned.heartbeat_s) * 1000,
-            _ => return SILENT_CLOSE_MS,
+            _ => return self.before_login_until_ms(),
         };
-        match heartbeat_ms {
+        let patience_ms = match heartbeat_ms {
             0 => CLOSE_OK_MS_MAX,
             interval => interval.min(CLOSE_OK_MS_MAX),
-        }
+        };
+        self.now.mono_ms + patience_ms
     }
 
     pub(super) fn doom(&mut self, why: &str) {
         self.ended_because = Some(why.to_owned());
-        self.phase = Phase::Doomed { until_ms: self.now.mono_ms + SILENT_CLOSE_MS };
+        self.phase = Phase::Doomed { until_ms: self.before_login_until_ms() };
+    }
+
+    /// When a client that is not logged in loses its socket: after RabbitMQ's pause, but soon after
+    /// the end of the time for its handshake all the same.
+    fn before_login_until_ms(&self) -> u64 {
+        let latest_ms = self.handshake_until_ms().saturating_add(HANDSHAKE_GRACE_MS);
+        latest_ms.min(self.now.mono_ms + SILENT_CLOSE_MS)
     }
 
     pub(super) fn finish(&mut self, why: &str) {

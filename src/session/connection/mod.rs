@@ -24,9 +24,11 @@ use super::output::Output;
 use super::throttle::Throttle;
 use super::{PeerAddress, SessionSettings};
 use crate::broker::access::Taken;
+use crate::broker::limits::Limit;
 use crate::broker::outbox::{ConnectionId, Wake};
 use crate::broker::{Broker, ConnectionHandle, Now};
 use crate::protocol::frame::{self, Frame};
+use crate::protocol::refusal::Refusal;
 use crate::store::Lsn;
 
 /// Bytes decoded in one turn before others get theirs.
@@ -42,7 +44,15 @@ const VIEW_MS_MAX: u64 = 1_000;
 
 enum Phase {
     ExpectHeader,
-    ExpectStartOk,
+    ExpectStartOk {
+        /// When the login is looked at, once it is clear that it has to wait.
+        rests_until_ms: Option<u64>,
+    },
+    /// The login was refused; its client is told at this moment.
+    Refusing {
+        refusal: Refusal,
+        until_ms: u64,
+    },
     ExpectTuneOk(Box<Login>),
     ExpectOpen(Box<Tuned>),
     Running(Box<Running>),
@@ -62,7 +72,7 @@ impl Phase {
     /// As RabbitMQ names it to clients.
     fn name(&self) -> &'static str {
         match self {
-            Self::ExpectHeader | Self::ExpectStartOk => "starting",
+            Self::ExpectHeader | Self::ExpectStartOk { .. } | Self::Refusing { .. } => "starting",
             Self::ExpectTuneOk(_) => "tuning",
             Self::ExpectOpen(_) => "opening",
             Self::Running(_) => "running",
@@ -199,11 +209,17 @@ impl Connection {
         }
         match &mut self.phase {
             Phase::ExpectHeader
-            | Phase::ExpectStartOk
+            | Phase::ExpectStartOk { .. }
             | Phase::ExpectTuneOk(_)
             | Phase::ExpectOpen(_) => {
-                if at >= self.accepted_ms + self.settings.handshake_ms_max {
+                if at >= self.handshake_until_ms() {
+                    self.broker.counters().limits.note(Limit::HandshakeTimeout);
                     self.finish("handshake timeout");
+                }
+            }
+            Phase::Refusing { until_ms, .. } => {
+                if at >= *until_ms {
+                    self.refuse_login();
                 }
             }
             Phase::Running(running) => {
@@ -243,10 +259,13 @@ impl Connection {
     #[must_use]
     pub fn next_timeout_ms(&self) -> Option<u64> {
         match &self.phase {
+            Phase::ExpectStartOk { rests_until_ms: Some(at_ms) } if *at_ms > self.now.mono_ms => {
+                Some(*at_ms.min(&self.handshake_until_ms()))
+            }
             Phase::ExpectHeader
-            | Phase::ExpectStartOk
+            | Phase::ExpectStartOk { .. }
             | Phase::ExpectTuneOk(_)
-            | Phase::ExpectOpen(_) => Some(self.accepted_ms + self.settings.handshake_ms_max),
+            | Phase::ExpectOpen(_) => Some(self.handshake_until_ms()),
             Phase::Running(running) => {
                 let heartbeat = (running.heartbeat_ms > 0).then(|| {
                     let write = self.written_ms + running.heartbeat_ms / 2;
@@ -255,7 +274,9 @@ impl Connection {
                 let view = running.view_stale.then_some(running.view_ms + VIEW_MS_MAX);
                 heartbeat.into_iter().chain(view).chain(running.core.ack_check_ms).min()
             }
-            Phase::Closing { until_ms } | Phase::Doomed { until_ms } => Some(*until_ms),
+            Phase::Refusing { until_ms, .. }
+            | Phase::Closing { until_ms }
+            | Phase::Doomed { until_ms } => Some(*until_ms),
             Phase::Finished => {
                 (!self.out.is_empty()).then(|| self.last_sign_ms() + CLOSE_OK_MS_MAX)
             }
@@ -289,9 +310,16 @@ impl Connection {
                     && running.core.out.len() < OUTPUT_PAUSES_INPUT_BYTES
                     && !self.waits_for_store()
             }
-            Phase::Finished => false,
+            Phase::ExpectStartOk { rests_until_ms: Some(at_ms) } => *at_ms <= self.now.mono_ms,
+            Phase::Refusing { .. } | Phase::Finished => false,
             _ => true,
         }
+    }
+
+    /// Whether it is known whose connection this is.
+    #[must_use]
+    pub fn is_logged_in(&self) -> bool {
+        matches!(self.phase, Phase::ExpectTuneOk(_) | Phase::ExpectOpen(_) | Phase::Running(_))
     }
 
     /// Whether [`wants_input`](Self::wants_input) is false because the disk does not keep up: then
@@ -368,6 +396,7 @@ impl Connection {
         };
         match frame::parse(input, frame_max) {
             Ok(None) => 0,
+            Ok(Some(_)) if self.login_has_to_rest() => 0,
             Ok(Some((frame, used))) => {
                 self.on_frame(&frame);
                 used

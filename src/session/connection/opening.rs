@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::closing::{NO_METHOD, check_shape, method_id, unexpected};
 use super::{Connection, Phase, Running};
+use crate::broker::limits::Limit;
 use crate::broker::outbox::Outbox;
 use crate::broker::vhost::Vhost;
 use crate::broker::views::ConnectionView;
@@ -16,7 +17,7 @@ use crate::broker::{Asker, ConnectionHandle};
 use crate::protocol::frame::{self, Frame, FrameKind};
 use crate::protocol::header::{HEADER_BYTES, ProtocolHeader};
 use crate::protocol::method::{Method, MethodError};
-use crate::protocol::refusal;
+use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::table::Value;
 use crate::session::core::Core;
 use crate::session::handshake::{self, Admission, HandshakeEnd, Tuned};
@@ -28,7 +29,7 @@ impl Connection {
             None => 0,
             Some(ProtocolHeader::Accepted) => {
                 handshake::start(&self.broker, &self.settings, self.out.buffer());
-                self.phase = Phase::ExpectStartOk;
+                self.phase = Phase::ExpectStartOk { rests_until_ms: None };
                 HEADER_BYTES
             }
             Some(ProtocolHeader::Refused { answer }) => {
@@ -58,7 +59,7 @@ impl Connection {
         };
         let phase = std::mem::replace(&mut self.phase, Phase::Finished);
         let next = match (phase, &method) {
-            (Phase::ExpectStartOk, Method::ConnectionStartOk(start_ok)) => {
+            (Phase::ExpectStartOk { .. }, Method::ConnectionStartOk(start_ok)) => {
                 let (broker, settings) = (&self.broker, &self.settings);
                 handshake::on_start_ok(broker, settings, &self.peer, start_ok, self.now).map(
                     |login| {
@@ -90,11 +91,52 @@ impl Connection {
         match next {
             Ok(next) => self.phase = next,
             Err(HandshakeEnd::Refused(refusal)) => {
-                // RabbitMQ refuses a login before it notes which method brought it.
-                let is_login = matches!(method, Method::ConnectionStartOk(_));
-                self.refuse(refusal, if is_login { NO_METHOD } else { method.id() });
+                if matches!(method, Method::ConnectionStartOk(_)) {
+                    return self.refuse_login_later(refusal);
+                }
+                self.refuse(refusal, method.id());
             }
             Err(HandshakeEnd::Silent(why)) => self.doom(why),
+        }
+    }
+
+    /// Until when the client may take to open its connection.
+    pub(super) fn handshake_until_ms(&self) -> u64 {
+        self.accepted_ms.saturating_add(self.settings.handshake_ms_max)
+    }
+
+    /// Whether what has just arrived is a login that is not to be looked at yet, since too many
+    /// from where it comes have failed. It waits unread, the right password as well as a wrong one.
+    pub(super) fn login_has_to_rest(&mut self) -> bool {
+        let Phase::ExpectStartOk { rests_until_ms: rests_until_ms @ None } = &mut self.phase else {
+            return false;
+        };
+        let now_ms = self.now.mono_ms;
+        if !self.broker.login_failures().is_exceeded(self.peer.source, now_ms) {
+            return false;
+        }
+        *rests_until_ms = Some(now_ms + self.settings.login_rests_ms);
+        self.broker.counters().limits.note(Limit::LoginFailuresPerMinute);
+        self.settings.login_rests_ms > 0
+    }
+
+    /// A refused login is told so after a pause, which begins before the password was looked at:
+    /// guessing takes its time, and the time says nothing.
+    fn refuse_login_later(&mut self, refusal: Refusal) {
+        let pause_ms = self.settings.login_refused_ms;
+        let until_ms = self.handshake_until_ms().min(self.now.mono_ms + pause_ms);
+        self.ended_because = Some(refusal.text.clone());
+        self.phase = Phase::Refusing { refusal, until_ms };
+        if pause_ms == 0 {
+            self.refuse_login();
+        }
+    }
+
+    pub(super) fn refuse_login(&mut self) {
+        if let Phase::Refusing { refusal, .. } = std::mem::replace(&mut self.phase, Phase::Finished)
+        {
+            // RabbitMQ refuses a login before it notes which method brought it.
+            self.refuse(refusal, NO_METHOD);
         }
     }
 

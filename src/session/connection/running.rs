@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError};
 use super::closing::{End, NO_METHOD, check_shape, undecodable, unexpected};
 use super::{ChannelState, Running};
 use crate::broker::Broker;
-use crate::broker::access::Refreshed;
+use crate::broker::access::{Refreshed, Taken};
 use crate::broker::events::fields;
+use crate::broker::limits::Limit;
 use crate::broker::queue::DeleteCondition;
 use crate::broker::views::NodeCounters;
 use crate::protocol::frame::{Frame, FrameKind};
@@ -39,9 +40,7 @@ impl Running {
         {
             return Err(End::refused(channel.unexpected_method(), PUBLISH));
         }
-        if state.is_none() {
-            self.check_channel_max()?;
-        }
+        let place = if state.is_none() { Some(self.channel_place()?) } else { None };
         let method = Method::decode(frame.payload).map_err(|error| undecodable(frame, &error))?;
         let result = match self.channels.get_mut(&frame.channel) {
             Some(ChannelState::Open(channel)) => match &method {
@@ -67,8 +66,8 @@ impl Running {
                 }
                 Ok(())
             }
-            None => match &method {
-                Method::ChannelOpen(_) => self.open_channel(frame.channel),
+            None => match (&method, place) {
+                (Method::ChannelOpen(_), Some(place)) => self.open_channel(frame.channel, place),
                 _ => Err(refusal::channel_not_open()),
             },
         };
@@ -87,7 +86,7 @@ impl Running {
             Some(ChannelState::Closing) => return Ok(()),
             state => {
                 if state.is_none() {
-                    self.check_channel_max()?;
+                    self.channel_place()?;
                 }
                 return Err(End::refused(refusal::content_unexpected_header(), NO_METHOD));
             }
@@ -115,23 +114,24 @@ impl Running {
         }
     }
 
-    /// Whether one more channel fits. Whatever comes on a number without a channel makes one in
-    /// RabbitMQ, so this is looked at before anything else.
-    fn check_channel_max(&self) -> Result<(), End> {
+    /// A place for one more channel, if it fits. Whatever comes on a number without a channel makes
+    /// one in RabbitMQ, so this is looked at before anything else.
+    fn channel_place(&self) -> Result<Taken, End> {
         let (open, max) = (self.channels.len(), usize::from(self.channel_max));
         if max > 0 && open >= max {
             return Err(End::refused(refusal::channel_max_reached(open, max), NO_METHOD));
         }
-        Ok(())
+        let place = self.core.broker.take_channel_place();
+        place.map_err(|refusal| End::refused(refusal, NO_METHOD))
     }
 
-    fn open_channel(&mut self, number: u16) -> Result<(), Refusal> {
+    fn open_channel(&mut self, number: u16, of_node: Taken) -> Result<(), Refusal> {
         let user = self.core.asker.rights.user();
-        let place = self.core.broker.access().take_channel(user).ok_or_else(|| {
+        let of_user = self.core.broker.access().take_channel(user).ok_or_else(|| {
             let max = user.limits.channels_max.unwrap_or_default();
             refusal::channel_user_limit(&user.name, max)
         })?;
-        let channel = Box::new(Channel::new(number, place));
+        let channel = Box::new(Channel::new(number, [of_node, of_user]));
         channel.tell_created(&mut self.core);
         self.channels.insert(number, ChannelState::Open(channel));
         NodeCounters::add(&self.core.broker.counters().channels_opened, 1);
@@ -176,6 +176,11 @@ impl Running {
             // A fault of RabbitMQ's own does not say over which method it stumbled.
             let id = if refusal.code == ReplyCode::INTERNAL_ERROR { NO_METHOD } else { id };
             return Err(End::refused(refusal, id));
+        }
+        if let Some(limit) = Limit::of_refusal(refusal.id) {
+            self.core.broker.counters().limits.note(limit);
+            let (connection, limit) = (&self.core.asker.connection_name, limit.name());
+            tracing::warn!(%connection, channel = number, limit, "{}", refusal.text);
         }
         // What was published before the mistake counts.
         self.core.flush();

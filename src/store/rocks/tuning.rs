@@ -50,6 +50,8 @@ pub struct Options {
     /// Log files kept for reuse. A reused file's blocks are allocated already, so a sync need not
     /// write the file's metadata.
     pub recycled_logs: u8,
+    /// Files kept open at once; more are opened again whenever they are read.
+    pub files_max: u16,
     /// How long a batch that nobody awaits may wait for company before it is written and synced.
     pub gather_ms_max: u64,
     /// Has [`StoreCounters::syncs`](crate::store::StoreCounters::syncs) count the syncs of the log
@@ -71,6 +73,7 @@ impl Options {
         write_buffers_max: 4,
         block_cache_bytes: 8 << 20,
         recycled_logs: 4,
+        files_max: 4_096,
         gather_ms_max: 200,
         observes_syncs: false,
     };
@@ -94,6 +97,7 @@ impl Options {
             DBRecoveryMode::TolerateCorruptedTailRecords
         });
         options.set_track_and_verify_wals_in_manifest(true);
+        options.set_max_open_files(self.files_max.into());
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(1 << 20);
         options.set_avoid_unnecessary_blocking_io(true);
