@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::clock::{self, seconds_between};
-use crate::connection::{ClientError, Connection, Options, QueueOptions, Target};
+use crate::connection::{AckMode, ClientError, Connection, Options, QueueOptions, Target};
 use crate::engine::{WatchPlan, joined, seconds_ns};
 use crate::latency::Latency;
 use crate::report::{BrokerReport, Flow, Report, load_average};
@@ -26,6 +26,8 @@ pub(crate) enum Subject {
     DurableQueue,
     /// A binding of a queue that stays to `amq.topic`.
     Binding,
+    /// A queue, a binding key and a consumer tag with names that were never used before.
+    Name,
 }
 
 /// A load of openings and closings.
@@ -127,6 +129,13 @@ fn work(
                 let key = format!("churn.{worker}.{turn}");
                 connection.bind(&queue, "amq.topic", &key)?;
                 connection.unbind(&queue, "amq.topic", &key)?;
+            }
+            Subject::Name => {
+                let name = format!("{queue}.{turn}");
+                connection.declare_queue(&name, &options)?;
+                connection.bind(&name, "amq.topic", &name)?;
+                connection.send_consume(&name, &name, AckMode::Auto)?;
+                connection.delete_queue(&name)?;
             }
         }
         turn += 1;

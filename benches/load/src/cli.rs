@@ -19,9 +19,11 @@ use crate::crash::clients::{ClientPlan, Fresh};
 use crate::crash::cycles::{self, Cycles, Ending};
 use crate::crash::journal::RunPlan;
 use crate::crash::{CrashError, run_clients};
+use crate::crowd::{self, Crowd};
 use crate::delays::{self, By, Delays};
 use crate::engine::{self, WatchPlan};
 use crate::idle::{self, Idle};
+use crate::logins::{self, Logins};
 use crate::null;
 use crate::report::Report;
 use crate::rpc::{self, Calls};
@@ -106,6 +108,30 @@ enum Command {
         common: Common,
         #[command(flatten)]
         idle: IdleArgs,
+    },
+    /// A flow of messages, alone and while a crowd of connections stands around that never logs in.
+    Crowd {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        load: LoadArgs,
+        /// How many stand around.
+        #[arg(long, default_value_t = 5_000)]
+        connections: usize,
+        /// From how many loopback addresses.
+        #[arg(long, default_value_t = 100)]
+        addresses: u32,
+    },
+    /// Refused logins: whether their time says if the user exists.
+    Logins {
+        #[command(flatten)]
+        common: Common,
+        /// How many.
+        #[arg(long, default_value_t = 2_000)]
+        count: usize,
+        /// How many at the same time.
+        #[arg(long, default_value_t = 1)]
+        workers: u32,
     },
     /// A broker that only counts: what the generator itself costs.
     Null {
@@ -538,6 +564,20 @@ impl Cli {
                     hold: idle.seconds,
                 };
                 print(&common, idle::run(&idle))
+            }
+            Command::Crowd { common, load, connections, addresses } => {
+                let shape = load.shape(&common, "crowd");
+                let crowd = shape.map(|shape| Crowd {
+                    load: workload::pubsub(shape),
+                    connections,
+                    addresses,
+                });
+                print(&common, crowd.and_then(|crowd| crowd::run(&crowd)))
+            }
+            Command::Logins { common, count, workers } => {
+                let name = common.name(|| "logins".to_owned());
+                let logins = Logins { name, target: common.url.clone(), count, workers };
+                print(&common, logins::run(&logins))
             }
             Command::Null { listen } => {
                 match TcpListener::bind(&listen).and_then(|listener| null::serve(&listener)) {

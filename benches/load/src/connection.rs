@@ -61,7 +61,8 @@ pub(crate) enum ClientError {
 pub(crate) struct Target {
     /// Host and port.
     pub(crate) address: String,
-    user: String,
+    /// Who logs in.
+    pub(crate) user: String,
     password: String,
     vhost: String,
 }
@@ -138,16 +139,41 @@ impl Connection {
         Ok(connection)
     }
 
-    fn handshake(&mut self, target: &Target, options: Options) -> Result<(), ClientError> {
-        self.send(PROTOCOL_HEADER)?;
-        self.wait_for(0, method::CONNECTION_START)?;
-        let response = format!("\0{}\0{}", target.user, target.password);
+    /// Logs in on a socket as someone whom the broker does not let in. Returns how long its answer
+    /// took, in nanoseconds.
+    pub(crate) fn refused_login(
+        stream: TcpStream,
+        user: &str,
+        password: &str,
+    ) -> Result<u64, ClientError> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(READ_WAIT))?;
+        let inbound = Inbound::with_capacity(4096, BodyView::Start(16));
+        let mut connection = Self { stream, inbound, frame_bytes_max: 4096, out: Vec::new() };
+        connection.send(PROTOCOL_HEADER)?;
+        connection.wait_for(0, method::CONNECTION_START)?;
+        let begin_ns = clock::now_ns();
+        match connection.log_in(user, password) {
+            Err(ClientError::Closed { code: 403, .. }) => Ok(clock::now_ns() - begin_ns),
+            Err(error) => Err(error),
+            Ok(_) => Err(ClientError::Unexpected(format!("user '{user}' was let in"))),
+        }
+    }
+
+    fn log_in(&mut self, user: &str, password: &str) -> Result<Vec<u8>, ClientError> {
+        let response = format!("\0{user}\0{password}");
         put_method(&mut self.out, 0, method::CONNECTION_START_OK, |arguments| {
             arguments.table(&client_properties()).short_string("PLAIN");
             arguments.long_string(response.as_bytes()).short_string("en_US");
         });
         self.flush()?;
-        let tune = self.wait_for(0, method::CONNECTION_TUNE)?;
+        self.wait_for(0, method::CONNECTION_TUNE)
+    }
+
+    fn handshake(&mut self, target: &Target, options: Options) -> Result<(), ClientError> {
+        self.send(PROTOCOL_HEADER)?;
+        self.wait_for(0, method::CONNECTION_START)?;
+        let tune = self.log_in(&target.user, &target.password)?;
         let mut fields = Fields::new(&tune);
         let (channels_max, offered) = (fields.short()?, fields.long()?);
         let frame_max = if offered == 0 { FRAME_BYTES_MAX } else { offered.min(FRAME_BYTES_MAX) };

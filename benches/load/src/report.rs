@@ -50,8 +50,39 @@ pub(crate) struct Report {
     /// Broker memory per connection, in KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kib_per_connection: Option<f64>,
+    /// The crowd that stood around meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) crowd: Option<CrowdReport>,
+    /// What refused logins took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timing: Option<TimingReport>,
     /// The machine's load average over one minute, at the end.
     pub(crate) load_average: f64,
+}
+
+/// Connections that never logged in.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct CrowdReport {
+    /// How many came, those included that came back.
+    pub(crate) came: u64,
+    /// How many were there at the end.
+    pub(crate) standing: u64,
+    /// The latency of the same flow without them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quiet_latency: Option<LatencySummary>,
+}
+
+/// How long refused logins took, and whether that tells them apart.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct TimingReport {
+    /// The median for a user that does not exist, in microseconds.
+    pub(crate) unknown_user_us: f64,
+    /// The median for a wrong password.
+    pub(crate) wrong_password_us: f64,
+    /// One divided by the other.
+    pub(crate) ratio: f64,
+    /// Welch's t of the two means: beyond 4.5 they differ.
+    pub(crate) welch_t: f64,
 }
 
 /// How many, and how fast over the time in which they moved.
@@ -165,6 +196,17 @@ impl Report {
         let cpu_us = self.generator_cpu_us;
         parts.push(format!("generator {cpu_us:.3} us each{}", share.unwrap_or_default()));
         parts.extend(self.kib_per_connection.map(|kib| format!("{kib:.1} KiB per connection")));
+        parts.extend(self.crowd.map(|crowd| {
+            let CrowdReport { came, standing, quiet_latency } = crowd;
+            let quiet = quiet_latency.map_or(0.0, |latency| latency.p99_us);
+            format!("{came} came, {standing} stand; p99 without them {quiet:.0} us")
+        }));
+        parts.extend(self.timing.map(|t| {
+            format!(
+                "unknown user {:.1} us, wrong password {:.1} us, ratio {:.3}, t {:.2}",
+                t.unknown_user_us, t.wrong_password_us, t.ratio, t.welch_t
+            )
+        }));
         parts.extend(self.verdict.map(|v| {
             format!(
                 "lost {} duplicated {} unexpected {} disordered {}",
