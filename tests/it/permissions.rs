@@ -367,6 +367,7 @@ fn a_deleted_users_connections_are_closed_and_none_can_be_opened() {
     let stranger = world.stranger();
     stranger.say_hello();
     stranger.start_ok(&login("app"));
+    world.advance(1_000);
     let text = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For \
                 details see the broker logfile.";
     stranger.expect_connection_close(403, text);
