@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use super::access::{Resource, Right, Rights, User};
+use super::access::{Identity, Resource, Right, Rights};
 use super::bindings::{remove_binding, stored_binding};
 use super::definitions::{DefinitionKey, Record, exchange_record, number_value, queue_record};
 use super::events::{Told, fields};
@@ -76,10 +76,11 @@ impl Asker {
     pub fn new(
         broker: &Broker,
         (connection, connection_name): (ConnectionId, Arc<str>),
-        user: Arc<User>,
+        identity: Identity,
         vhost: &Vhost,
+        now: Now,
     ) -> Self {
-        let rights = Rights::new(broker.access(), user, Arc::clone(vhost.name()));
+        let rights = Rights::new(broker.access(), identity, Arc::clone(vhost.name()), now);
         Self { connection, connection_name, rights }
     }
 }
@@ -108,6 +109,11 @@ impl Broker {
             return Err(refusal::exchange_default_refused());
         }
         asker.rights.check(Right::Configure, Resource::Exchange(&name))?;
+        // Asked before anything is locked: whoever decides may take time.
+        let alternate = asked.arguments.get("alternate-exchange").and_then(Value::as_long_str);
+        let leads_on = alternate.map_or(Ok(()), |alternate| {
+            asker.rights.check_on_way(Resource::Exchange(&name), alternate)
+        });
         let mut change = vhost.change();
         if vhost.is_gone() {
             return Err(refusal::vhost_deleted(vhost.name()));
@@ -119,17 +125,17 @@ impl Broker {
         if name.starts_with(RESERVED) {
             return Err(refusal::exchange_reserved_name(&name));
         }
-        if let Some(value) = asked.arguments.get("alternate-exchange") {
-            let Some(alternate) = value.as_long_str() else {
-                return Err(refusal::exchange_invalid_arg_type(
-                    value.type_name(),
-                    "alternate-exchange",
-                    &name,
-                    vhost.name(),
-                ));
-            };
-            asker.rights.check_on_way(Resource::Exchange(&name), alternate)?;
+        if let Some(value) = asked.arguments.get("alternate-exchange")
+            && value.as_long_str().is_none()
+        {
+            return Err(refusal::exchange_invalid_arg_type(
+                value.type_name(),
+                "alternate-exchange",
+                &name,
+                vhost.name(),
+            ));
         }
+        leads_on?;
         let spec = ExchangeSpec {
             name: name.as_str().into(),
             kind,
@@ -307,6 +313,11 @@ impl Broker {
             return Err(refusal::queue_reserved_name(name));
         }
         asker.rights.check(Right::Configure, Resource::Queue(&name))?;
+        // Asked before anything is locked: whoever decides may take time.
+        let dead_letters = asked.arguments.get("x-dead-letter-exchange");
+        let leads_on = dead_letters
+            .and_then(Value::as_long_str)
+            .map_or(Ok(()), |exchange| asker.rights.check_on_way(Resource::Queue(&name), exchange));
         let mut change = vhost.change();
         if vhost.is_gone() {
             return Err(refusal::vhost_deleted(vhost.name()));
@@ -323,9 +334,7 @@ impl Broker {
         }
         let args = QueueArgs::parse(&asked.arguments)
             .map_err(|error| argument_refusal(&name, vhost, error))?;
-        if let Some(Value::LongStr(exchange)) = asked.arguments.get("x-dead-letter-exchange") {
-            asker.rights.check_on_way(Resource::Queue(&name), exchange)?;
-        }
+        leads_on?;
         // Held until the record is submitted: in the store, too, the next id never goes back. And
         // until the queue is there to be counted: queues of other vhosts count, too.
         let mut next_id = self.next_queue_id.lock().unwrap_or_else(PoisonError::into_inner);

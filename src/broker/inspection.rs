@@ -149,7 +149,7 @@ impl Inspect for Broker {
         peer_is_loopback: bool,
     ) -> Option<UserView> {
         let who = Candidate { name: user, from_loopback: peer_is_loopback };
-        self.access.authenticate(who, password).map(|user| user_view(&user))
+        self.access.log_in(who, password).map(|identity| user_view(&identity.user))
     }
 
     fn publishers(&self) -> Option<u64> {

@@ -416,6 +416,7 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::access::Identity;
     use crate::broker::outbox::{ConsumerId, Wake};
     use crate::broker::queue::Acks;
     use crate::broker::{BrokerSettings, QueueDeclaration};
@@ -437,8 +438,9 @@ mod tests {
         let vhost = broker.vhost("/").unwrap();
         let mut effects = Effects::default();
         let user = broker.access().user("guest").unwrap();
+        let identity = Identity { user, authority: None };
         let by = (ConnectionId(1), "a test".into());
-        let mut asker = Asker::new(&broker, by, user, &vhost);
+        let mut asker = Asker::new(&broker, by, identity, &vhost, now);
         let asked = QueueDeclaration {
             name: "q",
             durable: false,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::core::Capabilities;
 use super::sasl::{self, Claim, SaslError};
 use super::{PeerAddress, SessionSettings};
-use crate::broker::access::{Candidate, Taken, User};
+use crate::broker::access::{Candidate, Identity, Taken};
 use crate::broker::events::fields;
 use crate::broker::vhost::Vhost;
 use crate::broker::views::NodeCounters;
@@ -31,7 +31,7 @@ pub(super) enum HandshakeEnd {
 /// Logged in.
 #[derive(Debug)]
 pub(super) struct Login {
-    pub(super) user: Arc<User>,
+    pub(super) identity: Identity,
     pub(super) mechanism: String,
     pub(super) capabilities: Capabilities,
     pub(super) client_properties: Table,
@@ -113,20 +113,20 @@ pub(super) fn on_start_ok(
     )?;
     let access = broker.access();
     let from_here = |name| Candidate { name, from_loopback: peer.is_loopback };
-    let (claimed, user) = match claim {
+    let (claimed, identity) = match claim {
         Claim::Password(claimed) => {
-            let user = access.authenticate(from_here(&claimed.user), &claimed.password);
-            (Some(claimed.user), user)
+            let identity = access.log_in(from_here(&claimed.user), &claimed.password);
+            (Some(claimed.user), identity)
         }
         Claim::Anonymous => {
             let name = settings.anonymous_user.clone();
             let user = name.as_deref().and_then(|name| access.find_for_peer(from_here(name)));
-            (name, user)
+            (name, user.map(|user| Identity { user, authority: None }))
         }
     };
-    let claimed = user.as_ref().map(|user| user.name.as_str()).or(claimed.as_deref());
-    tell_login(broker, peer, mechanism, claimed, user.is_some(), now);
-    let Some(user) = user else {
+    let known = identity.as_ref().map(|identity| identity.user.name.as_str());
+    tell_login(broker, peer, mechanism, known.or(claimed.as_deref()), known.is_some(), now);
+    let Some(identity) = identity else {
         NodeCounters::add(&broker.counters().auth_failed, 1);
         broker.login_failures().note(peer.source, now.mono_ms);
         return Err(if capabilities.authentication_failure_close {
@@ -138,7 +138,7 @@ pub(super) fn on_start_ok(
     NodeCounters::add(&broker.counters().auth_succeeded, 1);
     // Copied only now: many small values take more memory than they do on the wire.
     let client_properties = start_ok.client_properties.to_table();
-    Ok(Login { user, mechanism: mechanism.to_owned(), capabilities, client_properties })
+    Ok(Login { identity, mechanism: mechanism.to_owned(), capabilities, client_properties })
 }
 
 /// Tells those who listen to the event exchange of a login.
@@ -227,13 +227,20 @@ pub(super) struct Admission {
 /// vhost?
 pub(super) fn on_open(
     broker: &Broker,
-    user: &User,
+    peer: &PeerAddress,
+    identity: &Identity,
     open: &methods::Open<'_>,
 ) -> Result<Admission, HandshakeEnd> {
-    admit(broker, user, open.virtual_host).map_err(HandshakeEnd::Refused)
+    admit(broker, peer, identity, open.virtual_host).map_err(HandshakeEnd::Refused)
 }
 
-fn admit(broker: &Broker, user: &User, name: &str) -> Result<Admission, Refusal> {
+fn admit(
+    broker: &Broker,
+    peer: &PeerAddress,
+    identity: &Identity,
+    name: &str,
+) -> Result<Admission, Refusal> {
+    let user = &identity.user;
     if let Some(refusal) = broker.stopping() {
         return Err(refusal.clone());
     }
@@ -247,7 +254,7 @@ fn admit(broker: &Broker, user: &User, name: &str) -> Result<Admission, Refusal>
         let max = user.limits.connections_max.unwrap_or_default();
         refusal::connection_user_limit(&user.name, max)
     })?;
-    if !broker.access().may_enter(&user.name, name) {
+    if !identity.may_enter(broker.access(), name, Some(&peer.peer.0)) {
         return Err(refusal::connection_vhost_refused(name, &user.name));
     }
     Ok(Admission { vhost, places: [of_node, of_vhost, of_user] })

@@ -1,5 +1,6 @@
 //! The exchange types that RabbitMQ brings as plugins: by chance, by hash, with a memory.
 
+use leveret::broker::access::Identity;
 use leveret::broker::exchange::Traits;
 use leveret::broker::message::{Envelope, Message};
 use leveret::broker::queue::Effects;
@@ -420,8 +421,9 @@ fn a_message_that_comes_while_a_queue_is_bound_is_there_once_and_in_its_place() 
                 arguments: Table::default(),
             };
             let user = broker.access().user("guest").unwrap();
+            let identity = Identity { user, authority: None };
             let by = (broker.next_connection_id(), "a test".into());
-            let mut asker = Asker::new(&broker, by, user, &vhost);
+            let mut asker = Asker::new(&broker, by, identity, &vhost, Now::default());
             let mut effects = Effects::default();
             broker.bind(&vhost, &asked, &mut asker, Now::default(), &mut effects).unwrap();
             std::thread::yield_now();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use leveret::broker::access::Identity;
 use leveret::broker::alarms::Alarms;
 use leveret::broker::inspect::Inspect;
 use leveret::broker::message::{Envelope, Message};
@@ -121,8 +122,9 @@ impl Node {
         };
         let vhost = self.broker.vhost("/").unwrap();
         let user = self.broker.access().user("guest").unwrap();
+        let identity = Identity { user, authority: None };
         let by = (ConnectionId(0), "a test".into());
-        let mut asker = Asker::new(&self.broker, by, user, &vhost);
+        let mut asker = Asker::new(&self.broker, by, identity, &vhost, self.clock.now());
         let (now, effects) = (self.clock.now(), &mut Effects::default());
         self.broker.declare_queue(&vhost, asked, &mut asker, now, effects).unwrap().0
     }

@@ -11,6 +11,7 @@
 //! do.
 
 mod administer;
+mod backend;
 mod changes;
 mod grants;
 mod password;
@@ -20,9 +21,11 @@ mod user;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use backend::Outside;
 use dashmap::DashMap;
 
 pub use administer::{Administer, AdministerError, By};
+pub use backend::{Aside, Authority, Backend, ChainLink, Identity, Link, Outsider};
 pub use changes::{AccessError, UserChange};
 pub use grants::{PatternError, Permission, Right, TopicPermission, TopicPermissions};
 pub use password::{HashError, Hashing, PasswordHash};
@@ -43,6 +46,7 @@ pub struct Access {
     hashing: Hashing,
     /// What the password of an unknown user is compared with.
     stand_in: PasswordHash,
+    outside: Arc<Outside>,
     generation: AtomicU64,
     /// Held while something changes, until its record is submitted and it can be seen.
     changing: Mutex<()>,
@@ -76,7 +80,7 @@ impl Drop for Taken {
     }
 }
 
-/// Someone who shows a password.
+/// Someone who says who they are.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     /// Who they say they are.
@@ -95,6 +99,7 @@ impl Access {
             loopback_only,
             hashing,
             stand_in: PasswordHash::new(hashing, b"", |salt| salt.fill(0)),
+            outside: Arc::default(),
             generation: AtomicU64::new(1),
             changing: Mutex::default(),
         }
@@ -114,20 +119,18 @@ impl Access {
 
     // ---- logging in --------------------------------------------------------------------------
 
-    /// The user of this name and password, unless it may only come from a loopback address and does
-    /// not. Blank passwords are always refused.
+    /// The user of this name and password in the node's records, unless it may only come from a
+    /// loopback address and does not. Blank passwords are always refused.
     #[must_use]
-    pub fn authenticate(&self, who: Candidate<'_>, password: &[u8]) -> Option<Arc<User>> {
+    fn authenticate(&self, who: Candidate<'_>, password: &[u8]) -> Option<Arc<User>> {
         let known = self.find_for_peer(who);
         let hash = known.as_ref().map_or(&self.stand_in, |user| &user.password);
         let matches = hash.is_of(password);
         known.filter(|_| matches && !password.is_empty())
     }
 
-    /// Whether [`authenticate`](Self::authenticate) takes so long that it must not be called where
-    /// messages are moved.
-    #[must_use]
-    pub fn is_slow_for(&self, name: &str) -> bool {
+    /// Whether comparing this user's password takes too long where messages are moved.
+    fn is_slow_for(&self, name: &str) -> bool {
         let own = self.users.get(name).map(|user| user.password.hashing());
         own.unwrap_or(self.hashing).is_slow()
     }
@@ -135,10 +138,11 @@ impl Access {
     /// The user of this name, unless it may only come from a loopback address and does not.
     #[must_use]
     pub fn find_for_peer(&self, who: Candidate<'_>) -> Option<Arc<User>> {
-        if !who.from_loopback && self.loopback_only.iter().any(|only| only == who.name) {
-            return None;
-        }
-        self.user(who.name)
+        if self.must_be_nearer(who) { None } else { self.user(who.name) }
+    }
+
+    fn must_be_nearer(&self, who: Candidate<'_>) -> bool {
+        !who.from_loopback && self.loopback_only.iter().any(|only| only == who.name)
     }
 
     // ---- what is there -----------------------------------------------------------------------

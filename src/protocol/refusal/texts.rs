@@ -227,6 +227,30 @@ pub fn connection_user_deleted(user: impl Display) -> Refusal {
     )
 }
 
+/// `connection.secret-refused`: closes the connection with NOT_ALLOWED.
+#[must_use]
+pub fn connection_secret_refused() -> Refusal {
+    let explanation = format_args!("New secret was refused by one of the backends");
+    Refusal::new(
+        "connection.secret-refused",
+        Scope::Connection,
+        ReplyCode::NOT_ALLOWED,
+        explanation,
+    )
+}
+
+/// `connection.credential-expired`: closes the connection with CONNECTION_FORCED.
+#[must_use]
+pub fn connection_credential_expired() -> Refusal {
+    let explanation = format_args!("credential expired");
+    Refusal::new(
+        "connection.credential-expired",
+        Scope::Connection,
+        ReplyCode::CONNECTION_FORCED,
+        explanation,
+    )
+}
+
 /// `connection.unexpected-method`: closes the connection with CHANNEL_ERROR.
 #[must_use]
 pub fn connection_unexpected_method(state: impl Display) -> Refusal {

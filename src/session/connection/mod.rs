@@ -272,7 +272,9 @@ impl Connection {
                     write.min(self.read_ms + 2 * running.heartbeat_ms)
                 });
                 let view = running.view_stale.then_some(running.view_ms + VIEW_MS_MAX);
-                heartbeat.into_iter().chain(view).chain(running.core.ack_check_ms).min()
+                let rights = running.core.asker.rights.due_ms(running.core.now);
+                let others = [view, running.core.ack_check_ms, rights];
+                heartbeat.into_iter().chain(others.into_iter().flatten()).min()
             }
             Phase::Refusing { until_ms, .. }
             | Phase::Closing { until_ms }

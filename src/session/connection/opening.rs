@@ -73,7 +73,7 @@ impl Connection {
                     .map(|tuned| Phase::ExpectOpen(Box::new(tuned)))
             }
             (Phase::ExpectOpen(tuned), Method::ConnectionOpen(open)) => {
-                match handshake::on_open(&self.broker, &tuned.login.user, open) {
+                match handshake::on_open(&self.broker, &self.peer, &tuned.login.identity, open) {
                     Ok(admission) => Ok(self.open(*tuned, admission)),
                     Err(end) => {
                         self.phase = Phase::ExpectOpen(tuned);
@@ -143,8 +143,8 @@ impl Connection {
     fn open(&mut self, tuned: Tuned, admission: Admission) -> Phase {
         let Admission { vhost, places } = admission;
         let name: Arc<str> = self.peer.connection_name().into();
-        let user = Arc::clone(&tuned.login.user);
-        let asker = Asker::new(&self.broker, (self.id, Arc::clone(&name)), user, &vhost);
+        let (by, identity) = ((self.id, Arc::clone(&name)), tuned.login.identity.clone());
+        let asker = Asker::new(&self.broker, by, identity, &vhost, self.now);
         let outbox = Arc::new(Outbox::new(self.id, Arc::clone(&self.waker)));
         let view = self.first_view(&tuned, &name, &vhost);
         let handle = Arc::new(ConnectionHandle {
@@ -189,7 +189,7 @@ impl Connection {
         ConnectionView {
             name: name.to_owned(),
             user_provided_name: own_name.map(str::to_owned),
-            user: login.user.name.clone(),
+            user: login.identity.user.name.clone(),
             vhost: vhost.name().to_string(),
             peer: self.peer.peer.clone(),
             host: self.peer.host.clone(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use super::closing::{End, NO_METHOD, check_shape, undecodable, unexpected};
 use super::{ChannelState, Running};
 use crate::broker::Broker;
-use crate::broker::access::{Refreshed, Taken};
+use crate::broker::access::{Candidate, Identity, Refreshed, Rights, Taken};
 use crate::broker::events::fields;
 use crate::broker::limits::Limit;
 use crate::broker::queue::DeleteCondition;
@@ -99,16 +99,11 @@ impl Running {
         let method = Method::decode(frame.payload).map_err(|error| undecodable(frame, &error))?;
         match method {
             Method::ConnectionClose(_) => Err(End::ClosedByClient),
-            // The internal user records know no secrets that expire: the new one is ignored. The
-            // right to be here is looked at again, as in RabbitMQ.
-            Method::ConnectionUpdateSecret(_) => {
-                let (user, vhost) = (&self.core.asker.rights.user().name, self.core.vhost.name());
-                if !self.core.broker.access().may_enter(user, vhost) {
-                    let refusal = refusal::connection_vhost_refused(vhost, user);
-                    return Err(End::refused(refusal, method.id()));
-                }
+            Method::ConnectionUpdateSecret(update) => {
+                let renewed = self.renew_identity(update.new_secret);
+                renewed.map_err(|refusal| End::refused(refusal, method.id()))?;
                 self.core.send(0, &Method::ConnectionUpdateSecretOk(Default::default()));
-                Ok(())
+                self.look_at_rights()
             }
             _ => Err(End::refused(refusal::connection_unexpected_method("running"), method.id())),
         }
@@ -152,22 +147,49 @@ impl Running {
     /// Looks whether the user may do other things than before: consumers of queues that may not be
     /// read any more are cancelled, and the connection of a user who is no more ends.
     pub(super) fn look_at_rights(&mut self) -> Result<(), End> {
-        match self.core.asker.rights.refresh(self.core.broker.access()) {
+        match self.core.asker.rights.refresh(self.core.broker.access(), self.core.now) {
             Refreshed::Same => Ok(()),
+            Refreshed::Expired => {
+                Err(End::refused(refusal::connection_credential_expired(), NO_METHOD))
+            }
             Refreshed::UserGone => {
                 let user = &self.core.asker.rights.user().name;
                 Err(End::refused(refusal::connection_user_deleted(user), NO_METHOD))
             }
             Refreshed::Changed => {
-                self.core.rights_changed();
-                for state in self.channels.values_mut() {
-                    if let ChannelState::Open(channel) = state {
-                        channel.cancel_refused_consumers(&mut self.core);
-                    }
-                }
+                self.follow_rights();
                 Ok(())
             }
         }
+    }
+
+    fn follow_rights(&mut self) {
+        self.core.rights_changed();
+        for state in self.channels.values_mut() {
+            if let ChannelState::Open(channel) = state {
+                channel.cancel_refused_consumers(&mut self.core);
+            }
+        }
+    }
+
+    /// The client shows a new secret, before its old one expires. The node's own records know no
+    /// secrets that do: there it is ignored. The right to be here is looked at again in any case.
+    fn renew_identity(&mut self, secret: &[u8]) -> Result<(), Refusal> {
+        let Core { broker, vhost, asker, now, .. } = &mut self.core;
+        let mut identity = asker.rights.identity();
+        if identity.authority.is_some() {
+            let who = Candidate { name: &identity.user.name, from_loopback: true };
+            let renewed = broker.access().log_in(who, secret);
+            let is_same = |new: &Identity| new.user.name == identity.user.name;
+            let renewed = renewed.filter(is_same);
+            identity = renewed.ok_or_else(refusal::connection_secret_refused)?;
+        }
+        if !identity.may_enter(broker.access(), vhost.name(), None) {
+            return Err(refusal::connection_vhost_refused(vhost.name(), &identity.user.name));
+        }
+        asker.rights = Rights::new(broker.access(), identity, Arc::clone(vhost.name()), *now);
+        self.follow_rights();
+        Ok(())
     }
 
     /// Closes what the refusal closes.
