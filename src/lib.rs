@@ -6,12 +6,14 @@
 //! | --- | --- |
 //! | [`management`], [`metrics`] | what operators read over HTTP |
 //! | [`server`] | sockets, tasks, the clock, signals: the only place that names tokio |
+//! | [`backends`] | others who are asked who someone is and what they may do |
 //! | [`config`] | `rabbitmq.conf` and `--set`, parsed into typed settings |
 //! | [`session`] | connection and channel state machines, without IO |
 //! | [`broker`] | vhosts, exchanges, queues, routing: synchronous, without a clock |
 //! | [`store`] | what durable means: the trait, its contract, RocksDB behind it |
 //! | [`protocol`] | the AMQP 0-9-1 codec, without IO |
 
+pub mod backends;
 pub mod broker;
 pub mod config;
 pub mod management;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use leveret::backends;
 use leveret::broker::access::{Administer, Hashing, Permission};
 use leveret::broker::inspect::Inspect;
 use leveret::broker::operate::Operate;
@@ -169,6 +170,9 @@ pub(crate) fn run(
     });
     let broker =
         Broker::open(broker_settings(&settings)?, Arc::clone(&store), entropy, clock.now())?;
+    let chain = backends::chain(&settings.auth)
+        .map_err(|error| RunError::Setting { key: error.key, reason: error.reason })?;
+    broker.access().ask_others(chain, Box::new(|work| tokio::task::block_in_place(work)));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve(&settings, reload, &broker, descriptors, clock));
     let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };

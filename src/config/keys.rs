@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::settings::{
-    Amount, AuthMechanism, DiskFreeLimit, Limits, ListenAddress, LogLevel, PasswordHashing,
-    QueueType, Secret, Settings,
+    Amount, AuthBackend, AuthMechanism, BackendPair, DiskFreeLimit, HttpMethod, Limits,
+    ListenAddress, LogLevel, PasswordHashing, QueueType, Secret, Settings,
 };
 use super::value::{self, Reason, Units};
 
@@ -53,8 +53,24 @@ pub(super) struct Draft {
     loopback_users_none: bool,
     user_tags: BTreeMap<String, bool>,
     auth_mechanisms: BTreeMap<String, AuthMechanism>,
+    auth_backends: BTreeMap<u64, PartialPair>,
     management_off: bool,
     prometheus_off: bool,
+}
+
+/// A pair of backends whose halves may be named apart.
+#[derive(Debug, Default)]
+struct PartialPair {
+    authn: Option<AuthBackend>,
+    authz: Option<AuthBackend>,
+}
+
+impl PartialPair {
+    /// Whoever is named alone does both.
+    fn whole(self) -> BackendPair {
+        let Self { authn, authz } = self;
+        BackendPair { authn: authn.or(authz).unwrap_or_default(), authz }
+    }
 }
 
 impl Draft {
@@ -94,6 +110,10 @@ impl Draft {
         if !self.auth_mechanisms.is_empty() {
             settings.auth.mechanisms = self.auth_mechanisms.into_values().collect();
         }
+        if !self.auth_backends.is_empty() {
+            let pairs = self.auth_backends.into_values();
+            settings.auth.backends = pairs.map(PartialPair::whole).collect();
+        }
         if self.management_off {
             settings.management.listener = None;
         }
@@ -101,6 +121,12 @@ impl Draft {
             settings.prometheus.listener = None;
         }
         settings
+    }
+
+    /// The pair of this number.
+    fn backend(&mut self, assigned: &Assignment<'_>) -> Result<&mut PartialPair, Reason> {
+        let number = value::integer(&assigned.name(), 1..=1_000)?;
+        Ok(self.auth_backends.entry(number).or_default())
     }
 
     fn management_listener(&mut self) -> &mut ListenAddress {
@@ -319,8 +345,54 @@ pub(super) const KEYS: &[Key] = &[
         d.auth_mechanisms.insert(a.name(), value::word(a.value, &mechanisms)?);
         Ok(())
     }),
-    key("auth_backends.$num", |_, a| {
-        value::word(a.value, &[("internal", ()), ("rabbit_auth_backend_internal", ())])
+    key("auth_backends.$num", |d, a| {
+        d.backend(a)?.authn = Some(value::word(a.value, &AuthBackend::WORDS)?);
+        Ok(())
+    }),
+    key("auth_backends.$num.authn", |d, a| {
+        d.backend(a)?.authn = Some(value::word(a.value, &AuthBackend::WORDS)?);
+        Ok(())
+    }),
+    key("auth_backends.$num.authz", |d, a| {
+        d.backend(a)?.authz = Some(value::word(a.value, &AuthBackend::WORDS)?);
+        Ok(())
+    }),
+    key("auth_http.http_method", |d, a| {
+        let methods = [("get", HttpMethod::Get), ("post", HttpMethod::Post)];
+        d.settings.auth.http.method = value::word(a.value, &methods)?;
+        Ok(())
+    }),
+    key("auth_http.user_path", |d, a| {
+        d.settings.auth.http.user_path = url(a.value)?;
+        Ok(())
+    }),
+    key("auth_http.vhost_path", |d, a| {
+        d.settings.auth.http.vhost_path = url(a.value)?;
+        Ok(())
+    }),
+    key("auth_http.resource_path", |d, a| {
+        d.settings.auth.http.resource_path = url(a.value)?;
+        Ok(())
+    }),
+    key("auth_http.topic_path", |d, a| {
+        d.settings.auth.http.topic_path = url(a.value)?;
+        Ok(())
+    }),
+    key("auth_http.request_timeout", |d, a| {
+        d.settings.auth.http.request_timeout_ms = value::integer(a.value, 1..=600_000)?;
+        Ok(())
+    }),
+    key("auth_http.connection_timeout", |d, a| {
+        d.settings.auth.http.connection_timeout_ms = value::integer(a.value, 1..=600_000)?;
+        Ok(())
+    }),
+    key("auth_http.ssl_options.cacertfile", |d, a| {
+        d.settings.auth.http.cacertfile = Some(path(a.value)?);
+        Ok(())
+    }),
+    key("auth_cache.cache_ttl", |d, a| {
+        d.settings.auth.http.answers_hold_ms = value::integer(a.value, 1..=86_400_000)?;
+        Ok(())
     }),
     key("anonymous_login_user", |d, a| {
         d.settings.auth.anonymous_login_user = match a.value {
@@ -542,6 +614,13 @@ fn secret(text: &str) -> Result<Secret, Reason> {
         return Err("encrypted values are not available".to_owned());
     }
     value::text(text, TEXT_BYTES_MAX).map(Secret)
+}
+
+fn url(text: &str) -> Result<String, Reason> {
+    match text.starts_with("http://") || text.starts_with("https://") {
+        true => value::text(text, TEXT_BYTES_MAX),
+        false => Err(format!("expected an address that begins with http:// or https://: {text}")),
+    }
 }
 
 fn path(text: &str) -> Result<PathBuf, Reason> {

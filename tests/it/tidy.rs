@@ -18,12 +18,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("metrics", &["protocol", "store", "broker", "config"]),
     ("server", &["protocol", "broker", "session"]),
+    ("backends", &["broker::access", "config::settings"]),
     ("management", &["protocol", "store", "broker", "config", "metrics"]),
 ];
 
 /// What only the process's edge may name: runtimes, sockets, HTTP.
-const EDGE_CRATES: &[&str] = &["axum", "hyper", "hyper_util", "tokio"];
-const EDGE: &[&str] = &["main.rs", "management", "run.rs", "server"];
+const EDGE_CRATES: &[&str] = &["axum", "hyper", "hyper_util", "tokio", "ureq"];
+const EDGE: &[&str] = &["backends", "main.rs", "management", "run.rs", "server"];
 
 /// Where things happen because they are called, never later.
 const SYNCHRONOUS: &[&str] = &["broker", "config", "metrics", "protocol", "session", "store"];

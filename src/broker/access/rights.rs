@@ -39,6 +39,12 @@ impl<'a> Resource<'a> {
         }
     }
 
+    /// "exchange" or "queue".
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        self.parts().0
+    }
+
     /// The name as permissions see it.
     #[must_use]
     pub fn name(self) -> &'a str {

@@ -1,0 +1,195 @@
+//! RabbitMQ's HTTP backend protocol: a web service says who may log in and do what.
+//!
+//! Each question is a form sent to one of four paths; the answer is `allow`, with tags after it
+//! where a login is allowed, or `deny`. Anything else, a service that cannot be reached or is too
+//! slow among it, is a refusal with a line in the log. What a user may do is asked once per
+//! resource and held for [`HttpAuth::answers_hold_ms`]. Passwords go to the service and nowhere
+//! else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig, parse_pem};
+
+use super::BackendError;
+use crate::broker::access::{Authority, Backend, Candidate, Outsider, Resource, Right};
+use crate::config::settings::{HttpAuth, HttpMethod};
+
+/// The longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+
+/// A web service that is asked.
+#[derive(Debug)]
+pub struct HttpBackend {
+    service: Arc<Service>,
+}
+
+#[derive(Debug)]
+struct Service {
+    agent: Agent,
+    settings: HttpAuth,
+}
+
+/// Someone whom the service knows.
+#[derive(Debug)]
+struct Known {
+    service: Arc<Service>,
+    name: String,
+    /// With blanks in between.
+    tags: String,
+}
+
+type Form<'f> = Vec<(&'static str, &'f str)>;
+
+impl HttpBackend {
+    /// A service at the configured paths.
+    ///
+    /// # Errors
+    /// When the certificates that are to be trusted cannot be read.
+    pub fn new(settings: HttpAuth) -> Result<Self, BackendError> {
+        let timeout = |ms| Some(Duration::from_millis(ms));
+        let mut config = Agent::config_builder()
+            .timeout_connect(timeout(settings.connection_timeout_ms))
+            .timeout_global(timeout(settings.request_timeout_ms))
+            .http_status_as_error(false)
+            .max_redirects(0);
+        if let Some(file) = &settings.cacertfile {
+            let shown = |error: &dyn std::fmt::Display| BackendError {
+                key: "auth_http.ssl_options.cacertfile",
+                reason: format!("{}: {error}", file.display()),
+            };
+            let pem = std::fs::read(file).map_err(|error| shown(&error))?;
+            let roots = parse_pem(&pem).filter_map(|item| match item {
+                Ok(ureq::tls::PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+                Ok(_) => None,
+                Err(error) => Some(Err(shown(&error))),
+            });
+            let roots: Vec<Certificate<'static>> = roots.collect::<Result<_, _>>()?;
+            let tls = TlsConfig::builder().root_certs(RootCerts::from(roots)).build();
+            config = config.tls_config(tls);
+        }
+        let agent = config.build().new_agent();
+        Ok(Self { service: Arc::new(Service { agent, settings }) })
+    }
+
+    fn outsider(&self, name: &str, tags: &[&str]) -> Outsider {
+        let known = Known {
+            service: Arc::clone(&self.service),
+            name: name.to_owned(),
+            tags: tags.join(" "),
+        };
+        Outsider {
+            name: name.to_owned(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            authority: Arc::new(known),
+        }
+    }
+
+    fn user(&self, form: &Form<'_>) -> Option<Outsider> {
+        let (_, name) = form.first()?;
+        let answer = self.service.ask(&self.service.settings.user_path, form)?;
+        let mut words = answer.split_whitespace();
+        if words.next() != Some("allow") {
+            return None;
+        }
+        Some(self.outsider(name, &words.collect::<Vec<_>>()))
+    }
+}
+
+impl Backend for HttpBackend {
+    fn name(&self) -> &'static str {
+        "rabbit_auth_backend_http"
+    }
+
+    fn log_in(&self, who: Candidate<'_>, password: &[u8]) -> Option<Outsider> {
+        // The form is text; a password that is none is nobody's.
+        let password = str::from_utf8(password).ok()?;
+        self.user(&vec![("username", who.name), ("password", password)])
+    }
+
+    fn vouch(&self, who: Candidate<'_>) -> Option<Outsider> {
+        self.user(&vec![("username", who.name)])
+    }
+}
+
+impl Authority for Known {
+    fn may_enter(&self, vhost: &str, peer: Option<&str>) -> bool {
+        let form = vec![
+            ("username", &*self.name),
+            ("vhost", vhost),
+            ("ip", peer.unwrap_or_default()),
+            ("tags", &*self.tags),
+        ];
+        self.service.allows(&self.service.settings.vhost_path, &form)
+    }
+
+    fn allows(&self, right: Right, vhost: &str, resource: Resource<'_>) -> bool {
+        let form = vec![
+            ("username", &*self.name),
+            ("vhost", vhost),
+            ("resource", resource.kind()),
+            ("name", resource.name()),
+            ("permission", right.name()),
+            ("tags", &*self.tags),
+        ];
+        self.service.allows(&self.service.settings.resource_path, &form)
+    }
+
+    fn allows_topic(&self, right: Right, vhost: &str, exchange: &str, key: &str) -> bool {
+        let form = vec![
+            ("username", &*self.name),
+            ("vhost", vhost),
+            ("resource", "topic"),
+            ("name", exchange),
+            ("permission", right.name()),
+            ("routing_key", key),
+            ("variable_map.username", &*self.name),
+            ("variable_map.vhost", vhost),
+            ("tags", &*self.tags),
+        ];
+        self.service.allows(&self.service.settings.topic_path, &form)
+    }
+
+    fn answers_hold_ms(&self) -> Option<u64> {
+        Some(self.service.settings.answers_hold_ms)
+    }
+}
+
+impl Service {
+    fn allows(&self, path: &str, form: &Form<'_>) -> bool {
+        let answer = self.ask(path, form);
+        answer.is_some_and(|answer| answer.split_whitespace().next() == Some("allow"))
+    }
+
+    /// The service's answer, in lower case; `None` when there is none that means anything.
+    fn ask(&self, path: &str, form: &Form<'_>) -> Option<String> {
+        let answered = match self.settings.method {
+            HttpMethod::Post => self.agent.post(path).send_form(form.iter().copied()),
+            HttpMethod::Get => self.agent.get(path).query_pairs(form.iter().copied()).call(),
+        };
+        let read = answered.and_then(|mut answer| {
+            let status = answer.status().as_u16();
+            let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
+            Ok((status, body))
+        });
+        match read {
+            Ok((200 | 201, body)) => {
+                let answer = body.trim().to_lowercase();
+                let is_known = ["allow", "deny"].iter().any(|known| answer.starts_with(known));
+                if !is_known {
+                    tracing::warn!(path, "an HTTP backend answers neither allow nor deny");
+                }
+                is_known.then_some(answer)
+            }
+            Ok((status, _)) => {
+                tracing::warn!(path, status, "an HTTP backend refuses to answer");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(path, %error, "an HTTP backend cannot be asked");
+                None
+            }
+        }
+    }
+}
