@@ -121,6 +121,9 @@ enum Command {
         /// From how many loopback addresses.
         #[arg(long, default_value_t = 100)]
         addresses: u32,
+        /// Those that the broker drops come back at once.
+        #[arg(long)]
+        returns: bool,
     },
     /// Refused logins: whether their time says if the user exists.
     Logins {
@@ -565,12 +568,13 @@ impl Cli {
                 };
                 print(&common, idle::run(&idle))
             }
-            Command::Crowd { common, load, connections, addresses } => {
+            Command::Crowd { common, load, connections, addresses, returns } => {
                 let shape = load.shape(&common, "crowd");
                 let crowd = shape.map(|shape| Crowd {
                     load: workload::pubsub(shape),
                     connections,
                     addresses,
+                    returns,
                 });
                 print(&common, crowd.and_then(|crowd| crowd::run(&crowd)))
             }

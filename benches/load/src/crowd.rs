@@ -3,7 +3,8 @@
 //!
 //! The same flow of messages is measured twice, alone and with the crowd there. The crowd comes
 //! from loopback addresses from 127.1.0.1 on, each connection with a protocol header and the first
-//! bytes of a frame; whoever is dropped comes back, for as long as the second flow lasts.
+//! bytes of a frame. Whoever is dropped may come back, for as long as the second flow lasts: then it is
+//! a flood of connections as well.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAddrs};
 use std::sync::atomic::Ordering::Relaxed;
@@ -32,6 +33,8 @@ pub(crate) struct Crowd {
     pub(crate) connections: usize,
     /// From how many addresses.
     pub(crate) addresses: u32,
+    /// Whether those that are dropped come back at once.
+    pub(crate) returns: bool,
 }
 
 /// Measures the flow alone, then with the crowd.
@@ -68,9 +71,10 @@ fn stand(
     loop {
         for (number, place) in (0_u32..).zip(&mut places) {
             if stop.load(Relaxed) {
-                return Ok(places.iter_mut().filter(|place| is_open(place)).count());
+                return Ok(places.iter().flatten().filter(|stream| is_open(stream)).count());
             }
-            if !is_open(place) {
+            let is_due = crowd.returns || !here.load(Relaxed);
+            if is_due && !place.as_ref().is_some_and(is_open) {
                 *place = come(number % crowd.addresses.max(1), target).ok();
                 came.fetch_add(1, Relaxed);
             }
@@ -81,13 +85,14 @@ fn stand(
 }
 
 /// Whether the broker has not closed a connection, as far as can be seen without waiting.
-fn is_open(place: &mut Option<TcpStream>) -> bool {
-    let Some(stream) = place else { return false };
+fn is_open(stream: &TcpStream) -> bool {
     let mut greeting = [0_u8; 1024];
-    match recv(&*stream, &mut greeting, RecvFlags::DONTWAIT) {
-        Ok((_, read)) => read > 0,
-        Err(Errno::AGAIN) => true,
-        Err(_) => false,
+    loop {
+        match recv(stream, &mut greeting, RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => return false,
+            Ok(_) => {}
+            Err(error) => return error == Errno::AGAIN,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! `docs/bad-input.md` lists the advisories that they come from. Memory and time are measured, not
 //! assumed: everything in this process happens on the test's own thread, whose allocations
 //! `allocation-counter` counts. What is sent is built before the measuring begins.
+#![allow(clippy::disallowed_methods, reason = "how long things take is what is tested")]
 
 mod before_login;
 mod contents;
