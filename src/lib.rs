@@ -12,6 +12,7 @@
 //! | [`broker`] | vhosts, exchanges, queues, routing: synchronous, without a clock |
 //! | [`store`] | what durable means: the trait, its contract, RocksDB behind it |
 //! | [`protocol`] | the AMQP 0-9-1 codec, without IO |
+//! | [`secret`] | what no log may show |
 
 pub mod backends;
 pub mod broker;
@@ -19,6 +20,7 @@ pub mod config;
 pub mod management;
 pub mod metrics;
 pub mod protocol;
+pub mod secret;
 pub mod server;
 pub mod session;
 pub mod store;

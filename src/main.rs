@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use leveret::config::encrypted::{Cipher, Hash};
 use leveret::config::{Loader, Settings, load};
 use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+mod encrypt;
 mod run;
 
 /// A message broker that speaks AMQP 0-9-1 as RabbitMQ does.
@@ -24,7 +26,34 @@ enum Command {
     /// Runs the broker until it is told to stop (SIGTERM or SIGINT).
     #[command(after_help = EXIT_CODES)]
     Server(ServerArgs),
+    /// Encrypts a password, read from standard input, for the configuration file.
+    #[command(after_help = ENCRYPT_HELP)]
+    Encrypt(EncryptArgs),
 }
+
+#[derive(Debug, Args)]
+struct EncryptArgs {
+    /// The file that leveret.secrets.passphrase_file names: its first line is the passphrase.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: PathBuf,
+    /// As many as leveret.secrets.iterations says.
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    iterations: u32,
+    /// As leveret.secrets.cipher says: aes_128_cbc or aes_256_cbc.
+    #[arg(long, default_value = "aes_128_cbc", value_parser = encrypt::cipher)]
+    cipher: Cipher,
+    /// As leveret.secrets.hash says: sha256 or sha512.
+    #[arg(long, default_value = "sha256", value_parser = encrypt::hash)]
+    hash: Hash,
+}
+
+/// How the result is used.
+const ENCRYPT_HELP: &str = "\
+The result goes where the password would stand:
+  default_pass = encrypted:...
+  leveret.secrets.passphrase_file = FILE
+RabbitMQ's rabbitmqctl encrypt_conf_value makes the same of a value.";
 
 #[derive(Debug, Args)]
 struct ServerArgs {
@@ -56,6 +85,7 @@ const EXIT_CONFIG: u8 = 78;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Server(args) => server(&args),
+        Command::Encrypt(args) => encrypt::encrypt(&args),
     }
 }
 

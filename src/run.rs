@@ -423,7 +423,7 @@ fn broker_settings(settings: &Settings) -> Result<BrokerSettings, RunError> {
         product_name: identity.product_name.clone(),
         product_version: identity.product_version.clone(),
         default_user: defaults.user.clone(),
-        default_password: defaults.password.0.clone(),
+        default_password: defaults.password.clone(),
         default_user_tags: defaults.user_tags.iter().cloned().collect(),
         default_vhost: defaults.vhost.clone(),
         default_permissions,

@@ -53,6 +53,7 @@ use vhost::Vhost;
 use views::{ConnectionView, NodeCounters};
 
 use crate::protocol::refusal::{self, Refusal};
+use crate::secret::Secret;
 use crate::store::{Batch, Lsn, Store, StoreError};
 
 /// A moment, as the edge reads it from the clocks.
@@ -86,7 +87,7 @@ pub struct BrokerSettings {
     /// The first user.
     pub default_user: String,
     /// Its password.
-    pub default_password: String,
+    pub default_password: Secret,
     /// Its tags.
     pub default_user_tags: Vec<String>,
     /// The first vhost.
@@ -122,7 +123,7 @@ impl Default for BrokerSettings {
             product_name: "Leveret".to_owned(),
             product_version: env!("CARGO_PKG_VERSION").to_owned(),
             default_user: "guest".to_owned(),
-            default_password: "guest".to_owned(),
+            default_password: "guest".into(),
             default_user_tags: vec!["administrator".to_owned()],
             default_vhost: "/".to_owned(),
             default_permissions: Permission::full(),

@@ -66,7 +66,7 @@ fn create_first(broker: &Broker) {
     let (name, vhost) = (&settings.default_user, &settings.default_vhost);
     let user = User {
         name: name.clone(),
-        password: broker.hash_password(settings.default_password.as_bytes()),
+        password: broker.hash_password(settings.default_password.expose()),
         tags: settings.default_user_tags.clone(),
         limits: UserLimits::default(),
     };

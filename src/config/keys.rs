@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::encrypted::{Cipher, Hash};
 use super::settings::{
     Amount, AuthBackend, AuthMechanism, BackendPair, DiskFreeLimit, HttpMethod, Limits,
-    ListenAddress, LogLevel, PasswordHashing, QueueType, Secret, Settings,
+    ListenAddress, LogLevel, PasswordHashing, QueueType, Secrets, Settings,
 };
 use super::value::{self, Reason, Units};
+use crate::secret::Secret;
 
 /// Names are AMQP short strings: vhosts, users, queues.
 const NAME_BYTES_MAX: usize = 255;
@@ -22,6 +24,8 @@ const MESSAGE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub(super) struct Key {
     /// Names between dots; one that starts with `$` stands for any name.
     pub(super) pattern: &'static str,
+    /// Its value may be encrypted.
+    pub(super) is_secret: bool,
     set: Setter,
 }
 
@@ -89,6 +93,11 @@ impl Draft {
     /// The name of the node (`RABBITMQ_NODENAME`).
     pub(super) fn node_name(&mut self, name: String) {
         self.settings.identity.node_name = Some(name);
+    }
+
+    /// How encrypted values are read, as far as the sources have said by now.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.settings.secrets
     }
 
     /// The settings, once every source has been applied.
@@ -304,7 +313,7 @@ pub(super) const KEYS: &[Key] = &[
         d.settings.defaults.user = value::text(a.value, NAME_BYTES_MAX)?;
         Ok(())
     }),
-    key("default_pass", |d, a| {
+    secret_key("default_pass", |d, a| {
         d.settings.defaults.password = secret(a.value)?;
         Ok(())
     }),
@@ -545,6 +554,23 @@ pub(super) const KEYS: &[Key] = &[
     key("log.file.formatter", |_, a| value::word(a.value, &[("plaintext", ())])),
     key("log.connection.level", |d, a| set_category(d, "connection", a.value)),
     key("log.default.level", |d, a| set_category(d, "default", a.value)),
+    // Encrypted values.
+    key("leveret.secrets.passphrase_file", |d, a| {
+        d.settings.secrets.passphrase_file = Some(path(a.value)?);
+        Ok(())
+    }),
+    key("leveret.secrets.iterations", |d, a| {
+        d.settings.secrets.algorithm.iterations = value::number(a.value, 1..=ITERATIONS_MAX)?;
+        Ok(())
+    }),
+    key("leveret.secrets.cipher", |d, a| {
+        d.settings.secrets.algorithm.cipher = value::word(a.value, &Cipher::NAMES)?;
+        Ok(())
+    }),
+    key("leveret.secrets.hash", |d, a| {
+        d.settings.secrets.algorithm.hash = value::word(a.value, &Hash::NAMES)?;
+        Ok(())
+    }),
     // Storage.
     key("leveret.store.path", |d, a| {
         d.settings.store.path = path(a.value)?;
@@ -561,10 +587,16 @@ const SOCKET_BUFFER_BYTES: std::ops::RangeInclusive<u64> = 1..=0x7fff_ffff;
 const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// RabbitMQ's limit: a disk of more than 2000 times the memory is a mistake.
 const DISK_SHARE_MAX: f64 = 2000.0;
+/// A key takes a second or so then.
+const ITERATIONS_MAX: u64 = 10_000_000;
 const NO_TLS: &str = "TLS is not available";
 
 const fn key(pattern: &'static str, set: Setter) -> Key {
-    Key { pattern, set }
+    Key { pattern, is_secret: false, set }
+}
+
+const fn secret_key(pattern: &'static str, set: Setter) -> Key {
+    Key { pattern, is_secret: true, set }
 }
 
 fn set_management_port(draft: &mut Draft, assignment: &Assignment<'_>) -> Result<(), Reason> {
@@ -610,10 +642,10 @@ fn pattern(text: &str) -> Result<String, Reason> {
 }
 
 fn secret(text: &str) -> Result<Secret, Reason> {
-    if text.starts_with("encrypted:") {
-        return Err("encrypted values are not available".to_owned());
+    if text.is_empty() || text.len() > TEXT_BYTES_MAX {
+        return Err(format!("expected 1 to {TEXT_BYTES_MAX} bytes of text"));
     }
-    value::text(text, TEXT_BYTES_MAX).map(Secret)
+    Ok(text.into())
 }
 
 fn url(text: &str) -> Result<String, Reason> {

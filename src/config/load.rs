@@ -8,15 +8,24 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::keys::{Draft, KEYS, open_names};
+use zeroize::Zeroizing;
+
+use super::encrypted::{self, Vault};
+use super::keys::{Draft, KEYS, Key, open_names};
 use super::known::{IGNORED, REFUSED};
 use super::settings::Settings;
 use super::{parse, suggest};
+use crate::secret::Secret;
 
 /// Largest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The longest passphrase, in bytes.
+const PASSPHRASE_BYTES_MAX: u64 = 4096;
+/// Rights of a passphrase's file that make it no secret: of its group and of others.
+const MODE_REFUSED: u32 = 0o077;
 
 /// Where a setting came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,12 +119,12 @@ pub struct Loaded {
 ///     .expect("a valid configuration");
 /// assert_eq!(loaded.settings.limits.heartbeat_s, 30);
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Loader {
     data_dir: Option<PathBuf>,
-    files: Vec<(String, String)>,
+    files: Vec<(String, Zeroizing<String>)>,
     environment: BTreeMap<String, String>,
-    sets: Vec<String>,
+    sets: Vec<Zeroizing<String>>,
 }
 
 impl Loader {
@@ -135,7 +144,7 @@ impl Loader {
     /// Adds a file's text; `name` is how messages call it.
     #[must_use]
     pub fn file(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
-        self.files.push((name.into(), text.into()));
+        self.files.push((name.into(), Zeroizing::new(text.into())));
         self
     }
 
@@ -150,7 +159,7 @@ impl Loader {
     /// Adds a `KEY=VALUE` from the command line.
     #[must_use]
     pub fn set(mut self, assignment: impl Into<String>) -> Self {
-        self.sets.push(assignment.into());
+        self.sets.push(Zeroizing::new(assignment.into()));
         self
     }
 
@@ -172,9 +181,13 @@ impl Loader {
             let origin = Origin::Set(i + 1);
             match parse::assignment(assignment) {
                 Ok((key, value)) => reading.setting(origin, &key, &value),
-                Err(reason) => reading.problem(origin, format!("{reason}, found '{assignment}'")),
+                Err(reason) => {
+                    let found = first_word(assignment);
+                    reading.problem(origin, format!("{reason}, found '{found}'"));
+                }
             }
         }
+        reading.decrypt();
         if reading.problems.is_empty() {
             Ok(Loaded { settings: reading.draft.finish(), warnings: reading.warnings })
         } else {
@@ -196,9 +209,40 @@ pub fn read_file(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
+/// Reads the first line of a file that holds a passphrase.
+///
+/// # Errors
+/// When it cannot be read, is empty, or anyone but its owner may read it.
+pub fn read_passphrase(path: &Path) -> std::io::Result<Secret> {
+    let file = std::fs::File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & MODE_REFUSED != 0 {
+        let reason = format!("its mode is {mode:04o}: only its owner may read it (chmod 600)");
+        return Err(std::io::Error::other(reason));
+    }
+    let mut text = Zeroizing::new(Vec::new());
+    file.take(PASSPHRASE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() || line.len() as u64 > PASSPHRASE_BYTES_MAX {
+        let reason = format!("expected a line of 1 to {PASSPHRASE_BYTES_MAX} bytes");
+        return Err(std::io::Error::other(reason));
+    }
+    Ok(line.into())
+}
+
+/// A value that waits until it is known how to decrypt it.
+struct Encrypted {
+    origin: Origin,
+    key: Vec<String>,
+    /// Without its prefix.
+    encoded: String,
+}
+
 #[derive(Default)]
 struct Reading {
     draft: Draft,
+    encrypted: Vec<Encrypted>,
     warnings: Vec<Warning>,
     problems: Vec<Problem>,
 }
@@ -256,7 +300,10 @@ impl Reading {
         }
         for entry in entries {
             match interpolate(&entry.value, environment) {
-                Ok(value) => self.setting(origin(entry.line), &entry.key, &value),
+                Ok(value) => {
+                    let value = Zeroizing::new(value);
+                    self.setting(origin(entry.line), &entry.key, &value);
+                }
                 Err(reason) => {
                     let reason = format!("{}: {reason}", parse::written(&entry.key));
                     self.problem(origin(entry.line), reason);
@@ -270,6 +317,19 @@ impl Reading {
     }
 
     fn setting(&mut self, origin: Origin, key: &[String], value: &str) {
+        self.encrypted.retain(|earlier| earlier.key != key);
+        let is_secret = |k: &Key| k.is_secret && open_names(k.pattern, key).is_some();
+        if let Some(encoded) = value.strip_prefix(encrypted::PREFIX)
+            && KEYS.iter().any(is_secret)
+        {
+            let (key, encoded) = (key.to_vec(), encoded.to_owned());
+            self.encrypted.push(Encrypted { origin, key, encoded });
+            return;
+        }
+        self.apply(origin, key, value);
+    }
+
+    fn apply(&mut self, origin: Origin, key: &[String], value: &str) {
         let written = parse::written(key);
         if let Some(result) = KEYS.iter().find_map(|k| k.apply(&mut self.draft, key, value)) {
             if let Err(reason) = result {
@@ -284,6 +344,39 @@ impl Reading {
             let hint = suggest::nearest(&written, patterns())
                 .map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
             self.problem(origin, format!("unknown key '{written}'{hint}"));
+        }
+    }
+
+    /// Decrypts what is encrypted, now that every source has been read.
+    fn decrypt(&mut self) {
+        let encrypted = std::mem::take(&mut self.encrypted);
+        if encrypted.is_empty() {
+            return;
+        }
+        let secrets = self.draft.secrets().clone();
+        let passphrase = match &secrets.passphrase_file {
+            None => {
+                Err("the value is encrypted, and leveret.secrets.passphrase_file is not set"
+                    .to_owned())
+            }
+            Some(path) => {
+                read_passphrase(path).map_err(|error| format!("{}: {error}", path.display()))
+            }
+        };
+        let vault = passphrase.map(|passphrase| Vault::new(passphrase, secrets.algorithm));
+        for Encrypted { origin, key, encoded } in encrypted {
+            let value = vault.clone().and_then(|vault| vault.decrypt(&encoded)).and_then(|value| {
+                str::from_utf8(value.expose())
+                    .map(|text| Zeroizing::new(text.to_owned()))
+                    .map_err(|_| "the decrypted value is not UTF-8".to_owned())
+            });
+            match value {
+                // Whatever it looks like, it is what was meant.
+                Ok(value) => self.apply(origin, &key, &value),
+                Err(reason) => {
+                    self.problem(origin, format!("{}: {reason}", parse::written(&key)));
+                }
+            }
         }
     }
 
@@ -308,6 +401,12 @@ fn patterns() -> impl Iterator<Item = &'static str> {
 /// A variable that is set and not empty: an empty one counts as unset, as in RabbitMQ's scripts.
 fn present<'a>(environment: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
     environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
+}
+
+/// How a text that is no setting begins: the rest may be a password.
+fn first_word(text: &str) -> &str {
+    let part_of_key = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-');
+    text.split(|c| !part_of_key(c)).next().unwrap_or_default()
 }
 
 /// Replaces `$(NAME)` by the variable's value.
@@ -404,6 +503,57 @@ mod tests {
                  rabbit_classic_queue or rabbit_quorum_queue, found 'stream'",
             ]
         );
+    }
+
+    const ENCRYPTED: &str = "default_pass = encrypted:YC+dnbq1RLEDJR1DHs0p/4xbuTvFFgVYx09yTwD9gj\
+                             wyPK9gDJqiNtw8jv6rgAVeD4slWtwPtoO2+Yeqlrui3g==\n";
+
+    /// A file that holds a passphrase, with this mode.
+    fn passphrase(text: &str, mode: u32) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(file.path(), permissions).unwrap();
+        file
+    }
+
+    fn with_passphrase(file: &tempfile::NamedTempFile) -> String {
+        format!("{ENCRYPTED}leveret.secrets.passphrase_file = {}", file.path().display())
+    }
+
+    #[test]
+    fn an_encrypted_value_is_read_wherever_its_passphrase_is_named() {
+        let file = passphrase("mypassphrase\n", 0o600);
+        let settings = load(&with_passphrase(&file));
+        assert_eq!(settings.defaults.password, "s3cret-value".into());
+        let later = Loader::new()
+            .file("leveret.conf", with_passphrase(&file))
+            .set("default_pass=plain")
+            .load()
+            .unwrap();
+        assert_eq!(later.settings.defaults.password, "plain".into());
+        assert_eq!(
+            load("cluster_name = encrypted:no").identity.cluster_name.unwrap(),
+            "encrypted:no",
+            "only what is secret is ever decrypted"
+        );
+    }
+
+    #[test]
+    fn an_encrypted_value_that_cannot_be_read_is_refused_and_not_shown() {
+        let [only] = refusals(ENCRYPTED).try_into().unwrap();
+        let reason = "the value is encrypted, and leveret.secrets.passphrase_file is not set";
+        assert_eq!(only, format!("leveret.conf:1: default_pass: {reason}"));
+        for (text, mode, why) in [
+            ("mypassphrase", 0o640, "its mode is 0640: only its owner may read it (chmod 600)"),
+            ("", 0o600, "expected a line of 1 to 4096 bytes"),
+            ("another", 0o600, "cannot be decrypted: was it encrypted with this passphrase"),
+        ] {
+            let file = passphrase(text, mode);
+            let [only] = refusals(&with_passphrase(&file)).try_into().unwrap();
+            assert!(only.starts_with("leveret.conf:1: default_pass: "), "{only}");
+            assert!(only.contains(why) && !only.contains("YC+dnbq1"), "{only}");
+        }
     }
 
     #[test]

@@ -6,14 +6,16 @@
 //! | [`settings`] | the typed settings and their defaults |
 //! | [`load`] | the order in which sources apply; warnings and errors with their origin |
 //! | `parse` | the grammar of the file |
+//! | [`encrypted`] | encrypted values |
 //! | `value` | booleans, sizes, addresses: one value's text as a typed value |
 //! | `keys` | the keys that have an effect, and what they set |
 //! | `known` | RabbitMQ's other keys: the harmless ones and the ones we must refuse |
 //! | `suggest` | the nearest known key to a misspelt one |
 //!
 //! `spec/config.toml` lists the same keys for people; a test holds the two together. Nothing here
-//! does IO except [`load::read_file`], which reads the file it is given.
+//! does IO except [`load`], which reads files that it is given or told of.
 
+pub mod encrypted;
 mod keys;
 mod known;
 pub mod load;

@@ -6,6 +6,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::encrypted::Algorithm;
+use crate::secret::Secret;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
@@ -31,6 +34,8 @@ pub struct Settings {
     pub prometheus: Prometheus,
     /// The log.
     pub log: Log,
+    /// How encrypted values are read.
+    pub secrets: Secrets,
     /// Where and how safely messages are kept.
     pub store: Store,
     /// What holds for queues that do not say otherwise.
@@ -173,22 +178,6 @@ impl Default for Limits {
     }
 }
 
-/// Text that must not reach a log: its `Debug` form hides it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("\"***\"")
-    }
-}
-
 /// The vhost and the user that an empty data directory is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Defaults {
@@ -208,7 +197,7 @@ impl Default for Defaults {
     fn default() -> Self {
         Self {
             user: "guest".to_owned(),
-            password: Secret("guest".to_owned()),
+            password: "guest".into(),
             user_tags: BTreeSet::from(["administrator".to_owned()]),
             vhost: "/".to_owned(),
             permissions: Permissions::default(),
@@ -567,6 +556,15 @@ impl Default for Log {
             categories: BTreeMap::new(),
         }
     }
+}
+
+/// How encrypted values of other keys are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// The file that holds the passphrase.
+    pub passphrase_file: Option<PathBuf>,
+    /// How they were encrypted.
+    pub algorithm: Algorithm,
 }
 
 /// Where and how safely messages are kept.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -106,6 +107,9 @@ async fn connection(
     let app = TowerToHyperService::new(app);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        if let Some(login) = request.headers_mut().get_mut(AUTHORIZATION) {
+            login.set_sensitive(true);
+        }
         trim_path(&mut request);
         let fits = body_fits(&request, limits.body_bytes_max);
         let answer = app.call(request);

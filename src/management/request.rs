@@ -25,6 +25,7 @@ use crate::broker::access::{Administer, By};
 use crate::broker::inspect::Inspect;
 use crate::broker::operate::Operate;
 use crate::broker::views::ConnectionView;
+use crate::secret::Secret;
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -343,7 +344,7 @@ pub(super) fn log_in(
         .ok_or_else(|| Refusal::not_authenticated("Login failed"))?;
     let is_loopback = peer.ip().to_canonical().is_loopback();
     let user = inspect
-        .authenticate(&user, &password, is_loopback)
+        .authenticate(&user, password.expose(), is_loopback)
         .ok_or_else(|| Refusal::not_authenticated("Not_Authorized"))?;
     let caller = Caller { name: user.name, tags: user.tags };
     if !caller.may_log_in() {
@@ -352,15 +353,16 @@ pub(super) fn log_in(
     Ok(caller)
 }
 
-fn credentials(header: &str) -> Option<(String, Vec<u8>)> {
+/// Name and password of a `basic` header.
+fn credentials(header: &str) -> Option<(String, Secret)> {
     let (scheme, rest) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let decoded = STANDARD.decode(rest.trim()).ok()?;
-    let colon = decoded.iter().position(|byte| *byte == b':')?;
-    let (user, password) = decoded.split_at(colon);
-    Some((String::from_utf8(user.to_vec()).ok()?, password.get(1..)?.to_vec()))
+    let decoded = Secret::from(STANDARD.decode(rest.trim()).ok()?);
+    let colon = decoded.expose().iter().position(|byte| *byte == b':')?;
+    let (user, password) = decoded.expose().split_at(colon);
+    Some((String::from_utf8(user.to_vec()).ok()?, password.get(1..)?.into()))
 }
 
 #[cfg(test)]
@@ -370,7 +372,7 @@ mod tests {
     #[test]
     fn a_password_may_hold_colons_and_a_name_may_not() {
         let header = format!("Basic {}", STANDARD.encode("guest:a:b"));
-        assert_eq!(credentials(&header), Some(("guest".to_owned(), b"a:b".to_vec())));
+        assert_eq!(credentials(&header), Some(("guest".to_owned(), "a:b".into())));
     }
 
     #[test]

@@ -12,10 +12,12 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep_until};
+use zeroize::Zeroize as _;
 
 use super::Hall;
 use super::clock::Clock;
 use super::lobby::{Guest, Place};
+use crate::broker::Now;
 use crate::broker::outbox::Wake;
 use crate::session::{Connection, PeerAddress};
 
@@ -66,6 +68,11 @@ impl ReadBuffer {
 
     fn pending(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
+    }
+
+    /// Overwrites the first `n` bytes of what is pending.
+    fn wipe(&mut self, n: usize) {
+        self.bytes[self.start..self.start + n].zeroize();
     }
 
     fn consume(&mut self, n: usize) {
@@ -183,12 +190,11 @@ async fn turns(
         if has_more_output {
             connection.handle_events(clock.now());
         }
-        if connection.wants_input() && !input.pending().is_empty() {
-            let used = connection.handle_input(input.pending(), clock.now());
-            input.consume(used);
-            if used > 0 {
-                continue;
-            }
+        if connection.wants_input()
+            && !input.pending().is_empty()
+            && hand_on(&mut input, connection, clock.now()) > 0
+        {
+            continue;
         }
         let wants_input = connection.wants_input();
         if wants_input {
@@ -216,8 +222,7 @@ async fn turns(
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
                     input.filled(n, place.is_none());
-                    let used = connection.handle_input(input.pending(), now);
-                    input.consume(used);
+                    hand_on(&mut input, connection, now);
                     input.shrink();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -225,6 +230,18 @@ async fn turns(
             }
         }
     }
+}
+
+/// Lets the connection take what was read; returns how much it took. Until it is open, that may
+/// be a password.
+fn hand_on(input: &mut ReadBuffer, connection: &mut Connection, now: Now) -> usize {
+    let may_be_secret = connection.is_opening();
+    let used = connection.handle_input(input.pending(), now);
+    if may_be_secret {
+        input.wipe(used);
+    }
+    input.consume(used);
+    used
 }
 
 /// Waits until there is something to do.

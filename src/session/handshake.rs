@@ -115,7 +115,7 @@ pub(super) fn on_start_ok(
     let from_here = |name| Candidate { name, from_loopback: peer.is_loopback };
     let (claimed, identity) = match claim {
         Claim::Password(claimed) => {
-            let identity = access.log_in(from_here(&claimed.user), &claimed.password);
+            let identity = access.log_in(from_here(&claimed.user), claimed.password.expose());
             (Some(claimed.user), identity)
         }
         Claim::Anonymous => {

@@ -1,6 +1,7 @@
 //! Login mechanisms: PLAIN, AMQPLAIN and ANONYMOUS, as RabbitMQ reads them.
 
-use crate::protocol::table::RawTable;
+use crate::protocol::table::{RawTable, ValueRef};
+use crate::secret::Secret;
 
 /// A way to log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,16 +36,10 @@ pub(super) enum Claim {
 }
 
 /// A name and a password, as a client sent them.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) user: String,
-    pub(super) password: Vec<u8>,
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
-    }
+    pub(super) password: Secret,
 }
 
 /// Why a response holds no credentials.
@@ -79,15 +74,16 @@ fn plain(response: &[u8]) -> Option<Credentials> {
     if password.contains(&0) {
         return None;
     }
-    Some(Credentials { user: str::from_utf8(user).ok()?.to_owned(), password: password.to_vec() })
+    Some(Credentials { user: str::from_utf8(user).ok()?.to_owned(), password: password.into() })
 }
 
 /// A field table's body with LOGIN and PASSWORD.
 fn amqplain(response: &[u8]) -> Option<Credentials> {
+    // Looked at where it lies: a copy of the table would leave the password behind.
     let table = RawTable::parse(response).ok()?;
     let user = table.get("LOGIN")?.as_str()?.to_owned();
-    let password = table.get("PASSWORD")?.as_long_str()?.to_vec();
-    Some(Credentials { user, password })
+    let ValueRef::LongStr(password) = table.get("PASSWORD")? else { return None };
+    Some(Credentials { user, password: password.into() })
 }
 
 #[cfg(test)]
@@ -107,7 +103,7 @@ mod tests {
     #[test]
     fn plain_takes_exactly_user_and_password() {
         let read = credentials("PLAIN", b"\0app\0secret").unwrap();
-        assert_eq!((read.user.as_str(), read.password.as_slice()), ("app", &b"secret"[..]));
+        assert_eq!((read.user.as_str(), read.password), ("app", "secret".into()));
         for bad in [&b""[..], b"app\0secret", b"\0app", b"admin\0app\0secret", b"\0a\0b\0c"] {
             assert_eq!(credentials("PLAIN", bad), Err(SaslError::Malformed), "{bad:?}");
         }
@@ -121,7 +117,7 @@ mod tests {
         let mut response = Vec::new();
         table.encode_body(&mut response);
         let read = credentials("AMQPLAIN", &response).unwrap();
-        assert_eq!((read.user.as_str(), read.password.as_slice()), ("app", &b"secret"[..]));
+        assert_eq!((read.user.as_str(), read.password), ("app", "secret".into()));
         assert_eq!(credentials("AMQPLAIN", b"nonsense"), Err(SaslError::Malformed));
         assert_eq!(credentials("ANONYMOUS", b"guest"), Err(SaslError::UnknownMechanism));
     }

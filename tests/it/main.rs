@@ -38,6 +38,7 @@ mod queues;
 mod quorum;
 mod recovery;
 mod reply_to;
+mod secrets;
 mod server;
 mod spec;
 mod store;

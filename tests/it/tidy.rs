@@ -13,13 +13,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     // The one step upwards: a message is kept as the bytes in which it lives in memory.
     ("store", &["protocol", "broker::message"]),
-    ("broker", &["protocol", "store"]),
-    ("session", &["protocol", "store", "broker"]),
-    ("config", &[]),
+    ("broker", &["secret", "protocol", "store"]),
+    ("session", &["secret", "protocol", "store", "broker"]),
+    ("config", &["secret"]),
     ("metrics", &["protocol", "store", "broker", "config"]),
     ("server", &["protocol", "broker", "session"]),
     ("backends", &["broker::access", "config::settings"]),
-    ("management", &["protocol", "store", "broker", "config", "metrics"]),
+    ("management", &["secret", "protocol", "store", "broker", "config", "metrics"]),
 ];
 
 /// What only the process's edge may name: runtimes, sockets, HTTP.

@@ -20,6 +20,10 @@ pub const TEXT_BYTES_MAX: usize = 255;
 /// What a longer one ends with.
 const ELLIPSIS: &str = "...";
 
+/// Whose texts quote what was received.
+const QUOTING: [&str; 4] =
+    ["frame.bad-end", "frame.unexpected", "frame.unknown-type", "method.undecodable"];
+
 /// How far a refusal reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -56,6 +60,16 @@ impl Refusal {
             text.push_str(ELLIPSIS);
         }
         Self { id, scope, code, text }
+    }
+
+    /// What a log may say of it. Texts that quote a frame are for whoever sent it: a login may
+    /// stand in it.
+    #[must_use]
+    pub fn for_log(&self) -> String {
+        if QUOTING.contains(&self.id) {
+            return format!("{} - {}", self.code.name(), self.id);
+        }
+        self.text.clone()
     }
 
     /// RabbitMQ says nothing but the code's name when it meets a fault of its own.
@@ -104,6 +118,14 @@ mod tests {
         let refusal = connection_internal_error();
         assert_eq!(refusal.scope, Scope::Connection);
         assert_eq!(refusal.text, "INTERNAL_ERROR");
+    }
+
+    #[test]
+    fn a_log_does_not_quote_what_was_received() {
+        let refusal = frame_bad_end(1, Snippet(b"guest:guest"), 0);
+        assert!(refusal.text.contains("guest:guest"));
+        assert_eq!(refusal.for_log(), "FRAME_ERROR - frame.bad-end");
+        assert_eq!(queue_not_found("q", "/").for_log(), queue_not_found("q", "/").text);
     }
 
     #[test]

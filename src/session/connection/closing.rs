@@ -82,7 +82,7 @@ impl Connection {
     pub(super) fn refuse_mistake(&mut self, refusal: Refusal, id: (u16, u16)) {
         match self.phase {
             Phase::ExpectOpen(_) | Phase::Running(_) => self.refuse(refusal, id),
-            _ => self.doom(&refusal.text),
+            _ => self.doom(&refusal.for_log()),
         }
     }
 
@@ -120,7 +120,7 @@ impl Connection {
         if let Some(limit) = Limit::of_refusal(refusal.id) {
             self.broker.counters().limits.note(limit);
         }
-        self.ended_because = Some(refusal.text);
+        self.ended_because = Some(refusal.for_log());
         self.phase = Phase::Closing { until_ms };
     }
 

@@ -331,6 +331,21 @@ impl Connection {
         self.broker.store().backlog_bytes() >= self.settings.store_backlog_bytes_max
     }
 
+    /// Whether its client has still to log in, or to say where to.
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        match self.phase {
+            Phase::ExpectHeader
+            | Phase::ExpectStartOk { .. }
+            | Phase::Refusing { .. }
+            | Phase::ExpectTuneOk(_)
+            | Phase::ExpectOpen(_) => true,
+            Phase::Running(_) | Phase::Closing { .. } | Phase::Doomed { .. } | Phase::Finished => {
+                false
+            }
+        }
+    }
+
     /// What is to be written.
     #[must_use]
     pub fn output(&self) -> &Output {
