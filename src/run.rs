@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use leveret::backends;
 use leveret::broker::access::{Administer, Hashing, Permission};
+use leveret::broker::events;
 use leveret::broker::inspect::Inspect;
 use leveret::broker::operate::Operate;
 use leveret::broker::queue::QueueKind;
@@ -18,6 +19,7 @@ use leveret::config::settings::{
 };
 use leveret::management::{self, Context, Listener};
 use leveret::metrics::ProcessReader;
+use leveret::server::audit::{AuditLog, LoginLog};
 use leveret::server::clock::Clock;
 use leveret::server::descriptors::Descriptors;
 use leveret::server::{self, Hall, LobbyLimits};
@@ -60,6 +62,8 @@ pub(crate) enum RunError {
         /// Why.
         error: std::io::Error,
     },
+    /// The audit log cannot be written.
+    Audit(std::io::Error),
     /// The operating system refused something.
     System(std::io::Error),
 }
@@ -72,7 +76,7 @@ impl RunError {
         match self {
             Self::Store(StoreError::Damaged { .. } | StoreError::Version { .. }) => 65,
             Self::Store(StoreError::Locked { .. }) => 75,
-            Self::Store(StoreError::Io { .. }) | Self::System(_) => 74,
+            Self::Store(StoreError::Io { .. }) | Self::Audit(_) | Self::System(_) => 74,
             Self::Listen { .. } => 69,
             Self::Setting { .. } => 78,
         }
@@ -85,6 +89,7 @@ impl Display for RunError {
             Self::Store(error) => error.fmt(f),
             Self::Setting { key, reason } => write!(f, "{key}: {reason}"),
             Self::Listen { address, error } => write!(f, "cannot listen on {address}: {error}"),
+            Self::Audit(error) => write!(f, "cannot write the audit log: {error}"),
             Self::System(error) => error.fmt(f),
         }
     }
@@ -115,7 +120,7 @@ pub(crate) fn start_log(log: &Log) -> Result<(), RunError> {
     let file = match &log.file {
         None => None,
         Some(name) => {
-            let path = log.dir.clone().unwrap_or_default().join(name);
+            let path = log.path(name);
             if let Some(dir) = path.parent() {
                 std::fs::create_dir_all(dir)?;
             }
@@ -141,6 +146,7 @@ fn log_filter(level: LogLevel, log: &Log) -> Targets {
     Targets::new()
         .with_default(level_filter(category("default")))
         .with_target("leveret::server::driver", level_filter(category("connection")))
+        .with_target(LoginLog::TARGET, level_filter(category("user")))
 }
 
 fn level_filter(level: LogLevel) -> LevelFilter {
@@ -173,18 +179,46 @@ pub(crate) fn run(
     let chain = backends::chain(&settings.auth)
         .map_err(|error| RunError::Setting { key: error.key, reason: error.reason })?;
     broker.access().ask_others(chain, Box::new(|work| tokio::task::block_in_place(work)));
+    let audit = open_audit_log(&settings, &broker, clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(&settings, reload, &broker, descriptors, clock));
+    let served =
+        runtime.block_on(serve(&settings, reload, &broker, audit.as_deref(), descriptors, clock));
     let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };
     runtime.shutdown_timeout(Duration::from_millis(stop_ms_max));
+    if let Some(audit) = audit {
+        audit.close(clock.now());
+    }
     store.close()?;
     served
+}
+
+/// Opens the audit log, if there is to be one, and gives the broker its listeners.
+fn open_audit_log(
+    settings: &Settings,
+    broker: &Broker,
+    clock: Clock,
+) -> Result<Option<Arc<AuditLog>>, RunError> {
+    let mut listeners: Vec<Arc<dyn events::Listener>> = vec![Arc::new(LoginLog)];
+    let audit = match &settings.audit.file {
+        None => None,
+        Some(name) => {
+            let path = settings.log.path(name);
+            let node = &broker.settings().node_name;
+            let log = AuditLog::open(&path, node, clock.now()).map_err(RunError::Audit)?;
+            tracing::info!("audit log in {}", path.display());
+            Some(Arc::new(log))
+        }
+    };
+    listeners.extend(audit.clone().map(|audit| audit as Arc<dyn events::Listener>));
+    broker.listen(listeners);
+    Ok(audit)
 }
 
 async fn serve(
     settings: &Arc<Settings>,
     reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
     broker: &Arc<Broker>,
+    audit: Option<&AuditLog>,
     descriptors: Descriptors,
     clock: Clock,
 ) -> Result<(), RunError> {
@@ -232,6 +266,9 @@ async fn serve(
             _ = interrupt.recv() => break None,
             failure = &mut failing => break Some(failure),
             _ = hangup.recv() => {
+                if let Some(audit) = audit {
+                    audit.reopen();
+                }
                 take_limits(reload(), settings, &process);
                 server::look_for_alarms(broker, &process.levels(), clock.now());
             }

@@ -456,7 +456,8 @@ impl Broker {
         }
         let abandoned = remove_bindings_to(vhost, &mut change, destination, ops, told);
         remove_exchanges(vhost, &mut change, abandoned, ops, told);
-        told.tell("queue.deleted", || fields::deleted_queue(queue.spec()));
+        let was = || Some(fields::queue(self, queue.spec()));
+        told.tell_change("queue.deleted", was, || fields::deleted_queue(queue.spec()));
         vhost.queues.remove(name);
         vhost.queues_by_id.remove(&queue.key().queue);
         change.note();
@@ -501,7 +502,8 @@ pub(super) fn remove_exchanges(
     told: &mut Told<'_>,
 ) {
     while let Some(exchange) = leaving.pop() {
-        told.tell("exchange.deleted", || fields::name(vhost, &exchange.spec.name));
+        let was = || Some(fields::exchange(vhost, &exchange));
+        told.tell_change("exchange.deleted", was, || fields::name(vhost, &exchange.spec.name));
         // Bindings first: their stored keys hold names, which the registries still know.
         for binding in change.of_source(exchange.id) {
             let names = stored_binding(vhost, &exchange.spec, &binding);

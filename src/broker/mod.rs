@@ -167,6 +167,8 @@ pub struct Broker {
     timers: Timers,
     counters: NodeCounters,
     alarms: AlarmState,
+    /// Who is told what happens, besides the event exchange.
+    listeners: OnceLock<Vec<Arc<dyn events::Listener>>>,
     next_connection_id: AtomicU64,
     next_consumer_id: AtomicU64,
     next_exchange_id: AtomicU64,
@@ -202,6 +204,7 @@ impl Broker {
             timers: Timers::default(),
             counters: NodeCounters::default(),
             alarms: AlarmState::default(),
+            listeners: OnceLock::new(),
             next_connection_id: AtomicU64::new(1),
             next_consumer_id: AtomicU64::new(1),
             next_exchange_id: AtomicU64::new(1),
@@ -338,7 +341,7 @@ impl Broker {
         // An event may push others out of its queue. Nothing here makes an event.
         while !effects.departing.is_empty() || !effects.events.is_empty() {
             last = last.max(self.send_on(effects, publisher, now));
-            self.publish_events(effects, now);
+            self.send_events(effects, now);
         }
         for (at_ms, queue) in effects.deadlines.drain(..) {
             self.timers.note(at_ms, &queue);

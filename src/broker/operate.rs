@@ -8,7 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use super::events;
 use super::inspect::PolicyView;
 use super::policy::{PolicyError, PolicyKind, PolicySpec};
+use super::queue::Effects;
 use super::{Broker, Now};
+use crate::protocol::table::Table;
 use crate::store::{DurableWaker, Lsn, Store, StoreError};
 
 /// Why a change was not made.
@@ -91,6 +93,9 @@ pub trait Operate: Send + Sync {
     /// # Errors
     /// When there is no such vhost.
     fn set_tracing(&self, vhost: &str, on: bool) -> Result<(), OperateError>;
+
+    /// Tells those who keep an audit log of what came of a request.
+    fn note(&self, key: &'static str, actor: Option<&str>, details: Table, now: Now);
 }
 
 impl Operate for Broker {
@@ -151,6 +156,12 @@ impl Operate for Broker {
         let vhost = self.vhost(vhost).ok_or_else(|| OperateError::NoVhost(vhost.to_owned()))?;
         vhost.set_traced(on);
         Ok(())
+    }
+
+    fn note(&self, key: &'static str, actor: Option<&str>, details: Table, now: Now) {
+        let mut effects = Effects { actor: actor.map(Into::into), ..Effects::default() };
+        self.told(&mut effects).aside(key, || details);
+        self.finish(&mut effects, now);
     }
 }
 

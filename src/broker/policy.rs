@@ -376,8 +376,8 @@ impl Policies {
         }
     }
 
-    /// Adds a policy in place of the one with its name. True when there was one.
-    pub(super) fn insert(&mut self, kind: PolicyKind, policy: Policy) -> bool {
+    /// Adds a policy in place of the one with its name, which it returns.
+    pub(super) fn insert(&mut self, kind: PolicyKind, policy: Policy) -> Option<Arc<Policy>> {
         let replaced = self.remove(kind, &policy.spec.name);
         let policies = self.of_mut(kind);
         let order = |policy: &Policy| (-i128::from(policy.spec.priority), policy.spec.name.clone());
@@ -386,12 +386,11 @@ impl Policies {
         replaced
     }
 
-    /// Takes a policy away. False when there was none of this name.
-    fn remove(&mut self, kind: PolicyKind, name: &str) -> bool {
+    /// Takes a policy away and returns it; `None` when there was none of this name.
+    fn remove(&mut self, kind: PolicyKind, name: &str) -> Option<Arc<Policy>> {
         let policies = self.of_mut(kind);
-        let before = policies.len();
-        policies.retain(|policy| policy.spec.name != name);
-        policies.len() < before
+        let at = policies.iter().position(|policy| policy.spec.name == name)?;
+        Some(policies.remove(at))
     }
 
     /// What an object obeys.
@@ -512,9 +511,11 @@ impl Broker {
         let lsn = self.define(vhost, batch);
         let replaced = vhost.write_policies().insert(kind, policy);
         apply_policies(vhost, change, now, &mut effects);
-        self.told(&mut effects).tell("policy.set", || fields::policy(vhost, &spec));
+        let was = || replaced.as_deref().map(|policy| fields::policy(vhost, &policy.spec));
+        let told = &mut self.told(&mut effects);
+        told.tell_change("policy.set", was, || fields::policy(vhost, &spec));
         self.finish(&mut effects, now);
-        Ok(PolicySet { replaced, lsn })
+        Ok(PolicySet { replaced: replaced.is_some(), lsn })
     }
 
     /// Takes a policy away. `None` when there was none of this name, else when that is durable.
@@ -528,9 +529,7 @@ impl Broker {
     ) -> Option<Lsn> {
         let mut effects = Effects { actor: Some(actor.into()), ..Effects::default() };
         let change = vhost.change();
-        if !vhost.write_policies().remove(kind, name) {
-            return None;
-        }
+        let removed = vhost.write_policies().remove(kind, name)?;
         let key = policy_key(vhost, kind, name);
         let lsn = self.define(vhost, Batch { ops: vec![key.delete()], awaited: true });
         apply_policies(vhost, change, now, &mut effects);
@@ -538,7 +537,8 @@ impl Broker {
             PolicyKind::User => "policy.cleared",
             PolicyKind::Operator => "operator.policy.cleared",
         };
-        self.told(&mut effects).tell(event, || fields::name(vhost, name));
+        let was = || Some(fields::policy(vhost, &removed.spec));
+        self.told(&mut effects).tell_change(event, was, || fields::name(vhost, name));
         self.finish(&mut effects, now);
         Some(lsn)
     }

@@ -553,7 +553,15 @@ pub(super) const KEYS: &[Key] = &[
     }),
     key("log.file.formatter", |_, a| value::word(a.value, &[("plaintext", ())])),
     key("log.connection.level", |d, a| set_category(d, "connection", a.value)),
+    key("log.user.level", |d, a| set_category(d, "user", a.value)),
     key("log.default.level", |d, a| set_category(d, "default", a.value)),
+    key("leveret.audit.file", |d, a| {
+        d.settings.audit.file = match a.value {
+            "false" => None,
+            name => Some(path(name)?),
+        };
+        Ok(())
+    }),
     // Encrypted values.
     key("leveret.secrets.passphrase_file", |d, a| {
         d.settings.secrets.passphrase_file = Some(path(a.value)?);

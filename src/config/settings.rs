@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::encrypted::Algorithm;
 use crate::secret::Secret;
@@ -34,6 +34,8 @@ pub struct Settings {
     pub prometheus: Prometheus,
     /// The log.
     pub log: Log,
+    /// The audit log.
+    pub audit: Audit,
     /// How encrypted values are read.
     pub secrets: Secrets,
     /// Where and how safely messages are kept.
@@ -556,6 +558,21 @@ impl Default for Log {
             categories: BTreeMap::new(),
         }
     }
+}
+
+impl Log {
+    /// Where a file of this name is: in the directory of log files unless it is absolute.
+    #[must_use]
+    pub fn path(&self, name: &Path) -> PathBuf {
+        self.dir.clone().unwrap_or_default().join(name)
+    }
+}
+
+/// The audit log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// The file, in the directory of log files unless absolute; `None`: there is none.
+    pub file: Option<PathBuf>,
 }
 
 /// How encrypted values of other keys are read.

@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::Context;
 use super::http::Peer;
 use super::reply::Refusal;
 use super::request::log_in;
+use super::{Context, audit};
 use crate::config::settings::Prometheus;
 use crate::metrics;
 
@@ -35,7 +35,11 @@ pub(super) fn app(context: Arc<Context>, settings: &Prometheus) -> Router {
             async move {
                 let made = tokio::task::spawn_blocking(move || {
                     if authentication {
-                        let caller = log_in(&*context.inspect, &headers, peer.0.0)?;
+                        let caller = log_in(&*context.inspect, &headers, peer.0.0).inspect_err(
+                            |refusal| {
+                                audit::metrics_refused(&context, peer.0, refusal);
+                            },
+                        )?;
                         if !caller.is_monitoring() {
                             return Err(Refusal::not_authorised("Not monitor user"));
                         }

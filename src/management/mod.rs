@@ -13,11 +13,12 @@
 //! | `reply` | answers and refusals as JSON |
 //! | `list` | sorting, paging, filtering and projecting of lists |
 //! | `http` | the server loop and its limits |
+//! | `audit` | what requests leave for the audit log |
 //! | `sampler` | rates |
 //! | `metrics_page` | the routes of the metrics page |
-//! | `value` | field tables as JSON |
 //! | `overview`, `nodes`, `queues`, ... | one resource each |
 
+mod audit;
 mod bindings;
 mod connections;
 mod consumers;
@@ -37,7 +38,6 @@ mod request;
 mod routes;
 mod sampler;
 mod users;
-mod value;
 mod vhosts;
 
 use std::future::Future;
@@ -52,6 +52,7 @@ use crate::broker::inspect::Inspect;
 use crate::broker::operate::Operate;
 use crate::config::settings::{Management, Prometheus};
 use crate::metrics::ProcessReader;
+use crate::protocol::table::json as value;
 use http::Limits;
 use sampler::Sampler;
 

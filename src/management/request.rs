@@ -16,10 +16,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json};
 
-use super::list;
 use super::reply::{Refusal, Reply, document};
 use super::sampler::Sampler;
 use super::{Context, routes::Route};
+use super::{audit, list};
 use crate::broker::Now;
 use crate::broker::access::{Administer, By};
 use crate::broker::inspect::Inspect;
@@ -106,7 +106,7 @@ pub(super) struct Request {
     pub(super) context: Arc<Context>,
     pub(super) sampler: Arc<Sampler>,
     caller: Option<Caller>,
-    incoming: Incoming,
+    pub(super) incoming: Incoming,
 }
 
 impl Request {
@@ -270,12 +270,15 @@ pub(super) fn answer(
     match authorise(route, &context, &incoming) {
         Ok(caller) => {
             let request = Request { context, sampler, caller, incoming };
-            match (route.handle)(&request).and_then(|reply| render(reply, &request)) {
-                Ok(response) => response,
-                Err(refusal) => refusal.into_response(),
-            }
+            let response = (route.handle)(&request).and_then(|reply| render(reply, &request));
+            let response = response.unwrap_or_else(IntoResponse::into_response);
+            audit::answered(route, &request, response.status());
+            response
         }
-        Err(refusal) => refusal.into_response(),
+        Err(refusal) => {
+            audit::refused(route, &context, &incoming, &refusal);
+            refusal.into_response()
+        }
     }
 }
 
@@ -354,7 +357,7 @@ pub(super) fn log_in(
 }
 
 /// Name and password of a `basic` header.
-fn credentials(header: &str) -> Option<(String, Secret)> {
+pub(super) fn credentials(header: &str) -> Option<(String, Secret)> {
     let (scheme, rest) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

@@ -289,6 +289,8 @@ impl Operate for Sample {
         traced.extend(on.then(|| vhost.to_owned()));
         Ok(())
     }
+
+    fn note(&self, _: &'static str, _: Option<&str>, _: Table, _: Now) {}
 }
 
 impl Inspect for Sample {

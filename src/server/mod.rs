@@ -6,6 +6,7 @@
 //! close with 320 and waits for them.
 
 mod alarms;
+pub mod audit;
 pub mod clock;
 pub mod descriptors;
 mod driver;

@@ -269,6 +269,7 @@ impl Core {
         out: Output,
     ) -> Self {
         let actor = Some(asker.rights.user().name.as_str().into());
+        let connection = Some(Arc::clone(&asker.connection_name));
         Self {
             broker,
             settings,
@@ -280,7 +281,7 @@ impl Core {
             out,
             now: Now::default(),
             gathered: Gathered::default(),
-            effects: Effects { actor, ..Effects::default() },
+            effects: Effects { actor, connection, ..Effects::default() },
             routes: Routes::default(),
             tally: Tally::default(),
             inbox: VecDeque::new(),

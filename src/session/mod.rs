@@ -18,6 +18,7 @@ mod handshake;
 mod held;
 mod ledger;
 pub mod output;
+mod refused;
 mod routes;
 mod sasl;
 mod throttle;

@@ -6,6 +6,7 @@ mod support;
 
 mod ack_timeout;
 mod alarms;
+mod audit;
 mod backend_http;
 mod backends;
 mod bad_input;

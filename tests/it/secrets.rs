@@ -14,6 +14,7 @@ use leveret::protocol::frame;
 use leveret::protocol::method::{Method, connection};
 use leveret::protocol::table::{RawTable, Table};
 use rustix::process::Signal;
+use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use crate::support::client::{PROTOCOL_HEADER, open_vhost};
@@ -49,6 +50,7 @@ impl Broker {
             "log.console.level=debug",
             "log.file=leveret.log",
             "log.file.level=debug",
+            "leveret.audit.file=audit.jsonl",
         ] {
             command.args(["--set", set]);
         }
@@ -352,4 +354,46 @@ fn a_search_for_a_secret_finds_it_as_http_carries_it() {
         ("neither".to_owned(), b"planted".to_vec()),
     ];
     assert_eq!(found("planted-secret", &left), ["plain", "encoded"]);
+}
+
+#[test]
+fn requests_leave_who_asked_what_from_where_in_the_audit_log() {
+    let broker = start();
+    let ops = basic("ops", PASSWORD);
+    broker.ask("GET /api/overview", &ops, "");
+    broker.ask("PUT /api/vhosts/stage", &ops, "");
+    broker.ask("GET /api/overview", &basic("ops", "wrong"), "");
+    broker.ask("GET /api/overview", "", "");
+    broker.ask_at(broker.metrics, "GET /metrics", &ops, "");
+    let left = broker.stop();
+    let (_, audit) = left.iter().find(|(name, _)| name.ends_with("audit.jsonl")).unwrap();
+    let lines: Vec<Json> = String::from_utf8_lossy(audit)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    let keys = [
+        "audit.started",
+        "vhost.created",
+        "http.request",
+        "http.authentication.failure",
+        "audit.stopped",
+    ];
+    assert_eq!(events, keys);
+    let (request, failure) = (&lines[2], &lines[3]);
+    assert_eq!(request["user"], "ops");
+    let details = &request["details"];
+    assert_eq!(
+        (&details["method"], &details["path"]),
+        (&"PUT".into(), &"/api/vhosts/{vhost}".into())
+    );
+    assert_eq!((&details["names"]["vhost"], &details["status"]), (&"stage".into(), &201.into()));
+    assert_eq!(details["peer_host"], "127.0.0.1");
+    assert_eq!(
+        (&failure["user"], &failure["details"]["peer_host"]),
+        (&"ops".into(), &"127.0.0.1".into())
+    );
+    let (_, log) = left.iter().find(|(name, _)| name.ends_with("leveret.log")).unwrap();
+    let log = String::from_utf8_lossy(log);
+    assert!(log.contains("User 'ops' failed to authenticate"), "{log}");
 }

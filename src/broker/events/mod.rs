@@ -1,15 +1,17 @@
-//! The event exchange: what happens on the node, as messages that clients can bind queues to.
+//! What happens on the node, told in one place to all who listen: the event exchange, and the
+//! [`Listener`]s that the edge gives the broker (the audit log, the log of logins).
 //!
-//! RabbitMQ's plugin rabbitmq_event_exchange, always there: `amq.rabbitmq.event` in the default
-//! vhost. An event's routing key says what happened (`queue.created`), its headers hold the
-//! details, its body is empty.
+//! The exchange is RabbitMQ's plugin rabbitmq_event_exchange, always there: `amq.rabbitmq.event` in
+//! the default vhost. An event's routing key says what happened (`queue.created`), its headers hold
+//! the details, its body is empty.
 //!
-//! Invariants: while nothing is bound to the exchange, an event costs the question whether
-//! something is; events are made where things happen, with locks held, and published by
-//! [`Broker::finish`], with none; publishing one makes no further event.
+//! Invariants: while nobody listens, an event costs the question whether somebody does; events are
+//! made where things happen, with locks held, and go out by [`Broker::finish`], with none, in the
+//! order in which they were told; sending one makes no further event.
 
 pub mod fields;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use super::exchange::Kind;
@@ -23,66 +25,121 @@ use crate::protocol::table::{RawTable, Table};
 /// The exchange's name.
 pub const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
 
+/// The detail that says who did it.
+pub const ACTOR: &str = "user_who_performed_action";
+
 /// Who does what nobody asked for, as RabbitMQ names itself.
 const NOBODY: &str = "rmq-internal";
 
-/// Something that happened, still to be published.
+/// Something that happened.
 #[derive(Debug)]
 pub struct Event {
-    key: &'static str,
-    fields: Table,
+    /// What it was: the routing key that it has on the exchange.
+    pub key: &'static str,
+    /// Its details.
+    pub fields: Table,
+    /// What was there before, if it changed something; not on the exchange.
+    pub before: Option<Table>,
+    /// The connection by which it came, as operators see its name; not on the exchange.
+    pub connection: Option<Arc<str>>,
+    /// The exchange is told: RabbitMQ has such an event.
+    public: bool,
+}
+
+/// Someone besides the event exchange who wants to know.
+pub trait Listener: Debug + Send + Sync {
+    /// Whether events with this key are wanted. Asked with locks held, often.
+    fn wants(&self, key: &str) -> bool;
+
+    /// An event that is wanted. Called without any lock, on the turn of whoever made it happen.
+    fn hear(&self, event: &Event, now: Now);
 }
 
 /// Where a change tells what it does. Without listeners nothing is noted.
 pub struct Told<'e> {
-    listeners: Option<Listeners<'e>>,
-}
-
-struct Listeners<'e> {
-    events: &'e mut Vec<Event>,
-    actor: Arc<str>,
+    is_bound: bool,
+    listeners: &'e [Arc<dyn Listener>],
+    effects: &'e mut Effects,
+    nobody_asked: bool,
 }
 
 impl Told<'_> {
     /// Something happened; `fields` is asked for details if anyone wants to know.
     pub fn notice(&mut self, key: &'static str, fields: impl FnOnce() -> Table) {
-        if let Some(Listeners { events, .. }) = &mut self.listeners {
-            events.push(Event { key, fields: fields() });
+        if self.is_bound || self.is_wanted(key) {
+            self.push(key, fields(), None, true);
         }
     }
 
     /// The same for what a user did, or nobody: the details say who.
     pub fn tell(&mut self, key: &'static str, fields: impl FnOnce() -> Table) {
-        if let Some(Listeners { events, actor }) = &mut self.listeners {
-            let fields = fields().with("user_who_performed_action", &**actor);
-            events.push(Event { key, fields });
+        self.tell_change(key, || None, fields);
+    }
+
+    /// The same where something else was there `before`.
+    pub fn tell_change(
+        &mut self,
+        key: &'static str,
+        before: impl FnOnce() -> Option<Table>,
+        fields: impl FnOnce() -> Table,
+    ) {
+        let is_wanted = self.is_wanted(key);
+        if self.is_bound || is_wanted {
+            let before = is_wanted.then(before).flatten();
+            let actor = self.effects.actor.as_deref().filter(|_| !self.nobody_asked);
+            let fields = fields().with(ACTOR, actor.unwrap_or(NOBODY));
+            self.push(key, fields, before, true);
+        }
+    }
+
+    /// Something of which RabbitMQ has no event: the exchange is not told.
+    pub fn aside(&mut self, key: &'static str, fields: impl FnOnce() -> Table) {
+        if self.is_wanted(key) {
+            let mut fields = fields();
+            if let Some(actor) = &self.effects.actor {
+                fields.insert(ACTOR, &**actor);
+            }
+            self.push(key, fields, None, false);
         }
     }
 
     /// The broker does by itself what is told from now on.
     pub(super) fn nobody_asked(&mut self) {
-        if let Some(Listeners { actor, .. }) = &mut self.listeners {
-            *actor = NOBODY.into();
-        }
+        self.nobody_asked = true;
+    }
+
+    fn is_wanted(&self, key: &str) -> bool {
+        self.listeners.iter().any(|listener| listener.wants(key))
+    }
+
+    fn push(&mut self, key: &'static str, fields: Table, before: Option<Table>, public: bool) {
+        let connection = self.effects.connection.clone();
+        self.effects.events.push(Event { key, fields, before, connection, public });
     }
 }
 
 impl Broker {
-    /// Where to tell what is done with these effects. [`finish`](Self::finish) publishes it.
-    pub fn told<'e>(&self, effects: &'e mut Effects) -> Told<'e> {
-        let listeners = self.event_exchange().map(|_| Listeners {
-            events: &mut effects.events,
-            actor: effects.actor.clone().unwrap_or_else(|| NOBODY.into()),
-        });
-        Told { listeners }
+    /// Where to tell what is done with these effects. [`finish`](Self::finish) sends it.
+    pub fn told<'e>(&'e self, effects: &'e mut Effects) -> Told<'e> {
+        let is_bound = self.event_exchange().is_some();
+        Told { is_bound, listeners: self.listeners(), effects, nobody_asked: false }
     }
 
-    /// Publishes an event of the node: `key` says what happened (`alarm.set`), `fields` is asked
-    /// for the details if anyone listens. Call it with no lock held.
+    /// Tells of something that happened to the node: `key` says what (`alarm.set`), `fields` is
+    /// asked for the details if anyone listens. Call it with no lock held.
     pub fn emit(&self, key: &'static str, now: Now, fields: impl FnOnce() -> Table) {
         let mut effects = Effects::default();
         self.told(&mut effects).notice(key, fields);
         self.finish(&mut effects, now);
+    }
+
+    /// Gives the broker its listeners, once, before anyone is let in.
+    pub fn listen(&self, listeners: Vec<Arc<dyn Listener>>) {
+        let _only_once = self.listeners.set(listeners);
+    }
+
+    fn listeners(&self) -> &[Arc<dyn Listener>] {
+        self.listeners.get().map_or(&[], Vec::as_slice)
     }
 
     /// The exchange, if anything is bound to it.
@@ -92,17 +149,19 @@ impl Broker {
         exchange.is_bound().then_some((vhost, exchange))
     }
 
-    /// Publishes what was told.
-    pub(super) fn publish_events(&self, effects: &mut Effects, now: Now) {
+    /// Sends what was told to those who listen.
+    pub(super) fn send_events(&self, effects: &mut Effects, now: Now) {
         if effects.events.is_empty() {
             return;
         }
-        let events = std::mem::take(&mut effects.events);
-        let Some((vhost, exchange)) = self.event_exchange() else { return };
-        for event in events {
+        let bound = self.event_exchange();
+        for event in std::mem::take(&mut effects.events) {
+            let listeners = self.listeners().iter().filter(|it| it.wants(event.key));
+            listeners.for_each(|listener| listener.hear(&event, now));
+            let Some((vhost, exchange)) = bound.as_ref().filter(|_| event.public) else { continue };
             if let Some(message) = event.message(now) {
                 let publisher = Publisher::GoesOn;
-                self.publish_from(&vhost, &exchange, &message, publisher, now, effects);
+                self.publish_from(vhost, exchange, &message, publisher, now, effects);
             }
         }
     }

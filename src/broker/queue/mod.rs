@@ -140,10 +140,12 @@ pub struct Effects {
     pub departing: Vec<Departing>,
     /// Queues whose next deadline moved forward, with it in milliseconds of Unix time.
     pub deadlines: Vec<(u64, Arc<Queue>)>,
-    /// What those who listen to the event exchange are to be told.
+    /// What those who listen are to be told.
     pub events: Vec<Event>,
     /// The user on whose behalf all of this is done; nobody when the broker acts by itself.
     pub actor: Option<Arc<str>>,
+    /// The connection by which it is asked for, if by one.
+    pub connection: Option<Arc<str>>,
 }
 
 /// What does not change in a queue's life.

@@ -7,6 +7,7 @@
 //!
 //! Limits: [`NESTING_MAX`] levels and [`ENTRIES_MAX`] entries; RabbitMQ has neither.
 
+pub mod json;
 mod owned;
 mod raw;
 

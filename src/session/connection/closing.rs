@@ -2,11 +2,13 @@
 
 use super::{CLOSE_OK_MS_MAX, Connection, OUTPUT_BYTES_MAX, Phase};
 use crate::broker::limits::Limit;
+use crate::broker::queue::Effects;
 use crate::protocol::frame::{self, Frame, FrameError, FrameKind};
 use crate::protocol::method::{Method, MethodError, connection as methods};
 use crate::protocol::properties::ContentHeader;
 use crate::protocol::refusal::{self, Octets, Refusal, Snippet};
 use crate::session::output::Output;
+use crate::session::refused;
 
 /// RabbitMQ's pause before it drops a client that failed to log in or to tune.
 const SILENT_CLOSE_MS: u64 = 3_000;
@@ -107,8 +109,21 @@ impl Connection {
     /// Sends connection.close and waits for its answer. Everything held is given back at once.
     pub(super) fn refuse(&mut self, refusal: Refusal, (class_id, method_id): (u16, u16)) {
         let until_ms = self.close_until_ms();
-        if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Finished) {
-            self.out = running.end(&self.broker);
+        match std::mem::replace(&mut self.phase, Phase::Finished) {
+            Phase::Running(mut running) => {
+                refused::tell(&self.broker, &mut running.core.effects, &refusal);
+                self.out = running.end(&self.broker);
+            }
+            Phase::ExpectOpen(tuned) => {
+                let mut effects = Effects {
+                    actor: Some(tuned.login.identity.user.name.as_str().into()),
+                    connection: Some(self.peer.connection_name().into()),
+                    ..Effects::default()
+                };
+                refused::tell(&self.broker, &mut effects, &refusal);
+                self.broker.finish(&mut effects, self.now);
+            }
+            _ => {}
         }
         let close = methods::Close {
             reply_code: refusal.code.0,

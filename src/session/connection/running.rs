@@ -17,6 +17,7 @@ use crate::protocol::reply_code::ReplyCode;
 use crate::session::channel::{AckState, Channel};
 use crate::session::core::Core;
 use crate::session::output::Output;
+use crate::session::refused;
 
 /// basic.publish, the method that contents follow.
 const PUBLISH: (u16, u16) = (60, 40);
@@ -204,6 +205,7 @@ impl Running {
             let (connection, limit) = (&self.core.asker.connection_name, limit.name());
             tracing::warn!(%connection, channel = number, limit, "{}", refusal.text);
         }
+        refused::tell(&self.core.broker, &mut self.core.effects, &refusal);
         // What was published before the mistake counts.
         self.core.flush();
         self.close_channel(number);

@@ -7,10 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value as Json};
 
-use crate::protocol::table::{RawTable, ShortString, Table, Value};
+use super::{RawTable, ShortString, Table, Value};
 
 /// A table as an object. Of two entries with one key the last counts.
-pub(super) fn table(table: &Table) -> Json {
+#[must_use]
+pub fn table(table: &Table) -> Json {
     let entry =
         |(key, value): (&ShortString, &Value)| (key.to_string_lossy().into_owned(), json(value));
     Json::Object(table.iter().map(entry).collect::<Map<_, _>>())
@@ -50,7 +51,8 @@ fn text(bytes: &[u8]) -> Json {
 
 /// An object as a table; `None` when a key is longer than a table's can be, or the nesting deeper
 /// than the codec takes. Whole numbers become 64-bit integers, others doubles.
-pub(super) fn to_table(fields: &Map<String, Json>) -> Option<Table> {
+#[must_use]
+pub fn to_table(fields: &Map<String, Json>) -> Option<Table> {
     let table = nested(fields, TABLE_DEPTH_MAX)?;
     let mut encoded = Vec::new();
     table.encode_body(&mut encoded);
