@@ -1,5 +1,5 @@
 //! Secrets put through every door of the real broker, which logs all that it can: none of them may
-//! be in anything that it writes or answers.
+//! be in anything that it writes or answers. And what its audit log makes of requests and signals.
 #![cfg(feature = "rocksdb")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -396,4 +396,24 @@ fn requests_leave_who_asked_what_from_where_in_the_audit_log() {
     let (_, log) = left.iter().find(|(name, _)| name.ends_with("leveret.log")).unwrap();
     let log = String::from_utf8_lossy(log);
     assert!(log.contains("User 'ops' failed to authenticate"), "{log}");
+}
+
+#[test]
+fn a_hangup_has_the_audit_log_go_on_in_a_new_file() {
+    let broker = start();
+    let (old, new) = (broker.dir.path().join("audit.1"), broker.dir.path().join("audit.jsonl"));
+    std::fs::rename(&new, &old).unwrap();
+    let pid = rustix::process::Pid::from_child(&broker.child);
+    rustix::process::kill_process(pid, Signal::HUP).unwrap();
+    while !new.exists() {
+        std::thread::yield_now();
+    }
+    broker.ask("PUT /api/vhosts/stage", &basic("ops", PASSWORD), "");
+    let left = broker.stop();
+    let holds = |name: &str, text: &str| {
+        let file = left.iter().find(|(file, _)| file.ends_with(name)).unwrap();
+        String::from_utf8_lossy(&file.1).contains(text)
+    };
+    assert!(holds("audit.1", "audit.started") && !holds("audit.1", "vhost.created"));
+    assert!(holds("audit.jsonl", "vhost.created") && holds("audit.jsonl", "audit.stopped"));
 }
