@@ -43,8 +43,9 @@ pub(super) fn answered(route: &Route, request: &Request, status: StatusCode) {
 }
 
 fn details(route: &Route, incoming: &Incoming) -> Table {
-    let names = incoming.names.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let names = names.fold(Table::new(), |names, (name, value)| names.with(name, value));
+    // Of the names in a path one is none (`/api/auth/hash_password/{password}`).
+    let names = incoming.names.iter().filter(|(name, _)| *name != "password");
+    let names = names.fold(Table::new(), |names, (name, value)| names.with(&**name, &**value));
     Table::new()
         .with("method", route.method.as_str())
         .with("path", route.path)

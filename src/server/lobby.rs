@@ -12,9 +12,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::seldom::Seldom;
+use crate::broker::events::fields;
 use crate::broker::limits::Limit;
 use crate::broker::logins::Source;
 use crate::broker::{Broker, Now};
+use crate::protocol::table::Table;
 
 /// How many connections may be there without having logged in; 0 is no limit.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +98,9 @@ impl Lobby {
             self.broker.counters().limits.note(limit);
             dismissed.dismiss();
             if let Some(dropped) = self.dropped.happened(now) {
+                self.broker.emit_aside("limit.hit", now, || {
+                    Table::new().with("limit", limit.name()).with("times", fields::integer(dropped))
+                });
                 tracing::warn!(
                     limit = limit.name(),
                     dropped,

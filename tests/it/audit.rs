@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use leveret::broker::access::{Administer, By, Permission, UserChange};
 use leveret::broker::alarms::Levels;
 use leveret::broker::events::Listener;
 use leveret::broker::operate::Operate;
@@ -174,6 +175,73 @@ fn a_policy_that_changes_is_noted_as_it_was_and_as_it_is() {
     assert_eq!(definition(1, "before"), json!({"max-length": 5}));
     assert_eq!(definition(1, "after"), json!({"max-length": 9}));
     assert_eq!((&lines[2]["before"]["priority"], &lines[2]["user"]), (&json!(1), &json!("guest")));
+}
+
+#[test]
+fn what_operators_make_of_users_and_their_rights_is_noted_without_passwords() {
+    let audited = Audited::new();
+    let (broker, now) = (audited.world.broker(), audited.world.now());
+    let by = By { actor: "guest", now };
+    let change = |tag: &str| {
+        let password = broker.hash_password(b"secret-of-app");
+        UserChange { password, tags: vec![tag.into()] }
+    };
+    let permission = |write: &str| Permission::new([".*", write, ""]).unwrap();
+    Administer::put_user(&*broker, "app", change("monitoring"), by).unwrap();
+    Administer::put_user(&*broker, "app", change("management"), by).unwrap();
+    Administer::set_permission(&*broker, "app", "/", permission("^a"), by).unwrap();
+    Administer::set_permission(&*broker, "app", "/", permission("^b"), by).unwrap();
+    Administer::clear_permission(&*broker, "app", "/", by).unwrap();
+    Administer::set_user_limit(&*broker, "app", "max-channels", Some(5), by).unwrap();
+    Administer::set_user_limit(&*broker, "app", "max-channels", None, by).unwrap();
+    Administer::delete_user(&*broker, "app", by).unwrap();
+    let lines = audited.lines();
+    let keys = [
+        "user.created",
+        "user.tags.set",
+        "user.password.changed",
+        "user.tags.set",
+        "permission.created",
+        "permission.created",
+        "permission.deleted",
+        "user.limits.set",
+        "user.limits.cleared",
+        "user.deleted",
+    ];
+    assert_eq!(events(&lines), keys);
+    let told = |at: usize, when: &str, what: &str| lines[at][when][what].clone();
+    assert_eq!(told(1, "after", "tags"), json!(["monitoring"]));
+    assert_eq!(told(3, "before", "tags"), json!(["monitoring"]));
+    assert_eq!(told(3, "after", "tags"), json!(["management"]));
+    assert_eq!(lines[4]["before"], Json::Null);
+    assert_eq!((told(5, "before", "write"), told(5, "after", "write")), (json!("^a"), json!("^b")));
+    assert_eq!(told(6, "before", "write"), json!("^b"));
+    assert_eq!(
+        (told(7, "after", "max-channels"), told(8, "before", "max-channels")),
+        (json!(5), json!(5))
+    );
+    assert_eq!(told(9, "before", "tags"), json!(["management"]));
+    let all = Json::from(lines).to_string();
+    assert!(!all.contains("secret") && !all.contains("hash"), "{all}");
+}
+
+#[test]
+fn what_a_user_has_no_permission_for_is_noted() {
+    let audited = Audited::new();
+    let (broker, now) = (audited.world.broker(), audited.world.now());
+    let by = By { actor: "guest", now };
+    let password = broker.hash_password(b"app");
+    Administer::put_user(&*broker, "app", UserChange { password, tags: vec![] }, by).unwrap();
+    let permission = Permission::new(["^mine", "", ""]).unwrap();
+    Administer::set_permission(&*broker, "app", "/", permission, by).unwrap();
+    let login = Login { user: "app".into(), password: "app".into(), ..Login::default() };
+    let client = audited.world.client_as(&login);
+    client.send(1, queue("others"));
+    client.take(1);
+    let lines = audited.lines_of(&["access.refused"]);
+    assert_eq!((lines.len(), &lines[0]["user"]), (1, &json!("app")));
+    let text = lines[0]["details"]["text"].as_str().unwrap();
+    assert!(text.starts_with("ACCESS_REFUSED - "), "{text}");
 }
 
 #[test]

@@ -300,6 +300,10 @@ fn no_secret_that_came_by_any_door_is_written_or_answered() {
     let user = r#"{"password": "planted-in-a-user", "tags": "management"}"#;
     answers.push(broker.ask("PUT /api/users/app", &ops, user));
     answers.push(broker.ask("PUT /api/users/app2", &ops, r#"{"password": "planted-cut-user"#));
+    for login in [&ops, &basic("app", "planted-in-a-user")] {
+        let path = "GET /api/auth/hash_password/planted-in-a-path";
+        answers.push(broker.ask(path, login, ""));
+    }
     let uri = r#"{"value": {"src-uri": "amqp://ops:planted-in-a-uri@far/", "src-queue": "q"}}"#;
     answers.push(broker.ask("PUT /api/parameters/shovel/%2F/s", &ops, uri));
     let definitions = r#"{"users": [{"name": "d", "password": "planted-in-definitions"}]}"#;
@@ -338,6 +342,7 @@ fn no_secret_that_came_by_any_door_is_written_or_answered() {
         "planted-in-a-uri",
         "planted-in-definitions",
         "planted-in-a-query",
+        "planted-in-a-path",
         // And whatever was overlooked above.
         "planted",
     ];

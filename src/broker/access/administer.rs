@@ -6,6 +6,7 @@
 use super::changes::{AccessError, UserChange};
 use super::grants::{Permission, TopicPermission};
 use super::password::{Hashing, PasswordHash};
+use super::user::NamedLimits as _;
 use crate::broker::events::fields::user_action;
 use crate::broker::operate::Change;
 use crate::broker::{Broker, Now};
@@ -128,17 +129,17 @@ impl Administer for Broker {
             None => self.emit("user.created", by.now, named),
             Some(_) => self.emit("user.password.changed", by.now, named),
         }
-        self.emit("user.tags.set", by.now, || {
-            let tags = tags.into_iter().map(Value::from).collect::<Vec<_>>();
-            named().with("tags", tags)
-        });
+        let were = || made.before.as_ref().map(|user| with_tags(name_of(name), &user.tags));
+        self.emit_change("user.tags.set", by.now, were, || with_tags(named(), &tags));
         self.wait_durable(made.lsn)?;
         Ok(Change::of(made.before.is_some()))
     }
 
     fn delete_user(&self, name: &str, by: By<'_>) -> Made<bool> {
         let Some(made) = Self::delete_user(self, name) else { return Ok(false) };
-        self.emit("user.deleted", by.now, || user_action(by.actor).with("name", name));
+        let was = || Some(with_tags(name_of(name), &made.before.tags));
+        let deleted = || user_action(by.actor).with("name", name);
+        self.emit_change("user.deleted", by.now, was, deleted);
         self.wait_durable(made.lsn)?;
         Ok(true)
     }
@@ -150,13 +151,14 @@ impl Administer for Broker {
         permission: Permission,
         by: By<'_>,
     ) -> Made<Change> {
-        let [configure, write, read] = permission.texts().map(str::to_owned);
+        let set = permission.clone();
         let made = Self::set_permission(self, user, vhost, permission)?;
-        self.emit("permission.created", by.now, || {
-            place(by, user, vhost)
-                .with("configure", configure)
-                .with("write", write)
-                .with("read", read)
+        let was = || {
+            let permission = made.before.as_deref()?;
+            Some(with_patterns(place_of(user, vhost), permission))
+        };
+        self.emit_change("permission.created", by.now, was, || {
+            with_patterns(place(by, user, vhost), &set)
         });
         self.wait_durable(made.lsn)?;
         Ok(Change::of(made.before.is_some()))
@@ -164,7 +166,8 @@ impl Administer for Broker {
 
     fn clear_permission(&self, user: &str, vhost: &str, by: By<'_>) -> Made<bool> {
         let Some(made) = Self::clear_permission(self, user, vhost)? else { return Ok(false) };
-        self.emit("permission.deleted", by.now, || place(by, user, vhost));
+        let was = || Some(with_patterns(place_of(user, vhost), &made.before));
+        self.emit_change("permission.deleted", by.now, was, || place(by, user, vhost));
         self.wait_durable(made.lsn)?;
         Ok(true)
     }
@@ -177,13 +180,14 @@ impl Administer for Broker {
         topic: TopicPermission,
         by: By<'_>,
     ) -> Made<Change> {
-        let (write, read) = (topic.write().to_owned(), topic.read().to_owned());
+        let set = topic.clone();
         let made = Self::set_topic_permission(self, user, vhost, exchange, topic)?;
-        self.emit("topic.permission.created", by.now, || {
-            place(by, user, vhost)
-                .with("exchange", exchange)
-                .with("write", write)
-                .with("read", read)
+        let was = || {
+            let topic = made.before.as_ref()?;
+            Some(with_topic(place_of(user, vhost), exchange, topic))
+        };
+        self.emit_change("topic.permission.created", by.now, was, || {
+            with_topic(place(by, user, vhost), exchange, &set)
         });
         self.wait_durable(made.lsn)?;
         Ok(Change::of(made.before.is_some()))
@@ -197,9 +201,10 @@ impl Administer for Broker {
         by: By<'_>,
     ) -> Made<bool> {
         let made = Self::clear_topic_permissions(self, user, vhost, only)?;
-        for (exchange, _) in &made.before {
+        for (exchange, topic) in &made.before {
+            let was = || Some(with_topic(place_of(user, vhost), exchange, topic));
             let deleted = || place(by, user, vhost).with("exchange", &**exchange);
-            self.emit("topic.permission.deleted", by.now, deleted);
+            self.emit_change("topic.permission.deleted", by.now, was, deleted);
         }
         self.wait_durable(made.lsn)?;
         Ok(!made.before.is_empty())
@@ -207,23 +212,44 @@ impl Administer for Broker {
 
     fn set_user_limit(&self, user: &str, name: &str, max: Option<i64>, by: By<'_>) -> Made<()> {
         let made = Self::set_user_limit(self, user, name, max)?;
-        self.emit(limit_key(["user.limits.set", "user.limits.cleared"], max), by.now, || {
-            limit(by, name, max).with("username", user)
-        });
+        let was = || Some(made.before.to_table().with("username", user));
+        let key = limit_key(["user.limits.set", "user.limits.cleared"], max);
+        self.emit_change(key, by.now, was, || limit(by, name, max).with("username", user));
         Ok(self.wait_durable(made.lsn)?)
     }
 
     fn set_vhost_limit(&self, vhost: &str, name: &str, max: Option<i64>, by: By<'_>) -> Made<()> {
         let made = Self::set_vhost_limit(self, vhost, name, max)?;
-        self.emit(limit_key(["vhost.limits.set", "vhost.limits.cleared"], max), by.now, || {
-            limit(by, name, max).with("vhost", vhost)
-        });
+        let was = || Some(made.before.to_table().with("vhost", vhost));
+        let key = limit_key(["vhost.limits.set", "vhost.limits.cleared"], max);
+        self.emit_change(key, by.now, was, || limit(by, name, max).with("vhost", vhost));
         Ok(self.wait_durable(made.lsn)?)
     }
 }
 
 fn place(by: By<'_>, user: &str, vhost: &str) -> Table {
     user_action(by.actor).with("user", user).with("vhost", vhost)
+}
+
+fn place_of(user: &str, vhost: &str) -> Table {
+    Table::new().with("user", user).with("vhost", vhost)
+}
+
+fn name_of(user: &str) -> Table {
+    Table::new().with("name", user)
+}
+
+fn with_tags(fields: Table, tags: &[String]) -> Table {
+    fields.with("tags", tags.iter().map(|tag| Value::from(&**tag)).collect::<Vec<_>>())
+}
+
+fn with_patterns(fields: Table, permission: &Permission) -> Table {
+    let [configure, write, read] = permission.texts();
+    fields.with("configure", configure).with("write", write).with("read", read)
+}
+
+fn with_topic(fields: Table, exchange: &str, topic: &TopicPermission) -> Table {
+    fields.with("exchange", exchange).with("write", topic.write()).with("read", topic.read())
 }
 
 fn limit_key([set, cleared]: [&'static str; 2], max: Option<i64>) -> &'static str {

@@ -63,11 +63,26 @@ pub struct Told<'e> {
     nobody_asked: bool,
 }
 
+/// What those who listen want to know of an event.
+struct Interest {
+    /// What was there before it, too: the exchange is not told.
+    in_before: bool,
+}
+
 impl Told<'_> {
     /// Something happened; `fields` is asked for details if anyone wants to know.
     pub fn notice(&mut self, key: &'static str, fields: impl FnOnce() -> Table) {
-        if self.is_bound || self.is_wanted(key) {
-            self.push(key, fields(), None, true);
+        self.notice_change(key, || None, fields);
+    }
+
+    fn notice_change(
+        &mut self,
+        key: &'static str,
+        before: impl FnOnce() -> Option<Table>,
+        fields: impl FnOnce() -> Table,
+    ) {
+        if let Some(Interest { in_before }) = self.interest(key) {
+            self.push(key, fields(), in_before.then(before).flatten(), true);
         }
     }
 
@@ -83,12 +98,10 @@ impl Told<'_> {
         before: impl FnOnce() -> Option<Table>,
         fields: impl FnOnce() -> Table,
     ) {
-        let is_wanted = self.is_wanted(key);
-        if self.is_bound || is_wanted {
-            let before = is_wanted.then(before).flatten();
+        if let Some(Interest { in_before }) = self.interest(key) {
             let actor = self.effects.actor.as_deref().filter(|_| !self.nobody_asked);
             let fields = fields().with(ACTOR, actor.unwrap_or(NOBODY));
-            self.push(key, fields, before, true);
+            self.push(key, fields, in_before.then(before).flatten(), true);
         }
     }
 
@@ -106,6 +119,12 @@ impl Told<'_> {
     /// The broker does by itself what is told from now on.
     pub(super) fn nobody_asked(&mut self) {
         self.nobody_asked = true;
+    }
+
+    /// Whether anyone listens to events with this key, and to what.
+    fn interest(&self, key: &str) -> Option<Interest> {
+        let in_before = self.is_wanted(key);
+        (self.is_bound || in_before).then_some(Interest { in_before })
     }
 
     fn is_wanted(&self, key: &str) -> bool {
@@ -130,6 +149,26 @@ impl Broker {
     pub fn emit(&self, key: &'static str, now: Now, fields: impl FnOnce() -> Table) {
         let mut effects = Effects::default();
         self.told(&mut effects).notice(key, fields);
+        self.finish(&mut effects, now);
+    }
+
+    /// The same for a change of something that was there `before`, or was not.
+    pub fn emit_change(
+        &self,
+        key: &'static str,
+        now: Now,
+        before: impl FnOnce() -> Option<Table>,
+        fields: impl FnOnce() -> Table,
+    ) {
+        let mut effects = Effects::default();
+        self.told(&mut effects).notice_change(key, before, fields);
+        self.finish(&mut effects, now);
+    }
+
+    /// Tells of something of which RabbitMQ has no event.
+    pub fn emit_aside(&self, key: &'static str, now: Now, fields: impl FnOnce() -> Table) {
+        let mut effects = Effects::default();
+        self.told(&mut effects).aside(key, fields);
         self.finish(&mut effects, now);
     }
 

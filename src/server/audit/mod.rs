@@ -37,7 +37,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// What happens too often, and to nothing that lasts.
 const UNHEARD: [&str; 2] = ["channel.", "consumer."];
 /// What comes from clients, or from whoever would like to be one. Anything else operators do.
-const FROM_CLIENTS: [&str; 9] = [
+const FROM_CLIENTS: [&str; 10] = [
     "access.",
     "alarm.",
     "binding.",
@@ -45,6 +45,7 @@ const FROM_CLIENTS: [&str; 9] = [
     "exchange.",
     "http.authentication.",
     "http.refused",
+    "limit.hit",
     "queue.",
     "user.authentication.",
 ];

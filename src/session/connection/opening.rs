@@ -18,7 +18,7 @@ use crate::protocol::frame::{self, Frame, FrameKind};
 use crate::protocol::header::{HEADER_BYTES, ProtocolHeader};
 use crate::protocol::method::{Method, MethodError};
 use crate::protocol::refusal::{self, Refusal};
-use crate::protocol::table::Value;
+use crate::protocol::table::{Table, Value};
 use crate::session::core::Core;
 use crate::session::handshake::{self, Admission, HandshakeEnd, Tuned};
 use crate::session::throttle::Throttle;
@@ -116,7 +116,13 @@ impl Connection {
             return false;
         }
         *rests_until_ms = Some(now_ms + self.settings.login_rests_ms);
-        self.broker.counters().limits.note(Limit::LoginFailuresPerMinute);
+        let limit = Limit::LoginFailuresPerMinute;
+        self.broker.counters().limits.note(limit);
+        self.broker.emit_aside("limit.hit", self.now, || {
+            Table::new()
+                .with("limit", limit.name())
+                .with("connection_name", self.peer.connection_name())
+        });
         self.settings.login_rests_ms > 0
     }
 
