@@ -3,8 +3,8 @@
 //!
 //! The same flow of messages is measured twice, alone and with the crowd there. The crowd comes
 //! from loopback addresses from 127.1.0.1 on, each connection with a protocol header and the first
-//! bytes of a frame. Whoever is dropped may come back, for as long as the second flow lasts: then it is
-//! a flood of connections as well.
+//! bytes of a frame. Whoever is dropped may come back, for as long as the second flow lasts: then
+//! it is a flood of connections as well.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAddrs};
 use std::sync::atomic::Ordering::Relaxed;
