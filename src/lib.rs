@@ -7,6 +7,7 @@
 //! | [`management`], [`metrics`] | what operators read over HTTP |
 //! | [`server`] | sockets, tasks, the clock, signals: the only place that names tokio |
 //! | [`backends`] | others who are asked who someone is and what they may do |
+//! | [`tls`] | certificates and keys, who they let in, what a handshake has agreed on |
 //! | [`config`] | `rabbitmq.conf` and `--set`, parsed into typed settings |
 //! | [`session`] | connection and channel state machines, without IO |
 //! | [`broker`] | vhosts, exchanges, queues, routing: synchronous, without a clock |
@@ -24,3 +25,4 @@ pub mod secret;
 pub mod server;
 pub mod session;
 pub mod store;
+pub mod tls;

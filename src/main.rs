@@ -10,6 +10,7 @@ use leveret::config::{Loader, Settings, load};
 use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+mod doors;
 mod encrypt;
 mod run;
 
@@ -80,7 +81,7 @@ Exit codes:
   78  the configuration is refused";
 
 /// Exit code of a configuration that is refused (EX_CONFIG).
-const EXIT_CONFIG: u8 = 78;
+pub(crate) const EXIT_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
     match Cli::parse().command {

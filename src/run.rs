@@ -1,7 +1,6 @@
 //! Running the broker: opening the store, binding the listeners, stopping in order.
 
 use std::fmt::{Display, Formatter};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,20 +13,19 @@ use leveret::broker::queue::QueueKind;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
 use leveret::config::settings::{
-    AuthMechanism, ListenAddress, Log, LogLevel, Management, PasswordHashing, Prometheus,
-    QueueType, TcpOptions,
+    AuthMechanism, Log, LogLevel, Management, PasswordHashing, Prometheus, QueueType,
 };
-use leveret::management::{self, Context, Listener};
+use leveret::management::{self, Context};
 use leveret::metrics::ProcessReader;
 use leveret::server::audit::{AuditLog, LoginLog};
 use leveret::server::clock::Clock;
 use leveret::server::descriptors::Descriptors;
-use leveret::server::{self, Hall, LobbyLimits};
+use leveret::server::{self, Door, Hall, LobbyLimits};
 use leveret::session::{Mechanism, SessionSettings};
 use leveret::store::rocks::{Options, RocksStore};
 use leveret::store::{DurableWaker, Lsn, Store, StoreError};
+use leveret::tls::TlsError;
 use rustix::process::{Resource, getrlimit};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -36,6 +34,8 @@ use tracing_subscriber::fmt::format::{DefaultFields, Format};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::doors::{self, Doors, Tls};
 
 /// How long the tasks may take to end once everyone was told to.
 const STOP_MS_MAX: u64 = 1_000;
@@ -51,7 +51,7 @@ pub(crate) enum RunError {
     /// A setting makes no sense where it is used.
     Setting {
         /// Its key.
-        key: &'static str,
+        key: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -78,7 +78,7 @@ impl RunError {
             Self::Store(StoreError::Locked { .. }) => 75,
             Self::Store(StoreError::Io { .. }) | Self::Audit(_) | Self::System(_) => 74,
             Self::Listen { .. } => 69,
-            Self::Setting { .. } => 78,
+            Self::Setting { .. } => crate::EXIT_CONFIG,
         }
     }
 }
@@ -98,6 +98,12 @@ impl Display for RunError {
 impl From<StoreError> for RunError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<TlsError> for RunError {
+    fn from(error: TlsError) -> Self {
+        Self::Setting { key: error.key, reason: error.reason }
     }
 }
 
@@ -140,13 +146,15 @@ where
     fmt::layer().with_target(false).with_writer(writer)
 }
 
-/// RabbitMQ's categories as far as they exist here: connections log from their driver.
+/// RabbitMQ's categories as far as they exist here: connections log from their entrance
+/// and their driver.
 fn log_filter(level: LogLevel, log: &Log) -> Targets {
     let category = |name: &str| log.categories.get(name).map_or(level, |own| (*own).max(level));
     Targets::new()
         .with_default(level_filter(category("default")))
         .with_target("leveret::server::driver", level_filter(category("connection")))
         .with_target(LoginLog::TARGET, level_filter(category("user")))
+        .with_target("leveret::server::entrance", level_filter(category("connection")))
 }
 
 fn level_filter(level: LogLevel) -> LevelFilter {
@@ -165,6 +173,9 @@ pub(crate) fn run(
     settings: Arc<Settings>,
     reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
 ) -> Result<(), RunError> {
+    // Whatever is wrong with it is said before anything is opened.
+    doors::check(&settings)?;
+    let tls = Tls::open(&settings)?;
     let descriptors = descriptors(&settings);
     let files_max = u16::try_from(descriptors.store).unwrap_or(u16::MAX);
     let options = Options { files_max, ..Options::default() };
@@ -177,12 +188,19 @@ pub(crate) fn run(
     let broker =
         Broker::open(broker_settings(&settings)?, Arc::clone(&store), entropy, clock.now())?;
     let chain = backends::chain(&settings.auth)
-        .map_err(|error| RunError::Setting { key: error.key, reason: error.reason })?;
+        .map_err(|error| RunError::Setting { key: error.key.to_owned(), reason: error.reason })?;
     broker.access().ask_others(chain, Box::new(|work| tokio::task::block_in_place(work)));
     let audit = open_audit_log(&settings, &broker, clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served =
-        runtime.block_on(serve(&settings, reload, &broker, audit.as_deref(), descriptors, clock));
+    let served = runtime.block_on(serve(
+        &settings,
+        &tls,
+        reload,
+        &broker,
+        audit.as_deref(),
+        descriptors,
+        clock,
+    ));
     let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };
     runtime.shutdown_timeout(Duration::from_millis(stop_ms_max));
     if let Some(audit) = audit {
@@ -216,6 +234,7 @@ fn open_audit_log(
 
 async fn serve(
     settings: &Arc<Settings>,
+    tls: &Tls,
     reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
     broker: &Arc<Broker>,
     audit: Option<&AuditLog>,
@@ -230,28 +249,19 @@ async fn serve(
     let session = Arc::new(session_settings(settings));
     let hall =
         Hall::new(Arc::clone(broker), session, lobby_limits(settings), descriptors.amqp, clock);
-    let mut amqp = Vec::new();
-    for address in settings.listeners.tcp.values() {
-        amqp.push(listen(*address, &settings.tcp)?);
-    }
+    let opened = Doors::open(settings, tls)?;
     let process = ProcessReader::new(settings);
-    let http = TcpOptions::default();
-    let http = HttpListeners {
-        management: settings.management.listener.map(|it| listen(it, &http)).transpose()?,
-        metrics: settings.prometheus.listener.map(|it| listen(it, &http)).transpose()?,
-        process: process.clone(),
-        descriptors,
-    };
     // Before anyone is let in: what is short at the start is short for the first publisher, too.
     server::look_for_alarms(broker, &process.levels(), clock.now());
     let watched = process.clone();
     tokio::spawn(server::watch_alarms(Arc::clone(broker), clock, move || watched.levels()));
     let mut doors = tokio::task::JoinSet::new();
-    http.serve(settings, broker, clock, &amqp, &stopped, &mut doors)?;
-    for listener in amqp {
-        tracing::info!("AMQP 0-9-1 on {}", listener.local_addr()?);
-        doors.spawn(server::serve_amqp(listener, hall.clone(), stopped.clone()));
+    let amqp = Http { settings, broker, process: &process, descriptors, clock }
+        .serve(opened, &stopped, &mut doors);
+    for door in amqp {
+        doors.spawn(server::serve_amqp(door, hall.clone(), stopped.clone()));
     }
+    tokio::spawn(server::watch_certificates(tls.all(), clock));
     tokio::spawn(server::watch_deadlines(Arc::clone(broker), clock));
     tracing::info!(
         "Server startup complete; data in {}, node {}",
@@ -269,7 +279,7 @@ async fn serve(
                 if let Some(audit) = audit {
                     audit.reopen();
                 }
-                take_limits(reload(), settings, &process);
+                take_changes(reload(), settings, &process, tls, clock.now().unix_ms / 1000);
                 server::look_for_alarms(broker, &process.levels(), clock.now());
             }
         }
@@ -292,86 +302,69 @@ async fn serve(
     }
 }
 
-/// The HTTP doors, bound.
-struct HttpListeners {
-    management: Option<TcpListener>,
-    metrics: Option<TcpListener>,
-    process: ProcessReader,
+/// What is told over HTTP.
+struct Http<'h> {
+    settings: &'h Settings,
+    broker: &'h Arc<Broker>,
+    process: &'h ProcessReader,
     descriptors: Descriptors,
+    clock: Clock,
 }
 
-impl HttpListeners {
+impl Http<'_> {
+    /// Serves it at its doors. Returns those that are left.
     fn serve(
         self,
-        settings: &Arc<Settings>,
-        broker: &Arc<Broker>,
-        clock: Clock,
-        amqp: &[TcpListener],
+        opened: Doors,
         stopped: &watch::Receiver<bool>,
         doors: &mut tokio::task::JoinSet<()>,
-    ) -> Result<(), RunError> {
-        let described = |protocol: &'static str, listener: &TcpListener| {
-            let address = listener.local_addr()?;
-            Ok::<_, std::io::Error>(Listener {
-                protocol,
-                ip: address.ip().to_string(),
-                port: address.port(),
-            })
-        };
-        let mut listeners = Vec::new();
-        for listener in amqp {
-            listeners.push(described("amqp", listener)?);
-        }
-        if let Some(listener) = &self.management {
-            listeners.push(described("http", listener)?);
-        }
-        if let Some(listener) = &self.metrics {
-            listeners.push(described("http/prometheus", listener)?);
-        }
+    ) -> Vec<Door> {
+        let Self { settings, broker, process, descriptors, clock } = self;
+        let Doors { amqp, management, metrics, listeners } = opened;
         let inspect: Arc<dyn Inspect> = Arc::<Broker>::clone(broker);
         let operate: Arc<dyn Operate> = Arc::<Broker>::clone(broker);
         let administer: Arc<dyn Administer> = Arc::<Broker>::clone(broker);
-        let process = self.process;
+        let process = process.clone();
         let now = Box::new(move || clock.now());
         let context = Arc::new(Context { inspect, operate, administer, process, listeners, now });
         let stop = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
-        if let Some(listener) = self.management {
-            tracing::info!("management API on {}", listener.local_addr()?);
+        if !management.is_empty() {
             let context = Arc::clone(&context);
-            let connections_max = self.descriptors.management;
+            let connections_max = descriptors.management;
             let settings = Management { connections_max, ..settings.management.clone() };
             let stop = stop(stopped.clone());
             doors.spawn(async move {
-                let served = management::serve(listener, context, &settings, stop);
+                let served = management::serve(management, context, &settings, stop);
                 if let Err(error) = served.await {
                     tracing::error!("the management API has stopped: {error}");
                 }
             });
         }
-        if let Some(listener) = self.metrics {
-            tracing::info!("metrics on {}", listener.local_addr()?);
-            let connections_max = self.descriptors.metrics;
+        if !metrics.is_empty() {
+            let connections_max = descriptors.metrics;
             let settings = Prometheus { connections_max, ..settings.prometheus.clone() };
             let stop = stop(stopped.clone());
             doors.spawn(async move {
-                let served = management::serve_metrics(listener, context, &settings, stop);
+                let served = management::serve_metrics(metrics, context, &settings, stop);
                 if let Err(error) = served.await {
                     tracing::error!("the metrics page has stopped: {error}");
                 }
             });
         }
-        Ok(())
+        amqp
     }
 }
 
 /// Takes what can change while the broker runs from a configuration that was read again: the
-/// watermarks of memory and disk. One that is refused changes nothing.
-fn take_limits(
+/// watermarks of memory and disk, and certificates. One that is refused changes nothing.
+fn take_changes(
     read: Result<(Settings, Vec<String>), String>,
     running: &Settings,
     process: &ProcessReader,
+    tls: &Tls,
+    now_s: u64,
 ) {
     let (settings, warnings) = match read {
         Ok(read) => read,
@@ -385,8 +378,14 @@ fn take_limits(
     }
     process.limit(&settings);
     tracing::info!("the watermarks of memory and disk are taken from the configuration anew");
-    let (memory, disk_free_limit) = (running.memory, running.disk_free_limit);
-    if *running != (Settings { memory, disk_free_limit, ..settings }) {
+    tls.reload(&settings, now_s);
+    let mut wanted = settings;
+    wanted.memory = running.memory;
+    wanted.disk_free_limit = running.disk_free_limit;
+    wanted.tls.clone_from(&running.tls);
+    wanted.management.tls.clone_from(&running.management.tls);
+    wanted.prometheus.tls.clone_from(&running.prometheus.tls);
+    if *running != wanted {
         tracing::warn!("other keys have changed, too: they take effect at the next start");
     }
 }
@@ -413,32 +412,6 @@ impl DurableWaker for StoreEnded {
     }
 }
 
-/// Binds a listener. Accepted sockets inherit its options (`man 7 tcp`).
-fn listen(address: ListenAddress, options: &TcpOptions) -> Result<TcpListener, RunError> {
-    let shown = address.to_string();
-    let on = |address: SocketAddr| {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.set_nodelay(options.nodelay)?;
-        socket.set_keepalive(options.keepalive)?;
-        if let Some(bytes) = options.sndbuf_bytes {
-            socket.set_send_buffer_size(bytes)?;
-        }
-        if let Some(bytes) = options.recbuf_bytes {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        socket.bind(address)?;
-        socket.listen(options.backlog)
-    };
-    let bound = match address.ip {
-        Some(ip) => on((ip, address.port).into()),
-        // Every interface: IPv6 takes IPv4 along where the system has it.
-        None => on((Ipv6Addr::UNSPECIFIED, address.port).into())
-            .or_else(|_| on((Ipv4Addr::UNSPECIFIED, address.port).into())),
-    };
-    bound.map_err(|error| RunError::Listen { address: shown, error })
-}
-
 fn broker_settings(settings: &Settings) -> Result<BrokerSettings, RunError> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim().split('.').next().unwrap_or_default().to_owned();
@@ -449,7 +422,7 @@ fn broker_settings(settings: &Settings) -> Result<BrokerSettings, RunError> {
     let permissions = &defaults.permissions;
     let patterns = [&*permissions.configure, &*permissions.write, &*permissions.read];
     let default_permissions = Permission::new(patterns).map_err(|error| RunError::Setting {
-        key: "default_permissions",
+        key: "default_permissions".to_owned(),
         reason: error.to_string(),
     })?;
     Ok(BrokerSettings {
@@ -524,6 +497,7 @@ fn mechanism(configured: AuthMechanism) -> Mechanism {
     match configured {
         AuthMechanism::AmqPlain => Mechanism::AmqPlain,
         AuthMechanism::Anonymous => Mechanism::Anonymous,
+        AuthMechanism::External => Mechanism::External,
         AuthMechanism::Plain => Mechanism::Plain,
     }
 }

@@ -2,6 +2,7 @@
 //! read. Taken when asked for, never kept up to date in between; no lock outlives the call that
 //! makes one.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::limits::LimitHits;
@@ -248,6 +249,8 @@ pub struct ConnectionView {
     pub peer: (String, u16),
     /// Our address and port.
     pub host: (String, u16),
+    /// How it is secured, if it comes by TLS.
+    pub tls: Option<Arc<TlsView>>,
     /// The login mechanism used.
     pub auth_mechanism: String,
     /// Negotiated limits.
@@ -268,4 +271,34 @@ pub struct ConnectionView {
     pub sent_bytes: u64,
     /// Its channels.
     pub channels: Vec<ChannelView>,
+}
+
+/// What a TLS handshake has agreed on, in the words of RabbitMQ's API.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsView {
+    /// "tlsv1.2" or "tlsv1.3".
+    pub protocol: &'static str,
+    /// How the keys were exchanged, such as "ecdhe_rsa"; "any" in TLS 1.3.
+    pub key_exchange: &'static str,
+    /// What encrypts, such as "aes_256_gcm".
+    pub cipher: &'static str,
+    /// What authenticates.
+    pub hash: &'static str,
+    /// The client's certificate, if it was asked for one and has shown one that is good.
+    pub certificate: Option<CertificateView>,
+}
+
+/// A client's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CertificateView {
+    /// Whose it is, such as "CN=app,O=Example".
+    pub subject: String,
+    /// Who has signed it.
+    pub issuer: String,
+    /// Its number, in decimal.
+    pub serial_number: String,
+    /// From when to when it holds.
+    pub validity: String,
+    /// The user whom it logs in by EXTERNAL; none when it does not say.
+    pub login: Option<String>,
 }

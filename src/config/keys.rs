@@ -8,15 +8,19 @@ use std::path::PathBuf;
 
 use super::encrypted::{Cipher, Hash};
 use super::settings::{
-    Amount, AuthBackend, AuthMechanism, BackendPair, DiskFreeLimit, HttpMethod, Limits,
-    ListenAddress, LogLevel, PasswordHashing, QueueType, Secrets, Settings,
+    AlternativeName, Amount, AuthBackend, AuthMechanism, BackendPair, DiskFreeLimit, HttpMethod,
+    Limits, ListenAddress, LogLevel, LoginFrom, PasswordHashing, QueueType, Secrets, Settings,
+    TlsOptions,
 };
+use super::tls;
 use super::value::{self, Reason, Units};
 use crate::secret::Secret;
 
 /// Names are AMQP short strings: vhosts, users, queues.
 const NAME_BYTES_MAX: usize = 255;
 const TEXT_BYTES_MAX: usize = 4096;
+const MANAGEMENT_TLS_PORT: u16 = 15671;
+const PROMETHEUS_TLS_PORT: u16 = 15691;
 const MESSAGE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// A key that has an effect.
@@ -41,7 +45,7 @@ pub(super) struct Assignment<'a> {
 }
 
 impl Assignment<'_> {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.names.first().map_or_else(String::new, |name| (*name).to_owned())
     }
 }
@@ -58,8 +62,35 @@ pub(super) struct Draft {
     user_tags: BTreeMap<String, bool>,
     auth_mechanisms: BTreeMap<String, AuthMechanism>,
     auth_backends: BTreeMap<u64, PartialPair>,
+    ssl_listeners_none: bool,
     management_off: bool,
-    prometheus_off: bool,
+    management: HttpDoors,
+    prometheus: HttpDoors,
+}
+
+/// What has been said of an HTTP server's two listeners. Who wants one by TLS and does not name
+/// the other has no other, as in RabbitMQ.
+#[derive(Debug, Default)]
+struct HttpDoors {
+    plain_off: bool,
+    plain: Option<ListenAddress>,
+    tls: Option<ListenAddress>,
+}
+
+impl HttpDoors {
+    /// The two listeners: the plain one, and the one by TLS on `tls_port`, which a certificate
+    /// alone asks for, too.
+    fn finish(
+        self,
+        default: Option<ListenAddress>,
+        options: &TlsOptions,
+        tls_port: u16,
+    ) -> [Option<ListenAddress>; 2] {
+        let has_certificate = options.identity.certfile.is_some();
+        let by_tls = self.tls.or_else(|| has_certificate.then(|| ListenAddress::any(tls_port)));
+        let default = default.filter(|_| by_tls.is_none());
+        [self.plain.or(default).filter(|_| !self.plain_off), by_tls]
+    }
 }
 
 /// A pair of backends whose halves may be named apart.
@@ -123,12 +154,18 @@ impl Draft {
             let pairs = self.auth_backends.into_values();
             settings.auth.backends = pairs.map(PartialPair::whole).collect();
         }
+        if self.ssl_listeners_none {
+            settings.listeners.ssl.clear();
+        }
+        let management = &mut settings.management;
+        [management.listener, management.tls_listener] =
+            self.management.finish(management.listener, &management.tls, MANAGEMENT_TLS_PORT);
         if self.management_off {
-            settings.management.listener = None;
+            [management.listener, management.tls_listener] = [None, None];
         }
-        if self.prometheus_off {
-            settings.prometheus.listener = None;
-        }
+        let prometheus = &mut settings.prometheus;
+        [prometheus.listener, prometheus.tls_listener] =
+            self.prometheus.finish(prometheus.listener, &prometheus.tls, PROMETHEUS_TLS_PORT);
         settings
     }
 
@@ -139,11 +176,34 @@ impl Draft {
     }
 
     fn management_listener(&mut self) -> &mut ListenAddress {
-        self.settings.management.listener.get_or_insert(ListenAddress::any(15672))
+        self.management.plain.get_or_insert(ListenAddress::any(15672))
+    }
+
+    fn management_tls_listener(&mut self) -> &mut ListenAddress {
+        self.management.tls.get_or_insert(ListenAddress::any(MANAGEMENT_TLS_PORT))
     }
 
     fn prometheus_listener(&mut self) -> &mut ListenAddress {
-        self.settings.prometheus.listener.get_or_insert(ListenAddress::any(15692))
+        self.prometheus.plain.get_or_insert(ListenAddress::any(15692))
+    }
+
+    fn prometheus_tls_listener(&mut self) -> &mut ListenAddress {
+        self.prometheus.tls.get_or_insert(ListenAddress::any(PROMETHEUS_TLS_PORT))
+    }
+
+    /// The options of AMQP's TLS listeners.
+    pub(super) fn amqp_tls(&mut self) -> &mut TlsOptions {
+        &mut self.settings.tls
+    }
+
+    /// The options of the management API's TLS listener.
+    pub(super) fn management_tls(&mut self) -> &mut TlsOptions {
+        &mut self.settings.management.tls
+    }
+
+    /// The options of the metrics page's TLS listener.
+    pub(super) fn prometheus_tls(&mut self) -> &mut TlsOptions {
+        &mut self.settings.prometheus.tls
     }
 }
 
@@ -184,7 +244,11 @@ fn names_that_are_true(names: BTreeMap<String, bool>) -> impl Iterator<Item = St
 }
 
 /// The keys that have an effect.
-pub(super) const KEYS: &[Key] = &[
+pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(tls::KEYS.into_iter().flatten())
+}
+
+const KEYS: &[Key] = &[
     // Listeners and sockets.
     key("listeners.tcp", |d, a| {
         d.listeners_none = value::word(a.value, &[("none", true)])?;
@@ -194,7 +258,27 @@ pub(super) const KEYS: &[Key] = &[
         d.listeners.insert(a.name(), value::listener(a.value)?);
         Ok(())
     }),
-    key("listeners.ssl", |_, a| value::word(a.value, &[("none", ())])),
+    key("listeners.ssl", |d, a| {
+        d.ssl_listeners_none = value::word(a.value, &[("none", true)])?;
+        Ok(())
+    }),
+    key("listeners.ssl.$name", |d, a| {
+        d.settings.listeners.ssl.insert(a.name(), value::listener(a.value)?);
+        Ok(())
+    }),
+    key("ssl_options", |_, a| value::word(a.value, &[("none", ())])),
+    key("ssl_handshake_timeout", |d, a| {
+        d.settings.listeners.ssl_handshake_timeout_ms = timeout_ms(a.value)?;
+        Ok(())
+    }),
+    key("leveret.listeners.unix.$name", |d, a| {
+        d.settings.listeners.unix.insert(a.name(), path(a.value)?);
+        Ok(())
+    }),
+    key("leveret.listeners.unix_mode", |d, a| {
+        d.settings.listeners.unix_mode = value::file_mode(a.value)?;
+        Ok(())
+    }),
     key("tcp_listen_options.backlog", |d, a| {
         d.settings.tcp.backlog = value::number(a.value, 1..=65_535)?;
         Ok(())
@@ -216,13 +300,17 @@ pub(super) const KEYS: &[Key] = &[
         Ok(())
     }),
     key("handshake_timeout", |d, a| {
-        d.settings.limits.handshake_timeout_ms = match a.value {
-            "infinity" => None,
-            text => Some(value::duration_ms(text, 1..=u64::MAX)?),
-        };
+        d.settings.limits.handshake_timeout_ms = timeout_ms(a.value)?;
         Ok(())
     }),
-    key("proxy_protocol", |_, a| off_only(a.value, "the PROXY protocol is not available")),
+    key("proxy_protocol", |d, a| {
+        d.settings.listeners.proxy_protocol = value::boolean(a.value)?;
+        Ok(())
+    }),
+    key("leveret.proxy_protocol.trusted.$name", |d, a| {
+        d.settings.listeners.trusted_proxies.insert(a.name(), value::network(a.value)?);
+        Ok(())
+    }),
     // What clients may ask for.
     key("heartbeat", |d, a| {
         d.settings.limits.heartbeat_s = value::number(a.value, 0..=65_535)?;
@@ -350,6 +438,7 @@ pub(super) const KEYS: &[Key] = &[
             ("PLAIN", AuthMechanism::Plain),
             ("AMQPLAIN", AuthMechanism::AmqPlain),
             ("ANONYMOUS", AuthMechanism::Anonymous),
+            ("EXTERNAL", AuthMechanism::External),
         ];
         d.auth_mechanisms.insert(a.name(), value::word(a.value, &mechanisms)?);
         Ok(())
@@ -410,6 +499,31 @@ pub(super) const KEYS: &[Key] = &[
         };
         Ok(())
     }),
+    key("ssl_cert_login_from", |d, a| {
+        let parts = [
+            ("distinguished_name", LoginFrom::DistinguishedName),
+            ("common_name", LoginFrom::CommonName),
+            ("subject_alternative_name", LoginFrom::SubjectAlternativeName),
+            ("subject_alt_name", LoginFrom::SubjectAlternativeName),
+        ];
+        d.settings.auth.certificate_login.from = value::word(a.value, &parts)?;
+        Ok(())
+    }),
+    key("ssl_cert_login_san_type", |d, a| {
+        let kinds = [
+            ("dns", AlternativeName::Dns),
+            ("ip", AlternativeName::Ip),
+            ("email", AlternativeName::Email),
+            ("uri", AlternativeName::Uri),
+            ("other_name", AlternativeName::OtherName),
+        ];
+        d.settings.auth.certificate_login.san_type = value::word(a.value, &kinds)?;
+        Ok(())
+    }),
+    key("ssl_cert_login_san_index", |d, a| {
+        d.settings.auth.certificate_login.san_index = value::number(a.value, 0..=1000)?;
+        Ok(())
+    }),
     key("password_hashing_module", |d, a| {
         d.settings.auth.password_hashing = value::word(a.value, &PasswordHashing::WORDS)?;
         Ok(())
@@ -468,7 +582,15 @@ pub(super) const KEYS: &[Key] = &[
     key("management.tcp.ip", set_management_ip),
     key("management.listener.port", set_management_port),
     key("management.listener.ip", set_management_ip),
-    key("management.listener.ssl", |_, a| off_only(a.value, NO_TLS)),
+    key("management.listener.ssl", |_, a| off_only(a.value, "it is management.ssl.port here")),
+    key("management.ssl.port", |d, a| {
+        d.management_tls_listener().port = value::port(a.value)?;
+        Ok(())
+    }),
+    key("management.ssl.ip", |d, a| {
+        d.management_tls_listener().ip = Some(value::ip(a.value)?);
+        Ok(())
+    }),
     key("management.tcp.max_connections", |d, a| {
         d.settings.management.connections_max = connections(a.value)?;
         Ok(())
@@ -490,7 +612,7 @@ pub(super) const KEYS: &[Key] = &[
         Ok(())
     }),
     key("prometheus.tcp.listener", |d, a| {
-        d.prometheus_off = value::word(a.value, &[("none", true)])?;
+        d.prometheus.plain_off = value::word(a.value, &[("none", true)])?;
         Ok(())
     }),
     key("prometheus.tcp.port", |d, a| {
@@ -499,6 +621,14 @@ pub(super) const KEYS: &[Key] = &[
     }),
     key("prometheus.tcp.ip", |d, a| {
         d.prometheus_listener().ip = Some(value::ip(a.value)?);
+        Ok(())
+    }),
+    key("prometheus.ssl.port", |d, a| {
+        d.prometheus_tls_listener().port = value::port(a.value)?;
+        Ok(())
+    }),
+    key("prometheus.ssl.ip", |d, a| {
+        d.prometheus_tls_listener().ip = Some(value::ip(a.value)?);
         Ok(())
     }),
     key("prometheus.tcp.max_connections", |d, a| {
@@ -597,13 +727,12 @@ const BODY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const DISK_SHARE_MAX: f64 = 2000.0;
 /// A key takes a second or so then.
 const ITERATIONS_MAX: u64 = 10_000_000;
-const NO_TLS: &str = "TLS is not available";
 
-const fn key(pattern: &'static str, set: Setter) -> Key {
+pub(super) const fn key(pattern: &'static str, set: Setter) -> Key {
     Key { pattern, is_secret: false, set }
 }
 
-const fn secret_key(pattern: &'static str, set: Setter) -> Key {
+pub(super) const fn secret_key(pattern: &'static str, set: Setter) -> Key {
     Key { pattern, is_secret: true, set }
 }
 
@@ -649,7 +778,14 @@ fn pattern(text: &str) -> Result<String, Reason> {
     Ok(text.to_owned())
 }
 
-fn secret(text: &str) -> Result<Secret, Reason> {
+fn timeout_ms(text: &str) -> Result<Option<u64>, Reason> {
+    match text {
+        "infinity" => Ok(None),
+        text => value::duration_ms(text, 1..=u64::MAX).map(Some),
+    }
+}
+
+pub(super) fn secret(text: &str) -> Result<Secret, Reason> {
     if text.is_empty() || text.len() > TEXT_BYTES_MAX {
         return Err(format!("expected 1 to {TEXT_BYTES_MAX} bytes of text"));
     }
@@ -663,7 +799,7 @@ fn url(text: &str) -> Result<String, Reason> {
     }
 }
 
-fn path(text: &str) -> Result<PathBuf, Reason> {
+pub(super) fn path(text: &str) -> Result<PathBuf, Reason> {
     value::text(text, TEXT_BYTES_MAX).map(PathBuf::from)
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::encrypted::{self, Vault};
-use super::keys::{Draft, KEYS, Key, open_names};
+use super::keys::{Draft, Key, keys, open_names};
 use super::known::{IGNORED, REFUSED};
 use super::settings::Settings;
 use super::{parse, suggest};
@@ -320,7 +320,7 @@ impl Reading {
         self.encrypted.retain(|earlier| earlier.key != key);
         let is_secret = |k: &Key| k.is_secret && open_names(k.pattern, key).is_some();
         if let Some(encoded) = value.strip_prefix(encrypted::PREFIX)
-            && KEYS.iter().any(is_secret)
+            && keys().any(is_secret)
         {
             let (key, encoded) = (key.to_vec(), encoded.to_owned());
             self.encrypted.push(Encrypted { origin, key, encoded });
@@ -331,7 +331,7 @@ impl Reading {
 
     fn apply(&mut self, origin: Origin, key: &[String], value: &str) {
         let written = parse::written(key);
-        if let Some(result) = KEYS.iter().find_map(|k| k.apply(&mut self.draft, key, value)) {
+        if let Some(result) = keys().find_map(|k| k.apply(&mut self.draft, key, value)) {
             if let Err(reason) = result {
                 self.problem(origin, format!("{written}: {reason}"));
             }
@@ -395,7 +395,7 @@ fn listed(listing: Listing, key: &[String]) -> Option<&'static str> {
 
 fn patterns() -> impl Iterator<Item = &'static str> {
     let known = IGNORED.iter().flat_map(|(_, patterns)| patterns.iter().copied());
-    KEYS.iter().map(|key| key.pattern).chain(known)
+    keys().map(|key| key.pattern).chain(known)
 }
 
 /// A variable that is set and not empty: an empty one counts as unset, as in RabbitMQ's scripts.
@@ -559,12 +559,34 @@ mod tests {
     #[test]
     fn what_would_be_unsafe_to_ignore_is_refused_with_the_reason() {
         assert_eq!(
-            refusals("listeners.ssl.default = 5671\nproxy_protocol = true"),
+            refusals("ssl_options.versions.1 = tlsv1.1\nssl_options.crl_check = peer"),
             [
-                "leveret.conf:1: listeners.ssl.default: TLS is not available",
-                "leveret.conf:2: proxy_protocol: the PROXY protocol is not available",
+                "leveret.conf:1: ssl_options.versions.1: tlsv1.1 is not safe and not available; \
+                 take tlsv1.2 or tlsv1.3",
+                "leveret.conf:2: ssl_options.crl_check: lists of revoked certificates are not \
+                 available: expected false, found 'peer'",
             ]
         );
+    }
+
+    #[test]
+    fn http_by_tls_alone_has_no_listener_without() {
+        let ports = |text: &str| {
+            let settings = load(text);
+            let [plain, tls] = [settings.management.listener, settings.management.tls_listener];
+            [plain.map(|it| it.port), tls.map(|it| it.port)]
+        };
+        assert_eq!(ports(""), [Some(15672), None]);
+        assert_eq!(ports("management.ssl.port = 1"), [None, Some(1)]);
+        assert_eq!(ports("management.ssl.certfile = /a.pem"), [None, Some(15671)]);
+        assert_eq!(
+            ports("management.ssl.ip = ::1\nmanagement.tcp.port = 2"),
+            [Some(2), Some(15671)]
+        );
+        assert_eq!(ports("management.ssl.port = 1\nleveret.management.enabled = off"), [None; 2]);
+        let settings = load("prometheus.tcp.listener = none\nprometheus.ssl.port = 1");
+        assert_eq!(settings.prometheus.listener, None);
+        assert_eq!(settings.prometheus.tls_listener, Some(ListenAddress::any(1)));
     }
 
     #[test]

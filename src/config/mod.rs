@@ -9,6 +9,7 @@
 //! | [`encrypted`] | encrypted values |
 //! | `value` | booleans, sizes, addresses: one value's text as a typed value |
 //! | `keys` | the keys that have an effect, and what they set |
+//! | `tls` | the options of TLS listeners, and their keys |
 //! | `known` | RabbitMQ's other keys: the harmless ones and the ones we must refuse |
 //! | `suggest` | the nearest known key to a misspelt one |
 //!
@@ -22,6 +23,7 @@ pub mod load;
 mod parse;
 pub mod settings;
 mod suggest;
+mod tls;
 mod value;
 
 pub use load::{ConfigError, Loaded, Loader, Origin, Problem, Warning};

@@ -9,11 +9,17 @@ use std::path::{Path, PathBuf};
 use super::encrypted::Algorithm;
 use crate::secret::Secret;
 
+pub use super::tls::{
+    AlternativeName, CertificateLogin, LoginFrom, TlsIdentity, TlsOptions, TlsVersion,
+};
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
-    /// AMQP listeners (`listeners.tcp.*`).
+    /// AMQP listeners (`listeners.*`).
     pub listeners: Listeners,
+    /// Certificates of those listeners that use TLS, and who may connect (`ssl_options.*`).
+    pub tls: TlsOptions,
     /// Options of accepted sockets (`tcp_listen_options.*`).
     pub tcp: TcpOptions,
     /// What clients may ask for.
@@ -76,12 +82,41 @@ impl fmt::Display for ListenAddress {
 pub struct Listeners {
     /// By the name after `listeners.tcp.`, in the order of those names. Empty: none.
     pub tcp: BTreeMap<String, ListenAddress>,
+    /// The same after `listeners.ssl.`: those that use TLS.
+    pub ssl: BTreeMap<String, ListenAddress>,
+    /// How long a TLS handshake may take.
+    pub ssl_handshake_timeout_ms: Option<u64>,
+    /// Unix sockets by the name after `leveret.listeners.unix.`.
+    pub unix: BTreeMap<String, PathBuf>,
+    /// The mode of their files.
+    pub unix_mode: u32,
+    /// Whether clients come through load balancers that say on whose behalf.
+    pub proxy_protocol: bool,
+    /// Those load balancers' networks.
+    pub trusted_proxies: BTreeMap<String, Network>,
 }
 
 impl Default for Listeners {
     fn default() -> Self {
-        Self { tcp: BTreeMap::from([("default".to_owned(), ListenAddress::any(5672))]) }
+        Self {
+            tcp: BTreeMap::from([("default".to_owned(), ListenAddress::any(5672))]),
+            ssl: BTreeMap::new(),
+            ssl_handshake_timeout_ms: Some(5_000),
+            unix: BTreeMap::new(),
+            unix_mode: 0o660,
+            proxy_protocol: false,
+            trusted_proxies: BTreeMap::new(),
+        }
     }
+}
+
+/// Addresses that begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    /// One of them.
+    pub ip: IpAddr,
+    /// The bits that they share.
+    pub bits: u8,
 }
 
 /// Options of listening and accepted sockets.
@@ -231,6 +266,8 @@ pub enum AuthMechanism {
     AmqPlain,
     /// ANONYMOUS: as [`Auth::anonymous_login_user`].
     Anonymous,
+    /// EXTERNAL: as [`Auth::certificate_login`] says.
+    External,
     /// PLAIN.
     Plain,
 }
@@ -242,6 +279,7 @@ impl AuthMechanism {
         match self {
             Self::AmqPlain => "AMQPLAIN",
             Self::Anonymous => "ANONYMOUS",
+            Self::External => "EXTERNAL",
             Self::Plain => "PLAIN",
         }
     }
@@ -258,6 +296,8 @@ pub struct Auth {
     pub backends: Vec<BackendPair>,
     /// The web service that the backend `http` asks.
     pub http: HttpAuth,
+    /// Who a client's certificate says it is.
+    pub certificate_login: CertificateLogin,
     /// How passwords are hashed that are set from now on.
     pub password_hashing: PasswordHashing,
     /// Users who may only log in from this machine.
@@ -272,6 +312,7 @@ impl Default for Auth {
             anonymous_login_user: Some("guest".to_owned()),
             backends: vec![BackendPair::default()],
             http: HttpAuth::default(),
+            certificate_login: CertificateLogin::default(),
             password_hashing: PasswordHashing::Sha256,
             loopback_users: BTreeSet::from(["guest".to_owned()]),
         }
@@ -464,6 +505,10 @@ impl Default for Identity {
 pub struct Management {
     /// Where it listens; `None`: nowhere.
     pub listener: Option<ListenAddress>,
+    /// Where it listens by TLS.
+    pub tls_listener: Option<ListenAddress>,
+    /// That listener's TLS (`management.ssl.*`).
+    pub tls: TlsOptions,
     /// A path put before every route, such as "/rabbit"; empty for none.
     pub path_prefix: String,
     /// The largest request body, in bytes.
@@ -476,6 +521,8 @@ impl Default for Management {
     fn default() -> Self {
         Self {
             listener: Some(ListenAddress::any(15672)),
+            tls_listener: None,
+            tls: TlsOptions::default(),
             path_prefix: String::new(),
             body_bytes_max: 20 * 1024 * 1024,
             connections_max: 1024,
@@ -488,6 +535,10 @@ impl Default for Management {
 pub struct Prometheus {
     /// Where it listens; `None`: nowhere.
     pub listener: Option<ListenAddress>,
+    /// Where it listens by TLS.
+    pub tls_listener: Option<ListenAddress>,
+    /// That listener's TLS (`prometheus.ssl.*`).
+    pub tls: TlsOptions,
     /// The page's path.
     pub path: String,
     /// Whether the page itself shows every queue, channel and connection.
@@ -502,6 +553,8 @@ impl Default for Prometheus {
     fn default() -> Self {
         Self {
             listener: Some(ListenAddress::any(15692)),
+            tls_listener: None,
+            tls: TlsOptions::default(),
             path: "/metrics".to_owned(),
             per_object: false,
             authentication: false,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::keys::KEYS;
+use super::keys::keys;
 use super::known::{IGNORED, REFUSED};
 use super::load::Listing;
 use super::{Loader, Settings};
@@ -20,7 +20,17 @@ fn text(table: &toml::Value, field: &str) -> Option<String> {
 }
 
 fn entries(kind: &str) -> Vec<toml::Value> {
-    spec()[kind].as_array().expect("a list of tables").clone()
+    let mut entries = Vec::new();
+    for entry in spec()[kind].as_array().expect("a list of tables") {
+        entries.push(entry.clone());
+        let also = entry.get("also").and_then(toml::Value::as_array).into_iter().flatten();
+        for name in also {
+            let mut other = entry.clone();
+            other["name"] = name.clone();
+            entries.push(other);
+        }
+    }
+    entries
 }
 
 fn load(name: &str, value: &str) -> Result<Settings, String> {
@@ -32,7 +42,7 @@ fn load(name: &str, value: &str) -> Result<Settings, String> {
 #[test]
 fn the_specification_and_the_parser_list_the_same_keys() {
     let written: Vec<String> = entries("key").iter().filter_map(|k| text(k, "name")).collect();
-    let parsed: Vec<&str> = KEYS.iter().map(|key| key.pattern).collect();
+    let parsed: Vec<&str> = keys().map(|key| key.pattern).collect();
     assert_eq!(
         written.iter().map(String::as_str).collect::<BTreeSet<_>>(),
         parsed.iter().copied().collect::<BTreeSet<_>>()
@@ -114,7 +124,7 @@ fn patterns(listing: Listing) -> impl Iterator<Item = &'static str> {
 
 #[test]
 fn no_key_is_both_supported_and_listed_as_having_no_effect() {
-    let supported: BTreeSet<&str> = KEYS.iter().map(|key| key.pattern).collect();
+    let supported: BTreeSet<&str> = keys().map(|key| key.pattern).collect();
     let mut seen = BTreeSet::new();
     for pattern in patterns(REFUSED).chain(patterns(IGNORED)) {
         assert!(!supported.contains(pattern), "{pattern}");

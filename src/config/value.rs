@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use super::settings::{ListenAddress, LogLevel};
+use super::settings::{ListenAddress, LogLevel, Network};
 
 /// Why a value is refused: a sentence part that follows the key.
 pub(super) type Reason = String;
@@ -126,7 +126,7 @@ pub(super) fn ip(text: &str) -> Result<IpAddr, Reason> {
 pub(super) fn listener(text: &str) -> Result<ListenAddress, Reason> {
     let wanted = "a port or an address and a port such as 127.0.0.1:5672";
     if text.starts_with("local:") {
-        return Err("Unix domain sockets are not available".to_owned());
+        return Err("a Unix socket is named in leveret.listeners.unix.NAME".to_owned());
     }
     if let Ok(port) = text.parse() {
         return Ok(ListenAddress::any(port));
@@ -136,6 +136,25 @@ pub(super) fn listener(text: &str) -> Result<ListenAddress, Reason> {
         (Ok(ip), Ok(port)) => Ok(ListenAddress { ip: Some(ip), port }),
         _ => Err(expected(wanted, text)),
     }
+}
+
+/// `10.0.0.0/8`, `fd00::/8`, or one address.
+pub(super) fn network(text: &str) -> Result<Network, Reason> {
+    let refused = || expected("an IP address or a network such as 10.0.0.0/8", text);
+    let (address, bits) = text.split_once('/').map_or((text, None), |(ip, n)| (ip, Some(n)));
+    let ip = ip(address).map_err(|_| refused())?.to_canonical();
+    let bits_max = if ip.is_ipv4() { 32 } else { 128 };
+    let bits = match bits {
+        None => bits_max,
+        Some(bits) => bits.parse().ok().filter(|it| *it <= bits_max).ok_or_else(refused)?,
+    };
+    Ok(Network { ip, bits })
+}
+
+/// The mode of a file, in octal.
+pub(super) fn file_mode(text: &str) -> Result<u32, Reason> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| expected("a file mode in octal such as 660", text))
 }
 
 /// A log level. RabbitMQ's three levels above error count as error.
@@ -210,6 +229,27 @@ mod tests {
     fn sizes_refuse_nonsense_and_overflow() {
         for text in ["", "MB", "-1", "1.5GB", "10 MB", "12XB", "99999999P", "1kbb", "1é"] {
             assert!(decimal(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_are_addresses_or_what_they_begin_with() {
+        let read = |text: &str| network(text).map(|it| (it.ip.to_string(), it.bits));
+        assert_eq!(read("10.0.0.0/8"), Ok(("10.0.0.0".to_owned(), 8)));
+        assert_eq!(read("10.0.0.5"), Ok(("10.0.0.5".to_owned(), 32)));
+        assert_eq!(read("::ffff:10.0.0.5"), Ok(("10.0.0.5".to_owned(), 32)));
+        assert_eq!(read("fd00::/8"), Ok(("fd00::".to_owned(), 8)));
+        for bad in ["", "10.0.0.0/33", "fd00::/129", "10.0.0.0/", "10.0.0.0/-1", "balancer"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn file_modes_are_octal() {
+        assert_eq!(file_mode("660"), Ok(0o660));
+        assert_eq!(file_mode("0600"), Ok(0o600));
+        for bad in ["", "888", "1777", "-1", "rw"] {
+            assert!(file_mode(bad).is_err(), "{bad}");
         }
     }
 

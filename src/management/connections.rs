@@ -124,6 +124,8 @@ fn one(request: &Request, connection: &ConnectionView) -> Json {
     let (node, alarms) = (request.inspect().node().name, request.inspect().alarms());
     let (peer_host, peer_port) = &connection.peer;
     let (host, port) = &connection.host;
+    let tls = connection.tls.as_deref();
+    let certificate = tls.and_then(|tls| tls.certificate.as_ref());
     let mut shown = json!({
         "name": connection.name,
         "node": node,
@@ -138,14 +140,14 @@ fn one(request: &Request, connection: &ConnectionView) -> Json {
         "peer_port": peer_port,
         "host": host,
         "port": port,
-        "ssl": false,
-        "ssl_protocol": null,
-        "ssl_key_exchange": null,
-        "ssl_cipher": null,
-        "ssl_hash": null,
-        "peer_cert_subject": null,
-        "peer_cert_issuer": null,
-        "peer_cert_validity": null,
+        "ssl": tls.is_some(),
+        "ssl_protocol": tls.map(|tls| tls.protocol),
+        "ssl_key_exchange": tls.map(|tls| tls.key_exchange),
+        "ssl_cipher": tls.map(|tls| tls.cipher),
+        "ssl_hash": tls.map(|tls| tls.hash),
+        "peer_cert_subject": certificate.map(|it| &it.subject),
+        "peer_cert_issuer": certificate.map(|it| &it.issuer),
+        "peer_cert_validity": certificate.map(|it| &it.validity),
         "channels": connection.channels.len(),
         "channel_max": connection.channel_max,
         "frame_max": connection.frame_max,

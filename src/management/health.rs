@@ -5,11 +5,13 @@
 //! node.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
 use super::reply::{Refusal, Reply};
 use super::request::Request;
+use crate::tls::Dates;
 
 /// Whether the store still writes: the check behind `aliveness-test`, `healthchecks/node` and
 /// `virtual-hosts`.
@@ -82,18 +84,57 @@ pub(super) fn protocol_listener(request: &Request) -> Result<Reply, Refusal> {
     })
 }
 
-/// Whether a certificate expires soon: there are none, so only the question is checked.
+/// Whether a listener's certificate, or that of an authority whose clients it lets in, ends soon or
+/// has not begun.
 pub(super) fn certificate_expiration(request: &Request) -> Result<Reply, Refusal> {
     let within: Result<u32, _> = request.name("within").parse();
-    if within.is_err() {
-        return Err(Refusal::bad_request("Invalid expiration value."));
-    }
-    match request.name("unit") {
-        "days" | "weeks" | "months" | "years" => Ok(ok(json!({}))),
+    let within = within.map_err(|_| Refusal::bad_request("Invalid expiration value."))?;
+    let days = match request.name("unit").to_ascii_lowercase().as_str() {
+        "days" => 1.0,
+        "weeks" => 7.0,
+        "months" => 365.0 / 12.0,
+        "years" => 365.0,
         _ => {
-            Err(Refusal::bad_request("Time unit not recognised. Use: days, weeks, months, years."))
+            let reason = "Time unit not recognised. Use: days, weeks, months, years.";
+            return Err(Refusal::bad_request(reason));
         }
+    };
+    let within = Duration::from_secs_f64(f64::from(within) * days * 86_400.0).as_secs();
+    let now_s = request.now().unix_ms / 1000;
+    let ends = |dates: &[Dates]| -> Vec<String> {
+        let ending = dates.iter().filter_map(|dates| {
+            if dates.not_before_s > now_s {
+                return Some("Certificate is not yet valid".to_owned());
+            }
+            (dates.not_after_s < now_s + within).then(|| dates.end())
+        });
+        ending.collect()
+    };
+    let node = request.inspect().node().name;
+    let mut expired = Vec::new();
+    for listener in &request.context.listeners {
+        let Some(tls) = &listener.tls else { continue };
+        let [own, authorities] = tls.dates().map(|dates| ends(&dates));
+        if own.is_empty() && authorities.is_empty() {
+            continue;
+        }
+        let options = tls.options();
+        expired.push(json!({
+            "node": node,
+            "protocol": listener.protocol,
+            "interface": listener.ip,
+            "port": listener.port,
+            "certfile": options.identity.certfile,
+            "cacertfile": options.cacertfile,
+            "certfile_expires_on": own,
+            "cacertfile_expires_on": authorities,
+        }));
     }
+    Ok(if expired.is_empty() {
+        ok(json!({}))
+    } else {
+        failed("Certificates expiring", json!({"expired": expired}))
+    })
 }
 
 fn ok(more: Json) -> Reply {

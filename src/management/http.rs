@@ -1,4 +1,4 @@
-//! The HTTP/1.1 server loop, with a limit on everything a client could hold on to.
+//! The HTTP/1.1 server loop, by TLS or not, with a limit on everything a client could hold on to.
 //!
 //! Connections beyond their limit wait in the listener's backlog. A request's head must arrive
 //! within [`HEAD_TIMEOUT`], its answer be made within [`REQUEST_TIMEOUT`], and a connection ends
@@ -6,10 +6,11 @@
 //! body larger than the limit is refused unread, going by its announced length; one of unknown
 //! length is not taken.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -22,12 +23,16 @@ use hyper::server::conn::http1;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::reply::Refusal;
+use crate::tls::ListenerTls;
 
 /// How long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +46,52 @@ const GRACE: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How long to wait after an accept that failed, usually for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a TLS handshake may take.
+const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What one server listens on.
+pub struct Doors(Vec<Door>);
+
+/// A listener, and its TLS if clients come by that.
+pub struct Door {
+    /// The listener.
+    pub listener: TcpListener,
+    /// Its certificates, and who is let in.
+    pub tls: Option<Arc<ListenerTls>>,
+}
+
+impl From<Vec<Door>> for Doors {
+    fn from(doors: Vec<Door>) -> Self {
+        Self(doors)
+    }
+}
+
+impl From<TcpListener> for Doors {
+    fn from(listener: TcpListener) -> Self {
+        Self(vec![Door { listener, tls: None }])
+    }
+}
+
+impl Doors {
+    /// Waits for the next client at any of them. A door that fails does not keep others waiting.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, Option<Arc<ListenerTls>>)> {
+        poll_fn(|cx| {
+            let mut failed = None;
+            for door in &self.0 {
+                match door.listener.poll_accept(cx) {
+                    Poll::Ready(Ok((stream, peer))) => {
+                        return Poll::Ready(Ok((stream, peer, door.tls.clone())));
+                    }
+                    Poll::Ready(Err(error)) => failed = Some(error),
+                    Poll::Pending => {}
+                }
+            }
+            failed.map_or(Poll::Pending, |error| Poll::Ready(Err(error)))
+        })
+        .await
+    }
+}
 
 /// The client's address, as an extension of each request.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +109,7 @@ pub(super) struct Limits {
 /// Accepts and serves connections until `shutdown` resolves; then accepts no more and gives those
 /// there are [`GRACE`] to finish.
 pub(super) async fn run(
-    listener: TcpListener,
+    doors: Doors,
     app: Router,
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
@@ -71,17 +122,24 @@ pub(super) async fn run(
         while connections.try_join_next().is_some() {}
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
+            (doors.accept().await, place)
         };
         let (accepted, place) = tokio::select! {
             next = next => next,
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((stream, peer, tls)) => {
                 let (app, ended) = (app.clone(), ended.clone());
                 connections.spawn(async move {
-                    connection(stream, peer, app, limits, ended).await;
+                    match tls {
+                        None => connection(stream, peer, app, limits, ended).await,
+                        Some(tls) => {
+                            if let Some(stream) = by_tls(stream, peer, &tls).await {
+                                connection(stream, peer, app, limits, ended).await;
+                            }
+                        }
+                    }
                     drop(place);
                 });
             }
@@ -91,14 +149,29 @@ pub(super) async fn run(
             }
         }
     }
-    drop(listener);
+    drop(doors);
     drop(ending);
     while connections.join_next().await.is_some() {}
     Ok(())
 }
 
-async fn connection(
+/// Does the TLS handshake.
+async fn by_tls(
     stream: TcpStream,
+    peer: SocketAddr,
+    tls: &ListenerTls,
+) -> Option<TlsStream<TcpStream>> {
+    let accepted = TlsAcceptor::from(tls.config()).accept(stream);
+    match timeout(TLS_TIMEOUT, accepted).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => tracing::info!(%peer, %error, "the TLS handshake has failed"),
+        Err(_) => tracing::info!(%peer, "the TLS handshake has taken too long"),
+    }
+    None
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     app: Router,
     limits: Limits,

@@ -44,8 +44,6 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
-
 use crate::broker::Now;
 use crate::broker::access::Administer;
 use crate::broker::inspect::Inspect;
@@ -53,18 +51,23 @@ use crate::broker::operate::Operate;
 use crate::config::settings::{Management, Prometheus};
 use crate::metrics::ProcessReader;
 use crate::protocol::table::json as value;
+use crate::tls::ListenerTls;
 use http::Limits;
+pub use http::{Door, Doors};
 use sampler::Sampler;
 
 /// A socket that the node listens on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Listener {
-    /// RabbitMQ's name of the protocol: `amqp`, `http`, `http/prometheus`.
+    /// RabbitMQ's name of the protocol: `amqp`, `amqp/ssl`, `http`, `https`, `http/prometheus`,
+    /// `https/prometheus`.
     pub protocol: &'static str,
-    /// The address; `::` is every one.
+    /// The address; `::` is every one. A Unix socket's path.
     pub ip: String,
-    /// The port.
+    /// The port; 0 of a Unix socket.
     pub port: u16,
+    /// Its TLS, if it has any.
+    pub tls: Option<Arc<ListenerTls>>,
 }
 
 /// What the API and the metrics page are made from.
@@ -86,9 +89,9 @@ pub struct Context {
 /// Serves the management API until `shutdown` resolves, then finishes the requests under way.
 ///
 /// # Errors
-/// When the listener cannot be used at all.
+/// When no listener can be used at all.
 pub async fn serve(
-    listener: TcpListener,
+    doors: impl Into<Doors>,
     context: Arc<Context>,
     settings: &Management,
     shutdown: impl Future<Output = ()> + Send,
@@ -101,7 +104,7 @@ pub async fn serve(
     };
     let sampling = sampler::run(sampler, context);
     tokio::select! {
-        served = http::run(listener, app, limits, shutdown) => served,
+        served = http::run(doors.into(), app, limits, shutdown) => served,
         () = sampling => Ok(()),
     }
 }
@@ -109,16 +112,16 @@ pub async fn serve(
 /// Serves the metrics page until `shutdown` resolves, then finishes the requests under way.
 ///
 /// # Errors
-/// When the listener cannot be used at all.
+/// When no listener can be used at all.
 pub async fn serve_metrics(
-    listener: TcpListener,
+    doors: impl Into<Doors>,
     context: Arc<Context>,
     settings: &Prometheus,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let app = metrics_page::app(context, settings);
     let limits = Limits { connections_max: settings.connections_max, body_bytes_max: 0 };
-    http::run(listener, app, limits, shutdown).await
+    http::run(doors.into(), app, limits, shutdown).await
 }
 
 #[cfg(test)]

@@ -86,8 +86,8 @@ fn node(request: &Request) -> Json {
 /// What RabbitMQ would need these plugins for is built in; they count as enabled while it listens.
 fn plugins(listeners: &[Listener]) -> Vec<&'static str> {
     let plugin = |listener: &Listener| match listener.protocol {
-        "http" => Some("rabbitmq_management"),
-        "http/prometheus" => Some("rabbitmq_prometheus"),
+        "http" | "https" => Some("rabbitmq_management"),
+        "http/prometheus" | "https/prometheus" => Some("rabbitmq_prometheus"),
         _ => None,
     };
     let mut plugins: Vec<_> = listeners.iter().filter_map(plugin).collect();

@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Json, json};
 
-use super::Context;
 use super::reply::{Refusal, Reply};
 use super::request::Request;
+use super::{Context, Listener};
 use crate::broker::exchange::Kind;
 use crate::broker::views::QueueView;
 
@@ -21,8 +21,8 @@ pub(super) fn contexts(context: &Context) -> Json {
     let node = context.inspect.node().name;
     let listeners = context.listeners.iter().filter_map(|listener| {
         let description = match listener.protocol {
-            "http" => "RabbitMQ Management",
-            "http/prometheus" => "RabbitMQ Prometheus",
+            "http" | "https" => "RabbitMQ Management",
+            "http/prometheus" | "https/prometheus" => "RabbitMQ Prometheus",
             _ => return None,
         };
         Some(json!({
@@ -31,10 +31,21 @@ pub(super) fn contexts(context: &Context) -> Json {
             "path": "/",
             "ip": listener.ip,
             "port": listener.port.to_string(),
-            "ssl_opts": [],
+            "ssl_opts": ssl_opts(listener),
         }))
     });
     listeners.collect()
+}
+
+/// The files of a listener's certificates.
+fn ssl_opts(listener: &Listener) -> Json {
+    let Some(tls) = &listener.tls else { return json!([]) };
+    let options = tls.options();
+    json!({
+        "certfile": options.identity.certfile,
+        "keyfile": options.identity.keyfile,
+        "cacertfile": options.cacertfile,
+    })
 }
 
 /// Totals over queues: ready, unacknowledged and consumers.
@@ -144,7 +155,7 @@ pub(super) fn extensions(_: &Request) -> Result<Reply, Refusal> {
 
 fn listeners(context: &Context) -> Json {
     let node = context.inspect.node().name;
-    let mut listeners: Vec<&super::Listener> = context.listeners.iter().collect();
+    let mut listeners: Vec<&Listener> = context.listeners.iter().collect();
     listeners.sort_by_key(|listener| (listener.protocol, listener.port));
     let listeners = listeners.into_iter().map(|listener| {
         json!({
@@ -153,7 +164,7 @@ fn listeners(context: &Context) -> Json {
             "ip_address": listener.ip,
             "port": listener.port,
             "socket_opts": {},
-            "tls": false,
+            "tls": listener.tls.is_some(),
         })
     });
     listeners.collect()

@@ -55,7 +55,7 @@ fn node() -> Arc<dyn Administer> {
 }
 
 fn context(sample: &Arc<Sample>, settings: &Settings) -> Arc<Context> {
-    let listener = |protocol, port| Listener { protocol, ip: "::".to_owned(), port };
+    let listener = |protocol, port| Listener { protocol, ip: "::".to_owned(), port, tls: None };
     Arc::new(Context {
         inspect: Arc::clone(sample) as Arc<dyn Inspect>,
         operate: Arc::clone(sample) as Arc<dyn Operate>,

@@ -107,6 +107,7 @@ fn connection() -> ConnectionView {
         vhost: "/".to_owned(),
         peer: ("127.0.0.1".to_owned(), 50_000),
         host: ("127.0.0.1".to_owned(), 5672),
+        tls: None,
         auth_mechanism: "PLAIN".to_owned(),
         channel_max: 2047,
         frame_max: 131_072,

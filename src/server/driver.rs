@@ -9,30 +9,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep_until};
-use zeroize::Zeroize as _;
 
 use super::Hall;
+use super::buffer::ReadBuffer;
 use super::clock::Clock;
 use super::lobby::{Guest, Place};
+use super::transport::Transport;
 use crate::broker::Now;
 use crate::broker::outbox::Wake;
 use crate::session::{Connection, PeerAddress};
 
-/// The read buffer while little is said.
-const READ_BYTES_MIN: usize = 16 * 1024;
-/// The read buffer of a busy publisher.
-const READ_BYTES_MAX: usize = 512 * 1024;
-/// Turns with short reads after which the buffer shrinks.
-const SHORT_READS_MAX: u32 = 64;
 /// How soon a connection that rests for the disk looks again.
 const STORE_PAUSE_MS: u64 = 5;
 
-/// Wakes a connection's task.
+/// Wakes a connection's task, or tells it to go.
 #[derive(Debug, Default)]
-struct TaskWaker {
+pub(super) struct TaskWaker {
     woken: AtomicBool,
     dismissed: AtomicBool,
     notify: Notify,
@@ -46,6 +40,15 @@ impl Wake for TaskWaker {
     }
 }
 
+impl TaskWaker {
+    /// Waits until it is told to go. For those who are not woken for anything else yet.
+    pub(super) async fn dismissed(&self) {
+        while !self.dismissed.load(Ordering::Acquire) {
+            self.notify.notified().await;
+        }
+    }
+}
+
 impl Guest for TaskWaker {
     fn dismiss(&self) {
         self.dismissed.store(true, Ordering::Release);
@@ -53,129 +56,58 @@ impl Guest for TaskWaker {
     }
 }
 
-/// The bytes read and not yet handled.
-struct ReadBuffer {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-    short_reads: u32,
+/// A client that has come in.
+pub(super) struct Arrival {
+    /// Who it is.
+    pub(super) peer: PeerAddress,
+    /// When its socket was accepted.
+    pub(super) now: Now,
+    /// What was read of it and not used.
+    pub(super) early: ReadBuffer,
+    /// How its task is reached.
+    pub(super) waker: Arc<TaskWaker>,
+    /// Its place in the lobby.
+    pub(super) place: Place,
 }
 
-impl ReadBuffer {
-    fn new() -> Self {
-        Self { bytes: Vec::new(), start: 0, end: 0, short_reads: 0 }
-    }
-
-    fn pending(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
-
-    /// Overwrites the first `n` bytes of what is pending.
-    fn wipe(&mut self, n: usize) {
-        self.bytes[self.start..self.start + n].zeroize();
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-        if self.start == self.end {
-            self.start = 0;
-            self.end = 0;
-        }
-    }
-
-    /// Room for the next read; grows when what is there is one unfinished frame.
-    fn room(&mut self) -> &mut [u8] {
-        if self.start > 0 && self.bytes.len() - self.end < self.bytes.len() / 2 {
-            self.bytes.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if self.bytes.is_empty() {
-            self.bytes.resize(READ_BYTES_MIN, 0);
-        } else if self.end == self.bytes.len() {
-            self.bytes.resize(self.bytes.len() * 2, 0);
-        }
-        &mut self.bytes[self.end..]
-    }
-
-    /// So many bytes were read. A peer that `may_have_more` memory gets it for reading faster.
-    fn filled(&mut self, n: usize, may_have_more: bool) {
-        self.end += n;
-        if may_have_more && self.end == self.bytes.len() && self.bytes.len() < READ_BYTES_MAX {
-            self.short_reads = 0;
-            self.bytes.resize((self.bytes.len() * 2).min(READ_BYTES_MAX), 0);
-        } else if n < self.bytes.len() / 8 {
-            self.short_reads += 1;
-        } else {
-            self.short_reads = 0;
-        }
-    }
-
-    /// Gives memory back when the connection has become quiet.
-    fn shrink(&mut self) {
-        if self.short_reads > SHORT_READS_MAX && self.end - self.start <= READ_BYTES_MIN / 2 {
-            self.short_reads = 0;
-            if self.bytes.len() > READ_BYTES_MIN {
-                self.bytes.copy_within(self.start..self.end, 0);
-                self.end -= self.start;
-                self.start = 0;
-                self.bytes.truncate(READ_BYTES_MIN);
-                self.bytes.shrink_to_fit();
-            }
-        }
-    }
-
-    /// Gives all memory back while nothing is pending: for connections that wait.
-    fn release_if_empty(&mut self) {
-        if self.start == self.end && self.bytes.len() <= READ_BYTES_MIN {
-            *self = Self::new();
-        }
-    }
-}
-
-/// A connection from accept to its end, to be driven. It is in the lobby from now on.
-pub(super) fn drive(
-    socket: TcpStream,
-    peer: PeerAddress,
-    hall: Hall,
-) -> impl Future<Output = ()> + Send {
-    let Hall { broker, settings, lobby, clock, .. } = hall;
-    let waker = Arc::new(TaskWaker::default());
-    let place = lobby.enter(peer.source, Arc::<TaskWaker>::clone(&waker), clock.now());
+/// Drives a connection from its arrival to its end.
+pub(super) async fn drive<T: Transport>(mut transport: T, arrival: Arrival, hall: Hall) {
+    let Hall { broker, settings, clock, .. } = hall;
+    let Arrival { peer, now, early, waker, place } = arrival;
     let wake: Arc<dyn Wake> = Arc::<TaskWaker>::clone(&waker);
     let name = peer.connection_name();
-    let mut connection = Connection::new(broker, settings, peer, wake, clock.now());
-    async move {
-        tracing::debug!(connection = %name, "accepted");
-        let ended = turns(&socket, &mut connection, &waker, place, clock).await;
-        if let Err(error) = ended {
-            connection.abort(&error.to_string());
-        }
-        match connection.ended_because() {
-            Some(why) => tracing::info!(connection = %name, why, "closed"),
-            None => tracing::debug!(connection = %name, "closed"),
-        }
+    let mut connection = Connection::new(broker, settings, peer, wake, now);
+    tracing::debug!(connection = %name, "accepted");
+    let ended = turns(&mut transport, early, &mut connection, &waker, place, clock).await;
+    match ended {
+        Ok(()) => transport.close().await,
+        Err(error) => connection.abort(&error.to_string()),
+    }
+    match connection.ended_because() {
+        Some(why) => tracing::info!(connection = %name, why, "closed"),
+        None => tracing::debug!(connection = %name, "closed"),
     }
 }
 
-async fn turns(
-    socket: &TcpStream,
+async fn turns<T: Transport>(
+    transport: &mut T,
+    mut input: ReadBuffer,
     connection: &mut Connection,
     waker: &TaskWaker,
     place: Place,
     clock: Clock,
 ) -> io::Result<()> {
     let mut place = Some(place);
-    let mut input = ReadBuffer::new();
     let mut budget = 0u32;
     loop {
-        let wrote_all = write(socket, connection, clock)?;
+        let wrote_all = write(transport, connection, clock)?;
         if connection.is_finished() {
             return Ok(());
         }
         if place.is_some() {
             if connection.is_logged_in() {
                 place = None;
+                transport.may_have_more();
             } else if waker.dismissed.load(Ordering::Acquire) {
                 return Err(io::Error::other("others needed its place before it had logged in"));
             }
@@ -208,7 +140,7 @@ async fn turns(
             interest = Some(interest.map_or(Interest::WRITABLE, |i| i | Interest::WRITABLE));
         }
         if !has_more_output {
-            wait(socket, connection, waker, clock, interest).await?;
+            wait(transport, connection, waker, clock, interest).await?;
         }
         let now = clock.now();
         if waker.woken.swap(false, Ordering::AcqRel) {
@@ -218,7 +150,7 @@ async fn turns(
             connection.handle_timeout(now);
         }
         if connection.wants_input() {
-            match socket.try_read(input.room()) {
+            match transport.try_read(input.room()) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(n) => {
                     input.filled(n, place.is_none());
@@ -245,8 +177,8 @@ fn hand_on(input: &mut ReadBuffer, connection: &mut Connection, now: Now) -> usi
 }
 
 /// Waits until there is something to do.
-async fn wait(
-    socket: &TcpStream,
+async fn wait<T: Transport>(
+    transport: &T,
     connection: &Connection,
     waker: &TaskWaker,
     clock: Clock,
@@ -259,7 +191,7 @@ async fn wait(
     }
     let ready = async {
         match interest {
-            Some(interest) => socket.ready(interest).await.map(|_| ()),
+            Some(interest) => transport.ready(interest).await,
             None => std::future::pending().await,
         }
     };
@@ -278,16 +210,19 @@ async fn wait(
 }
 
 /// Writes what there is; true when all of it is written.
-fn write(socket: &TcpStream, connection: &mut Connection, clock: Clock) -> io::Result<bool> {
+fn write<T: Transport>(
+    transport: &mut T,
+    connection: &mut Connection,
+    clock: Clock,
+) -> io::Result<bool> {
     loop {
         let written = {
             let mut slices: Vec<IoSlice<'_>> = Vec::new();
             connection.output().slices(&mut slices);
-            match slices.as_slice() {
-                [] => return Ok(true),
-                [one] => socket.try_write(one),
-                many => socket.try_write_vectored(many),
+            if slices.is_empty() {
+                return transport.try_flush();
             }
+            transport.try_write(&slices)
         };
         match written {
             Ok(n) => connection.handle_written(n, clock.now()),

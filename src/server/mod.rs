@@ -1,37 +1,45 @@
 //! The edge: sockets, tasks, the clock. The only place, beside the HTTP doors, that names tokio.
 //!
-//! One task per connection reads, decides and writes; one task watches the queues' deadlines, one
-//! memory and disk; one accepts per listener. A task that panics ends alone: a connection's gives
+//! One task per connection lets its client in, reads, decides and writes; one task watches the
+//! queues' deadlines, one memory and disk, one the certificates' files; one accepts per listener. A
+//! task that panics ends alone: a connection's gives
 //! back what it held, the watch over deadlines starts again. Stopping asks every connection to
 //! close with 320 and waits for them.
 
 mod alarms;
 pub mod audit;
+mod buffer;
+mod certificates;
 pub mod clock;
 pub mod descriptors;
 mod driver;
+mod entrance;
+mod listener;
 mod lobby;
+mod proxy;
 mod seldom;
+mod tls;
+mod transport;
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::broker::Broker;
 use crate::broker::limits::Limit;
-use crate::broker::logins::Source;
 use crate::broker::outbox::Wake;
 use crate::protocol::refusal;
-use crate::session::{PeerAddress, SessionSettings};
+use crate::session::SessionSettings;
 pub use alarms::{look_for_alarms, watch_alarms};
+pub use certificates::{note_reload, watch_certificates};
 use clock::Clock;
+pub use entrance::{ByTls, Entrance};
+pub use listener::{Door, LocalListener};
 pub use lobby::{Lobby, LobbyLimits};
+pub use proxy::TrustedProxies;
 use seldom::Seldom;
 
 /// How long a stop waits for clients to say good-bye.
@@ -72,13 +80,14 @@ impl Hall {
     }
 }
 
-/// Accepts AMQP connections on `listener` until `stop` turns true.
-pub async fn serve_amqp(listener: TcpListener, hall: Hall, mut stop: watch::Receiver<bool>) {
+/// Lets AMQP clients in by a door until `stop` turns true.
+pub async fn serve_amqp(door: impl Into<Door>, hall: Hall, mut stop: watch::Receiver<bool>) {
+    let door = door.into();
     let full = Seldom::default();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = door.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
                 note_end(&ended);
@@ -86,10 +95,10 @@ pub async fn serve_amqp(listener: TcpListener, hall: Hall, mut stop: watch::Rece
             }
         };
         match accepted {
-            Ok((socket, peer)) => {
+            Ok(accepted) => {
                 let Ok(place) = Arc::clone(&hall.sockets).try_acquire_owned() else {
                     // Closed at once: whoever is left in the backlog waits for nothing.
-                    drop(socket);
+                    drop(accepted);
                     hall.broker.counters().limits.note(Limit::Descriptors);
                     if let Some(times) = full.happened(hall.clock.now()) {
                         tracing::warn!(times, "too few file descriptors: a connection is refused");
@@ -97,16 +106,11 @@ pub async fn serve_amqp(listener: TcpListener, hall: Hall, mut stop: watch::Rece
                     sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
                     continue;
                 };
-                match peer_address(&socket, peer) {
-                    Ok(peer) => {
-                        let driven = driver::drive(socket, peer, hall.clone());
-                        connections.spawn(async move {
-                            driven.await;
-                            drop(place);
-                        });
-                    }
-                    Err(error) => tracing::debug!(%error, "connection lost while being accepted"),
-                }
+                let entered = entrance::enter(accepted, door.entrance.clone(), hall.clone());
+                connections.spawn(async move {
+                    entered.await;
+                    drop(place);
+                });
             }
             Err(error) => {
                 if let Some(times) = full.happened(hall.clock.now()) {
@@ -116,7 +120,7 @@ pub async fn serve_amqp(listener: TcpListener, hall: Hall, mut stop: watch::Rece
             }
         }
     }
-    drop(listener);
+    drop(door);
     hall.broker.close_connections(&refusal::connection_forced("shutdown"));
     let all_gone = async {
         while let Some(ended) = connections.join_next().await {
@@ -134,25 +138,6 @@ fn note_end(ended: &Result<(), JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a connection was lost to a fault of the broker");
-    }
-}
-
-fn peer_address(socket: &TcpStream, peer: SocketAddr) -> io::Result<PeerAddress> {
-    let host = socket.local_addr()?;
-    Ok(PeerAddress {
-        peer: (peer.ip().to_canonical().to_string(), peer.port()),
-        host: (host.ip().to_canonical().to_string(), host.port()),
-        is_loopback: peer.ip().to_canonical().is_loopback(),
-        source: source(peer.ip()),
-    })
-}
-
-/// Where an address belongs, as far as limits are concerned: what lies below the first 64 bits of
-/// an IPv6 address is its owner's to choose.
-fn source(address: IpAddr) -> Source {
-    match address.to_canonical() {
-        IpAddr::V4(address) => Source(u64::from(address.to_bits())),
-        IpAddr::V6(address) => Source((address.to_bits() >> 64) as u64),
     }
 }
 

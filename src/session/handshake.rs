@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::core::Capabilities;
-use super::sasl::{self, Claim, SaslError};
+use super::sasl::{self, Claim, Mechanism, SaslError};
 use super::{PeerAddress, SessionSettings};
 use crate::broker::access::{Candidate, Identity, Taken};
 use crate::broker::events::fields;
@@ -47,11 +47,16 @@ pub(super) struct Tuned {
 }
 
 /// Writes connection.start.
-pub(super) fn start(broker: &Broker, settings: &SessionSettings, out: &mut Vec<u8>) {
+pub(super) fn start(
+    broker: &Broker,
+    settings: &SessionSettings,
+    peer: &PeerAddress,
+    out: &mut Vec<u8>,
+) {
     let mut encoded = Vec::new();
     server_properties(broker).encode_body(&mut encoded);
     let Ok(server_properties) = RawTable::parse(&encoded) else { return };
-    let mechanisms: Vec<&str> = settings.mechanisms.iter().map(|it| it.name()).collect();
+    let mechanisms: Vec<&str> = offered(settings, peer).iter().map(|it| it.name()).collect();
     let mechanisms = mechanisms.join(" ");
     let start = methods::Start {
         version_major: 0,
@@ -61,6 +66,12 @@ pub(super) fn start(broker: &Broker, settings: &SessionSettings, out: &mut Vec<u
         locales: b"en_US",
     };
     frame::method(out, 0, &Method::ConnectionStart(start));
+}
+
+/// The mechanisms that this client can use: EXTERNAL is for those whose certificate was found good.
+fn offered(settings: &SessionSettings, peer: &PeerAddress) -> Vec<Mechanism> {
+    let can_use = |it: &Mechanism| *it != Mechanism::External || peer.certificate().is_some();
+    settings.mechanisms.iter().copied().filter(can_use).collect()
 }
 
 /// What the server says of itself. Client libraries branch on `product` and `version`, so they name
@@ -105,12 +116,12 @@ pub(super) fn on_start_ok(
 ) -> Result<Login, HandshakeEnd> {
     let capabilities = capabilities(start_ok.client_properties);
     let mechanism = start_ok.mechanism;
-    let claim = sasl::claim(&settings.mechanisms, mechanism, start_ok.response).map_err(
-        |error| match error {
+    let offered = offered(settings, peer);
+    let claim =
+        sasl::claim(&offered, mechanism, start_ok.response).map_err(|error| match error {
             SaslError::UnknownMechanism => HandshakeEnd::Silent("unknown login mechanism"),
             SaslError::Malformed => HandshakeEnd::Silent("malformed login response"),
-        },
-    )?;
+        })?;
     let access = broker.access();
     let from_here = |name| Candidate { name, from_loopback: peer.is_loopback };
     let (claimed, identity) = match claim {
@@ -118,8 +129,11 @@ pub(super) fn on_start_ok(
             let identity = access.log_in(from_here(&claimed.user), claimed.password.expose());
             (Some(claimed.user), identity)
         }
-        Claim::Anonymous => {
-            let name = settings.anonymous_user.clone();
+        Claim::Anonymous | Claim::Certificate => {
+            let name = match claim {
+                Claim::Anonymous => settings.anonymous_user.clone(),
+                _ => peer.certificate().and_then(|shown| shown.login.clone()),
+            };
             let user = name.as_deref().and_then(|name| access.find_for_peer(from_here(name)));
             (name, user.map(|user| Identity { user, authority: None }))
         }
@@ -164,7 +178,16 @@ fn tell_login(
             .with("peer_port", fields::integer(peer.peer.1))
             .with("protocol", fields::PROTOCOL)
             .with("auth_mechanism", mechanism)
-            .with("ssl", false);
+            .with("ssl", peer.tls.is_some());
+        if let Some(tls) = &peer.tls {
+            fields.insert("ssl_protocol", tls.protocol).insert("ssl_cipher", tls.cipher);
+        }
+        if let Some(shown) = peer.certificate() {
+            fields
+                .insert("peer_cert_issuer", &*shown.issuer)
+                .insert("peer_cert_subject", &*shown.subject)
+                .insert("peer_cert_validity", &*shown.validity);
+        }
         if !succeeded {
             // A text is a list of characters in Erlang, and so it arrives.
             let error = format!("user '{}' - invalid credentials", user.unwrap_or_default());

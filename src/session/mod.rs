@@ -24,7 +24,10 @@ mod sasl;
 mod throttle;
 mod unacked;
 
+use std::sync::Arc;
+
 use crate::broker::logins::Source;
+use crate::broker::views::{CertificateView, TlsView};
 pub use connection::Connection;
 pub use sasl::Mechanism;
 
@@ -89,10 +92,12 @@ pub struct PeerAddress {
     pub peer: (String, u16),
     /// Our address and port.
     pub host: (String, u16),
-    /// Whether the client's address is a loopback one.
+    /// Whether the client is on this machine.
     pub is_loopback: bool,
     /// The client's address, as far as limits are concerned.
     pub source: Source,
+    /// How the connection is secured, if it comes by TLS.
+    pub tls: Option<Arc<TlsView>>,
 }
 
 impl PeerAddress {
@@ -100,5 +105,11 @@ impl PeerAddress {
     #[must_use]
     pub fn connection_name(&self) -> String {
         format!("{}:{} -> {}:{}", self.peer.0, self.peer.1, self.host.0, self.host.1)
+    }
+
+    /// The certificate that the client has shown and that was found good.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&CertificateView> {
+        self.tls.as_ref()?.certificate.as_ref()
     }
 }

@@ -44,6 +44,7 @@ mod server;
 mod spec;
 mod store;
 mod tidy;
+mod tls;
 mod tracing;
 mod tx;
 mod users_api;

@@ -18,7 +18,7 @@ use leveret::server::{self, clock::Clock};
 use leveret::session::SessionSettings;
 use leveret::store::memory::MemoryStore;
 use serde_json::{Value as Json, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -67,6 +67,7 @@ impl Node {
             protocol,
             ip: address.ip().to_string(),
             port: address.port(),
+            tls: None,
         };
         let context = Arc::new(Context {
             inspect: Arc::clone(&broker) as Arc<dyn leveret::broker::inspect::Inspect>,
@@ -152,8 +153,8 @@ pub(crate) async fn http(
 }
 
 /// An AMQP client, as little as it takes.
-pub(crate) struct Client {
-    stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    stream: S,
     input: Vec<u8>,
 }
 
@@ -176,12 +177,25 @@ impl Client {
         heartbeat: u16,
     ) -> Self {
         let stream = TcpStream::connect(amqp).await.unwrap();
-        let mut client = Self { stream, input: Vec::new() };
-        client.stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
-        client.expect(|method| matches!(method, Method::ConnectionStart(_))).await;
         let plain = format!("\0{user}\0{password}");
         let response = plain.as_bytes();
         let start_ok = connection::StartOk { response, ..connection::StartOk::default() };
+        Self::over(stream, start_ok, heartbeat).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Takes connection.start; returns how it prints.
+    pub(crate) async fn greet(stream: S) -> (Self, String) {
+        let mut client = Self { stream, input: Vec::new() };
+        client.stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
+        let start = client.expect(|method| matches!(method, Method::ConnectionStart(_))).await;
+        (client, start)
+    }
+
+    /// Logs in over any stream and opens channel 1.
+    pub(crate) async fn over(stream: S, start_ok: connection::StartOk<'_>, heartbeat: u16) -> Self {
+        let (mut client, _) = Self::greet(stream).await;
         client.send(0, &Method::ConnectionStartOk(start_ok)).await;
         client.expect(|method| matches!(method, Method::ConnectionTune(_))).await;
         let tune_ok = connection::TuneOk { channel_max: 10, frame_max: 131_072, heartbeat };
@@ -211,6 +225,52 @@ impl Client {
         frame::content_header(&mut out, channel, 60, body.len() as u64, &[0, 0]);
         frame::body(&mut out, channel, body);
         self.stream.write_all(&out).await.unwrap();
+    }
+
+    /// Publishes a body of any size to a queue, in frames of the largest size.
+    pub(crate) async fn publish_whole(&mut self, queue: &str, body: &[u8]) {
+        let publish = basic::Publish { routing_key: queue.as_bytes(), ..basic::Publish::default() };
+        let mut out = Vec::new();
+        frame::method(&mut out, 1, &Method::BasicPublish(publish));
+        frame::content_header(&mut out, 1, 60, body.len() as u64, &[0, 0]);
+        for payload in body.chunks(131_072 - 8) {
+            frame::body(&mut out, 1, payload);
+        }
+        self.stream.write_all(&out).await.unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
+    /// Reads the content that follows a method.
+    pub(crate) async fn content(&mut self) -> Vec<u8> {
+        let (mut body, mut size) = (Vec::new(), None);
+        while size != Some(body.len()) {
+            if let Some((found, used)) = frame::parse(&self.input, 131_072).unwrap() {
+                match found.kind {
+                    frame::FrameKind::Header => {
+                        let announced = found.payload[4..12].try_into().unwrap();
+                        size = Some(usize::try_from(u64::from_be_bytes(announced)).unwrap());
+                    }
+                    frame::FrameKind::Body => body.extend_from_slice(found.payload),
+                    other => panic!("{other:?} in a content"),
+                }
+                self.input.drain(..used);
+                continue;
+            }
+            let read = self.stream.read_buf(&mut self.input).await.unwrap();
+            assert!(read > 0, "the broker closed the connection");
+        }
+        body
+    }
+
+    /// Whether the broker drops the connection, without another word.
+    pub(crate) async fn is_dropped(mut self) -> bool {
+        let _ = self.stream.read_to_end(&mut self.input).await;
+        self.input.is_empty()
+    }
+
+    /// Shuts down its side of the stream.
+    pub(crate) async fn say_good_bye(mut self) {
+        let _ = self.stream.shutdown().await;
     }
 
     /// Reads up to the wanted method; returns how many deliveries came before it.

@@ -300,6 +300,7 @@ impl State {
             host: ("127.0.0.1".into(), 5672),
             is_loopback: address.starts_with("127."),
             source: source(address),
+            tls: None,
         };
         let (broker, session) = (Arc::clone(&self.broker), Arc::clone(&self.session));
         Connection::new(broker, session, peer, woken, self.now)

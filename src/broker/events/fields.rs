@@ -145,18 +145,20 @@ pub fn connection(broker: &Broker, id: ConnectionId, view: &ConnectionView) -> T
         .with("peer_port", integer(view.peer.1))
         .with("host", address(&view.host.0))
         .with("peer_host", address(&view.peer.0))
-        .with("ssl", false);
-    for of_tls in [
-        "peer_cert_subject",
-        "peer_cert_issuer",
-        "peer_cert_serial_number",
-        "peer_cert_validity",
-        "ssl_protocol",
-        "ssl_key_exchange",
-        "ssl_cipher",
-        "ssl_hash",
+        .with("ssl", view.tls.is_some());
+    let tls = view.tls.as_deref().cloned().unwrap_or_default();
+    let certificate = tls.certificate.unwrap_or_default();
+    for (of_tls, value) in [
+        ("peer_cert_subject", &*certificate.subject),
+        ("peer_cert_issuer", &*certificate.issuer),
+        ("peer_cert_serial_number", &*certificate.serial_number),
+        ("peer_cert_validity", &*certificate.validity),
+        ("ssl_protocol", tls.protocol),
+        ("ssl_key_exchange", tls.key_exchange),
+        ("ssl_cipher", tls.cipher),
+        ("ssl_hash", tls.hash),
     ] {
-        fields.insert(of_tls, "");
+        fields.insert(of_tls, value);
     }
     fields
         .insert("auth_mechanism", &*view.auth_mechanism)

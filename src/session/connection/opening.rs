@@ -23,18 +23,23 @@ use crate::session::core::Core;
 use crate::session::handshake::{self, Admission, HandshakeEnd, Tuned};
 use crate::session::throttle::Throttle;
 
+/// How a TLS client begins: a handshake record of version 3.
+const TLS_HANDSHAKE: &[u8] = &[0x16, 0x03];
+
 impl Connection {
     pub(super) fn on_protocol_header(&mut self, input: &[u8]) -> usize {
         match ProtocolHeader::parse(input) {
             None => 0,
             Some(ProtocolHeader::Accepted) => {
-                handshake::start(&self.broker, &self.settings, self.out.buffer());
+                let out = self.out.buffer();
+                handshake::start(&self.broker, &self.settings, &self.peer, out);
                 self.phase = Phase::ExpectStartOk { rests_until_ms: None };
                 HEADER_BYTES
             }
             Some(ProtocolHeader::Refused { answer }) => {
                 self.out.buffer().extend_from_slice(&answer);
-                self.finish("not AMQP 0-9-1");
+                let is_tls = input.starts_with(TLS_HANDSHAKE);
+                self.finish(if is_tls { "TLS on a port without it" } else { "not AMQP 0-9-1" });
                 input.len()
             }
         }
@@ -199,6 +204,7 @@ impl Connection {
             vhost: vhost.name().to_string(),
             peer: self.peer.peer.clone(),
             host: self.peer.host.clone(),
+            tls: self.peer.tls.clone(),
             auth_mechanism: login.mechanism.clone(),
             channel_max: tuned.channel_max,
             frame_max: tuned.frame_max,
