@@ -61,6 +61,26 @@ in_own_network() {
 # has_ipv6: loopback speaks IPv6, so a broker can listen on ::1 as well.
 has_ipv6() { grep -q ' lo$' /proc/net/if_inet6 2>/dev/null; }
 
+# --- TLS ----------------------------------------------------------------------------------------
+
+# tls_settings PORT: settings of both brokers for TLS on the port below, with what
+# interop/certificates has put into BROKER_TLS. Clients may show a certificate, and log in by it.
+tls_settings() {
+  cat <<CONF
+listeners.ssl.1 = 127.0.0.1:$(($1 - 1))
+ssl_options.cacertfile = $BROKER_TLS/ca.pem
+ssl_options.certfile = $BROKER_TLS/server.pem
+ssl_options.keyfile = $BROKER_TLS/server.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = false
+ssl_cert_login_from = common_name
+auth_mechanisms.1 = PLAIN
+auth_mechanisms.2 = AMQPLAIN
+auth_mechanisms.3 = EXTERNAL
+CONF
+  ! has_ipv6 || echo "listeners.ssl.2 = ::1:$(($1 - 1))"
+}
+
 # --- a broker's life --------------------------------------------------------------------------
 
 # alive PID: runs, and is not merely waiting to be collected by its parent.

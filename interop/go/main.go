@@ -98,6 +98,10 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == "restart" {
 		how := os.Args[2]
 		passed = run("restart-"+how, func() { restart(how) })
+	} else if len(os.Args) == 2 && os.Args[1] == "tls" {
+		for _, scenario := range tlsScenarios {
+			passed = run(scenario.name, func() { scenario.play(prefix + "." + scenario.name) }) && passed
+		}
 	} else {
 		for _, scenario := range scenarios {
 			passed = run(scenario.name, func() {

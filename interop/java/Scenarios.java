@@ -50,6 +50,14 @@ public final class Scenarios {
     if (arguments.length == 2 && arguments[0].equals("restart")) {
       String how = arguments[1];
       passed = run("restart-" + how, () -> restart(how));
+    } else if (arguments.length == 1 && arguments[0].equals("tls")) {
+      for (Map.Entry<String, Tls.Scenario> scenario : Tls.SCENARIOS.entrySet()) {
+        String name = scenario.getKey();
+        passed &= run(name, () -> {
+          scenario.getValue().play(PREFIX + "." + name);
+          return null;
+        });
+      }
     } else {
       Map<String, Scenario> scenarios = new LinkedHashMap<>();
       scenarios.put("connect", Scenarios::connect);

@@ -6,6 +6,7 @@
 
 const assert = require('node:assert/strict');
 const { once } = require('node:events');
+const { readFileSync } = require('node:fs');
 const amqp = require('amqplib');
 
 const url = process.env.AMQP_URL;
@@ -481,6 +482,42 @@ async function restart(how) {
   await connection.close();
 }
 
+/** What a TLS connection trusts and shows: files of TLS_DIR. */
+function byTls(certificate) {
+  const file = (name) => readFileSync(`${process.env.TLS_DIR}/${name}`);
+  const own = certificate && {
+    cert: file(`${certificate}.pem`),
+    key: file(`${certificate}.key`),
+  };
+  return { ca: [file('ca.pem')], servername: 'localhost', ...own };
+}
+
+/** Confirmed messages of several sizes arrive whole. */
+async function thereAndBack(options, name, properties = {}) {
+  const connection = await amqp.connect(process.env.AMQPS_URL, options);
+  const channel = await channelOf(connection, 'createConfirmChannel');
+  await channel.assertQueue(name, { exclusive: true });
+  for (const size of [0, 1, 16_384, 1_000_000]) {
+    const body = Buffer.from(Uint8Array.from({ length: size }, (_, at) => at % 251));
+    channel.sendToQueue(name, body, { mandatory: true, ...properties });
+    await channel.waitForConfirms();
+    const arrived = await channel.get(name, { noAck: true });
+    assert.ok(arrived && arrived.content.equals(body), `${size} bytes arrived otherwise`);
+  }
+  await connection.close();
+}
+
+const tlsScenarios = {
+  'tls-plain': (name) => thereAndBack(byTls(), name),
+  'tls-mutual': (name) => thereAndBack(byTls('client'), name),
+  'tls-external': (name) => {
+    const credentials = amqp.credentials.external();
+    // The broker checks that whoever publishes is who it says.
+    return thereAndBack({ ...byTls('client'), credentials }, name, { userId: 'guest' });
+  },
+  'tls-stranger': () => assert.rejects(amqp.connect(process.env.AMQPS_URL, byTls('stranger'))),
+};
+
 /** Plays one scenario and says whether it passed. */
 async function run(name, play) {
   try {
@@ -499,6 +536,10 @@ async function main() {
   let passed = true;
   if (verb === 'restart') {
     passed = await run(`restart-${how}`, () => restart(how));
+  } else if (verb === 'tls') {
+    for (const [name, play] of Object.entries(tlsScenarios)) {
+      passed = (await run(name, () => play(`${prefix}.${name}`))) && passed;
+    }
   } else {
     for (const [name, play] of Object.entries(scenarios)) {
       const scenario = async () => {

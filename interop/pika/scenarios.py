@@ -5,6 +5,7 @@ Run by interop/run, which sets AMQP_URL and reads one line per scenario from sta
 """
 
 import os
+import ssl
 import sys
 import time
 import traceback
@@ -499,38 +500,96 @@ def restart(how):
     connection.close()
 
 
+def by_tls(certificate=None, **changes):
+    """The parameters of AMQPS_URL, with a certificate of TLS_DIR shown if one is named."""
+    folder = os.environ["TLS_DIR"]
+    context = ssl.create_default_context(cafile=f"{folder}/ca.pem")
+    if certificate:
+        context.load_cert_chain(f"{folder}/{certificate}.pem", f"{folder}/{certificate}.key")
+    result = pika.URLParameters(os.environ["AMQPS_URL"])
+    result.ssl_options = pika.SSLOptions(context, result.host)
+    for name, value in changes.items():
+        setattr(result, name, value)
+    return result
+
+
+def there_and_back(parameters, name, **properties):
+    """Confirmed messages of several sizes arrive whole over a connection with these parameters."""
+    connection = pika.BlockingConnection(parameters)
+    channel = connection.channel()
+    queue = channel.queue_declare(name, exclusive=True).method.queue
+    channel.confirm_delivery()
+    for size in (0, 1, 16_384, 1_000_000):
+        body = bytes(at % 251 for at in range(size))
+        sent = pika.BasicProperties(**properties)
+        channel.basic_publish("", queue, body, sent, mandatory=True)
+        _, _, arrived = channel.basic_get(queue, auto_ack=True)
+        require(arrived == body, f"{size} bytes arrived as {len(arrived)} others")
+    connection.close()
+
+
+def tls_plain(name):
+    there_and_back(by_tls(), name)
+
+
+def tls_mutual(name):
+    there_and_back(by_tls("client"), name)
+
+
+def tls_external(name):
+    external = pika.credentials.ExternalCredentials()
+    # The broker checks that whoever publishes is who it says.
+    there_and_back(by_tls("client", credentials=external), name, user_id="guest")
+
+
+def tls_stranger(_):
+    try:
+        pika.BlockingConnection(by_tls("stranger"))
+    except AMQPConnectionError:
+        return
+    raise AssertionError("a certificate of another authority was taken")
+
+
+def run_tls():
+    failures = 0
+    for key, function in list(globals().items()):
+        if key.startswith("tls_"):
+            failures += run_one(key.replace("_", "-"), function)
+    return failures
+
+
+def run_one(title, function):
+    try:
+        function(f"{PREFIX}.{title}")
+        print(f"ok {title}", flush=True)
+        return 0
+    except Exception as error:  # any failure at all is this scenario's, and the next one goes on
+        print(f"FAIL {title}: {type(error).__name__}: {error}", flush=True)
+        traceback.print_exc()
+        return 1
+
+
 def run_all():
     failures = 0
     for key, function in list(globals().items()):
         if not key.startswith("scenario_"):
             continue
-        title = key.removeprefix("scenario_").replace("_", "-")
-        try:
+
+        def play(name, function=function):
             connection = connect()
-            function(connection, connection.channel(), f"{PREFIX}.{title}")
+            function(connection, connection.channel(), name)
             if connection.is_open:
                 connection.close()
-            print(f"ok {title}", flush=True)
-        except (
-            Exception
-        ) as error:  # any failure at all is this scenario's, and the next one goes on
-            failures += 1
-            print(f"FAIL {title}: {type(error).__name__}: {error}", flush=True)
-            traceback.print_exc()
+
+        failures += run_one(key.removeprefix("scenario_").replace("_", "-"), play)
     return failures
 
 
-def run_restart(how):
-    try:
-        restart(how)
-        print(f"ok restart-{how}", flush=True)
-        return 0
-    except Exception as error:
-        print(f"FAIL restart-{how}: {type(error).__name__}: {error}", flush=True)
-        traceback.print_exc()
-        return 1
-
-
 if __name__ == "__main__":
-    failed = run_restart(sys.argv[2]) if sys.argv[1:2] == ["restart"] else run_all()
+    if sys.argv[1:2] == ["restart"]:
+        failed = run_one(f"restart-{sys.argv[2]}", lambda _: restart(sys.argv[2]))
+    elif sys.argv[1:2] == ["tls"]:
+        failed = run_tls()
+    else:
+        failed = run_all()
     sys.exit(1 if failed else 0)
