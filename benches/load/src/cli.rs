@@ -175,7 +175,7 @@ enum Command {
 
 #[derive(Args, Clone)]
 struct Common {
-    /// The broker: amqp://user:password@host:port/vhost.
+    /// The broker: amqp://user:password@host:port/vhost, or amqps://...?cacertfile=FILE.
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672")]
     url: Target,
     /// The broker's process, for its CPU, memory and disk figures.
@@ -378,7 +378,7 @@ struct IdleArgs {
 
 #[derive(Args, Clone)]
 struct ClientArgs {
-    /// The broker: amqp://user:password@host:port/vhost.
+    /// The broker: amqp://user:password@host:port/vhost, or amqps://...?cacertfile=FILE.
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672")]
     url: Target,
     /// Where the journals go.

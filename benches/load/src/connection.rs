@@ -6,13 +6,12 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
-
 use crate::clock;
+use crate::stream::Stream;
 use crate::wire::{
     Arguments, BodyView, FRAME_METHOD, Fields, Inbound, MethodId, PROTOCOL_HEADER, Table, Value,
     WireError, method, put_method,
@@ -56,7 +55,8 @@ pub(crate) enum ClientError {
     Unexpected(String),
 }
 
-/// Where the broker is and who logs in: `amqp://user:password@host:port/vhost`.
+/// Where the broker is and who logs in: `amqp://user:password@host:port/vhost`, or by TLS
+/// `amqps://...?cacertfile=FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// Host and port.
@@ -65,22 +65,39 @@ pub(crate) struct Target {
     pub(crate) user: String,
     password: String,
     vhost: String,
+    /// By TLS: the authorities that may have signed the broker's certificate.
+    authorities: Option<PathBuf>,
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(url: &str) -> Result<Self, String> {
-        let rest = url.strip_prefix("amqp://").ok_or("expected amqp://...")?;
+        let (rest, authorities) = match url.strip_prefix("amqps://") {
+            Some(rest) => {
+                let (rest, file) = rest.split_once("?cacertfile=").ok_or("no ?cacertfile=FILE")?;
+                (rest, Some(PathBuf::from(file)))
+            }
+            None => (url.strip_prefix("amqp://").ok_or("expected amqp://...")?, None),
+        };
         let (authority, vhost) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, host) = authority.rsplit_once('@').unwrap_or(("guest:guest", authority));
         let (user, password) = login.split_once(':').ok_or("expected user:password")?;
-        let address = if host.contains(':') { host.to_owned() } else { format!("{host}:5672") };
+        let port = if authorities.is_some() { 5671 } else { 5672 };
+        let address = if host.contains(':') { host.to_owned() } else { format!("{host}:{port}") };
         let vhost = match vhost {
             "" | "%2F" | "%2f" => "/".to_owned(),
             name => name.to_owned(),
         };
-        Ok(Self { address, user: user.to_owned(), password: password.to_owned(), vhost })
+        let (user, password) = (user.to_owned(), password.to_owned());
+        Ok(Self { address, user, password, vhost, authorities })
+    }
+}
+
+impl Target {
+    /// The host, as its certificate names it.
+    fn host(&self) -> &str {
+        self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host)
     }
 }
 
@@ -114,8 +131,8 @@ pub(crate) struct QueueOptions {
 
 /// An open connection with one open channel, [`CHANNEL`].
 pub(crate) struct Connection {
-    /// The socket; reads return after [`READ_WAIT`].
-    pub(crate) stream: TcpStream,
+    /// Its bytes; reads return after [`READ_WAIT`].
+    pub(crate) stream: Stream,
     /// What has arrived on it.
     pub(crate) inbound: Inbound,
     /// The largest frame that either side sends, in bytes.
@@ -127,10 +144,14 @@ impl Connection {
     /// Connects, logs in and opens the channel.
     pub(crate) fn open(target: &Target, options: Options) -> Result<Self, ClientError> {
         let address = target.address.to_socket_addrs()?.next().ok_or(ClientError::EndOfStream)?;
-        let stream = TcpStream::connect_timeout(&address, CONNECT_WAIT)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(READ_WAIT))?;
-        stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+        let socket = TcpStream::connect_timeout(&address, CONNECT_WAIT)?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(READ_WAIT))?;
+        socket.set_write_timeout(Some(Duration::from_secs(1)))?;
+        let stream = match &target.authorities {
+            None => Stream::Plain(socket),
+            Some(authorities) => Stream::tls(socket, target.host(), authorities)?,
+        };
         let inbound = Inbound::with_capacity(options.inbound_bytes, options.body_view);
         let mut connection =
             Self { stream, inbound, frame_bytes_max: 4096, out: Vec::with_capacity(512) };
@@ -148,6 +169,7 @@ impl Connection {
     ) -> Result<u64, ClientError> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(READ_WAIT))?;
+        let stream = Stream::Plain(stream);
         let inbound = Inbound::with_capacity(4096, BodyView::Start(16));
         let mut connection = Self { stream, inbound, frame_bytes_max: 4096, out: Vec::new() };
         connection.send(PROTOCOL_HEADER)?;
@@ -387,14 +409,14 @@ impl Connection {
 
     /// Reads what is there without waiting. Returns the number of bytes.
     pub(crate) fn fill_now(&mut self) -> Result<usize, ClientError> {
-        match recv(&self.stream, self.inbound.space(), RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => Err(ClientError::EndOfStream),
-            Ok((_, read)) => {
+        match self.stream.read_now(self.inbound.space()) {
+            Ok(0) => Err(ClientError::EndOfStream),
+            Ok(read) => {
                 self.inbound.filled(read);
                 Ok(read)
             }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            Err(error) => Err(ClientError::Io(error.into())),
+            Err(error) if is_timeout(&error) => Ok(0),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -438,7 +460,7 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// Writes everything to a socket; see [`Connection::send`].
-pub(crate) fn send_all(stream: &mut TcpStream, mut bytes: &[u8]) -> Result<(), ClientError> {
+pub(crate) fn send_all(stream: &mut impl Write, mut bytes: &[u8]) -> Result<(), ClientError> {
     let mut moved_ns = 0;
     while !bytes.is_empty() {
         match stream.write(bytes) {
@@ -480,6 +502,8 @@ fn client_properties() -> Table {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -490,6 +514,11 @@ mod tests {
         let bare: Target = "amqp://host".parse().unwrap();
         let parts = [&bare.address, &bare.user, &bare.password, &bare.vhost];
         assert_eq!(parts, ["host:5672", "guest", "guest", "/"]);
-        assert!("http://host".parse::<Target>().is_err());
+        let by_tls: Target = "amqps://a:b@host/v?cacertfile=/ca.pem".parse().unwrap();
+        assert_eq!((&*by_tls.address, by_tls.host()), ("host:5671", "host"));
+        assert_eq!(by_tls.authorities.as_deref(), Some(Path::new("/ca.pem")));
+        for bad in ["http://host", "amqps://host"] {
+            assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
     }
 }

@@ -23,6 +23,7 @@ mod publisher;
 mod report;
 mod rpc;
 mod shared;
+mod stream;
 mod topology;
 mod verify;
 mod window;

@@ -173,7 +173,7 @@ impl<'a> Publisher<'a> {
         }
         if self.plan.rate.is_some() {
             let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(due_ns).unwrap_or(0) };
-            let mut wait = [PollFd::new(&self.connection.stream, PollFlags::IN)];
+            let mut wait = [PollFd::new(self.connection.stream.socket(), PollFlags::IN)];
             match poll(&mut wait, Some(&timeout)) {
                 Ok(0) | Err(Errno::INTR) => return Ok(()),
                 Ok(_) => return self.receive_now(),
