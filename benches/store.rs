@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use leveret::broker::message::{Envelope, Message};
 use leveret::store::rocks::{Options, RocksStore};
 use leveret::store::{
-    Batch, DurableWaker, Lsn, Op, QueueKey, QueueSeq, Recovery, Store, StoreCounters,
+    Backlog, Batch, DurableWaker, Lsn, Op, QueueKey, QueueSeq, ReadLimit, Recovery, Store,
+    StoreCounters,
 };
 
 const BODY_SIZES: [usize; 2] = [100, 1024];
@@ -174,8 +175,9 @@ fn enqueue(queue: u64, seq: u64, body: &[u8]) -> Op {
     Op::Enqueue { queue: QueueKey { shard: 0, queue }, seq: QueueSeq(seq), message }
 }
 
-fn settle(queue: u64, seq: u64) -> Op {
-    Op::Settle { queue: QueueKey { shard: 0, queue }, seq: QueueSeq(seq) }
+fn settle(queue: u64, seq: u64, body_bytes: usize) -> Op {
+    let body_bytes = body_bytes as u64;
+    Op::Settle { queue: QueueKey { shard: 0, queue }, seq: QueueSeq(seq), body_bytes }
 }
 
 #[derive(Default)]
@@ -366,8 +368,10 @@ fn warm_up(store: &RocksStore, seq: &mut u64, settings: &Settings) {
     }
     let purge = Op::Purge {
         queue: QueueKey { shard: 0, queue: 1 },
-        up_to: QueueSeq(*seq),
-        except: Vec::new(),
+        from: QueueSeq(0),
+        to: QueueSeq(*seq),
+        messages,
+        body_bytes: messages * body.len() as u64,
     };
     let lsn = store.submit(Batch { ops: vec![purge], awaited: true });
     wait_for(store, lsn);
@@ -432,9 +436,10 @@ fn streaming(settings: &Settings, dir: &Path, bytes: usize, consumer: Consumer) 
         {
             let queue = QueueKey { shard: 0, queue: 1 };
             if messages > 10_000 && settled % 1_000 == 0 {
-                assert_eq!(store.read(queue, QueueSeq(settled), 1_000).unwrap().len(), 1_000);
+                let limit = ReadLimit { messages: 1_000, bytes: usize::MAX };
+                assert_eq!(store.read(queue, QueueSeq(settled), limit).unwrap().len(), 1_000);
             }
-            let ops = (settled..settled + 100).map(|seq| settle(1, seq)).collect();
+            let ops = (settled..settled + 100).map(|seq| settle(1, seq, body.len())).collect();
             lsn = store.submit(Batch { ops, awaited: false });
             settled += 100;
         }
@@ -464,7 +469,7 @@ fn streaming(settings: &Settings, dir: &Path, bytes: usize, consumer: Consumer) 
     store.recover(&mut count).unwrap();
     let (recovered, messages) = (ms(opening), count.messages);
     println!(
-        "{:34} closed in {closing:.0} ms, opened in {opened:.0} ms, {messages} recovered in \
+        "{:34} closed in {closing:.0} ms, opened in {opened:.0} ms, {messages} counted in \
          {recovered:.0} ms",
         ""
     );
@@ -479,10 +484,11 @@ struct Count {
 
 impl Recovery for Count {
     fn meta(&mut self, _: &[u8], _: &[u8]) {}
-    fn message(&mut self, _: QueueKey, _: QueueSeq, _: Message) {
-        self.messages += 1;
+    fn backlog(&mut self, backlog: &Backlog) -> bool {
+        self.messages += backlog.messages;
+        false
     }
-    fn tail(&mut self, _: QueueKey, _: QueueSeq) {}
+    fn message(&mut self, _: QueueKey, _: QueueSeq, _: Message) {}
 }
 
 fn disk_mib(dir: &Path) -> f64 {

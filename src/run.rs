@@ -37,6 +37,13 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::doors::{self, Doors, Tls};
 
+/// Waiting messages take a sixteenth of the memory watermark, unless configured otherwise...
+const QUEUE_MEMORY_SHARE: u64 = 16;
+/// ...but no less than this...
+const QUEUE_MEMORY_BYTES_MIN: u64 = 16 << 20;
+/// ...and no more: a backlog is read faster than it is delivered.
+const QUEUE_MEMORY_BYTES_MAX: u64 = 128 << 20;
+
 /// How long the tasks may take to end once everyone was told to.
 const STOP_MS_MAX: u64 = 1_000;
 /// The same after a failure of the store, clients' good-byes included: nothing that could be waited
@@ -191,6 +198,7 @@ pub(crate) fn run(
         .map_err(|error| RunError::Setting { key: error.key.to_owned(), reason: error.reason })?;
     broker.access().ask_others(chain, Box::new(|work| tokio::task::block_in_place(work)));
     let audit = open_audit_log(&settings, &broker, clock)?;
+    let readers = server::Readers::start(&broker, clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve(
         &settings,
@@ -203,6 +211,7 @@ pub(crate) fn run(
     ));
     let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };
     runtime.shutdown_timeout(Duration::from_millis(stop_ms_max));
+    drop(readers);
     if let Some(audit) = audit {
         audit.close(clock.now());
     }
@@ -452,6 +461,11 @@ fn broker_settings(settings: &Settings) -> Result<BrokerSettings, RunError> {
             QueueType::Classic => QueueKind::Classic,
             QueueType::Quorum => QueueKind::Quorum,
         },
+        queue_memory_bytes: settings.queues.memory_bytes_max.unwrap_or_else(|| {
+            let watermark = ProcessReader::new(settings).levels().memory_limit_bytes;
+            let share = watermark.unwrap_or(u64::MAX) / QUEUE_MEMORY_SHARE;
+            share.clamp(QUEUE_MEMORY_BYTES_MIN, QUEUE_MEMORY_BYTES_MAX)
+        }),
     })
 }
 

@@ -11,12 +11,14 @@ use std::sync::Arc;
 use super::exchange::Traits;
 use super::message::{Envelope, Message};
 use super::queue::delays::{DELAY_HEADER, delay_ms};
-use super::queue::{DeathReason, Departing, Departure, Effects, Publisher, Queue, QueueChange};
+use super::queue::{
+    DeathReason, Departing, Departure, Effects, Publisher, Queue, QueueChange, Transit,
+};
 use super::vhost::{Exchange, Vhost};
 use super::{Broker, Now};
 use crate::protocol::properties::Properties;
 use crate::protocol::table::{RawTable, ShortString, Table, Value};
-use crate::store::{Batch, Lsn, Op};
+use crate::store::{Batch, Lsn};
 
 /// Messages that move in one batch, at most: their targets stay locked meanwhile.
 const MOVED_AT_ONCE_MAX: usize = 256;
@@ -65,7 +67,7 @@ impl Broker {
         targets.dedup_by_key(|queue| queue.key());
         let mut changes: Vec<_> = targets.into_iter().map(Queue::begin).collect();
         let mut batch = Batch { ops: Vec::new(), awaited: publisher == Publisher::Waits };
-        let (mut moved, mut bytes, mut stored) = (0, 0, 0);
+        let mut moved = Transit::default();
         let mut kept = Vec::new();
         for (leaving, route) in moving.into_iter().zip(&routed) {
             let mut has_arrived = route.as_ref().is_some_and(|route| route.goes_round);
@@ -82,15 +84,13 @@ impl Broker {
                 continue;
             }
             if leaving.entry.stored {
-                batch.ops.push(Op::Settle { queue: origin.key(), seq: leaving.entry.seq });
-                stored += 1;
+                batch.ops.push(leaving.entry.settle(origin.key()));
             }
-            moved += 1;
-            bytes += leaving.entry.message.body_len() as u64;
+            moved.add(leaving.entry.transit());
         }
         let lsn = self.submit(batch);
         drop(changes);
-        origin.finish_transit(moved, bytes, stored);
+        origin.finish_transit(moved);
         if !kept.is_empty() {
             origin.keep_dead(kept, now, effects);
         }

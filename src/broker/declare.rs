@@ -13,6 +13,7 @@ use super::definitions::{DefinitionKey, Record, exchange_record, number_value, q
 use super::events::{Told, fields};
 use super::exchange::{CreateError, Destination, Kind};
 use super::outbox::{ConnectionId, Item};
+use super::paging::Paging;
 use super::policy::{AppliedPolicy, Object};
 use super::queue::args::{ArgumentError, inequivalent};
 use super::queue::{
@@ -23,7 +24,7 @@ use super::{Broker, Now};
 use crate::broker::views::NodeCounters;
 use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::table::{Table, Value};
-use crate::store::{Batch, Lsn, Op, QueueKey};
+use crate::store::{Batch, Lsn, Op, QueueKey, Store};
 
 /// exchange.declare, not passive.
 #[derive(Debug)]
@@ -258,8 +259,7 @@ impl Broker {
             delays_for: Some(Arc::clone(name)),
         };
         let policy = AppliedPolicy::default();
-        let store = Arc::clone(&self.store);
-        let queue = Arc::new(Queue::new(spec, store, policy, Now::default()));
+        let queue = Arc::new(Queue::new(spec, self.behind_queues(), policy, Now::default()));
         vhost.queues_by_id.insert(id, Arc::clone(&queue));
         exchange.delayed = Some(queue);
     }
@@ -381,9 +381,14 @@ impl Broker {
         Ok(())
     }
 
+    /// What queues stand on.
+    fn behind_queues(&self) -> (Arc<dyn Store>, Arc<Paging>) {
+        (Arc::clone(&self.store), Arc::clone(&self.paging))
+    }
+
     pub(super) fn add_queue(&self, vhost: &Vhost, spec: QueueSpec, now: Now) -> Arc<Queue> {
         let policy = vhost.policy_for(Object::Queue(spec.args.kind), &spec.name);
-        let queue = Arc::new(Queue::new(spec, Arc::clone(&self.store), policy, now));
+        let queue = Arc::new(Queue::new(spec, self.behind_queues(), policy, now));
         vhost.queues_by_id.insert(queue.key().queue, Arc::clone(&queue));
         vhost.queues.insert(Arc::clone(queue.name()), Arc::clone(&queue));
         queue
@@ -444,7 +449,7 @@ impl Broker {
         if vhost.queues_by_id.get(&queue.key().queue).is_none() {
             return Ok((0, vhost.defined())); // someone else was faster
         }
-        let (consumers, ready) = queue.close_if(condition).map_err(|refused| match refused {
+        let closed = queue.close_if(condition).map_err(|refused| match refused {
             DeleteRefusal::InUse => refusal::queue_in_use(name, vhost.name()),
             DeleteRefusal::NotEmpty => refusal::queue_not_empty(name, vhost.name()),
         })?;
@@ -464,19 +469,20 @@ impl Broker {
         if queue.spec().durable {
             let (vhost, name) = (vhost.name().to_string(), name.to_string());
             batch.ops.push(DefinitionKey::Queue { vhost, name }.delete());
-            batch.ops.push(Op::DropQueue { queue: queue.key() });
+            batch.ops.push(queue.drop_messages());
             queue.forget_publishers(&mut batch.ops);
         }
         let lsn = self.define(vhost, batch);
         drop(change);
         NodeCounters::add(&self.counters.queues_deleted, 1);
-        for consumer in consumers {
+        closed.fetchers.iter().for_each(|outbox| effects.wakes.add(outbox));
+        for consumer in closed.consumers {
             let gone = Item::Cancelled { channel: consumer.channel, consumer: consumer.id };
             if consumer.outbox.push(gone) {
                 effects.wakes.add(&consumer.outbox);
             }
         }
-        Ok((ready, lsn))
+        Ok((closed.messages, lsn))
     }
 }
 
@@ -521,7 +527,7 @@ pub(super) fn remove_exchanges(
             vhost.queues_by_id.remove(&delayed.key().queue);
             delayed.close();
             if exchange.spec.durable {
-                ops.push(Op::DropQueue { queue: delayed.key() });
+                ops.push(delayed.drop_messages());
             }
         }
         if exchange.spec.durable {

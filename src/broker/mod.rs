@@ -23,6 +23,7 @@ pub mod logins;
 pub mod message;
 pub mod operate;
 pub mod outbox;
+pub mod paging;
 mod pattern;
 pub mod policy;
 pub mod queue;
@@ -45,6 +46,7 @@ pub use bindings::{BindingRequest, DestinationRef};
 pub use declare::{Asker, ExchangeDeclaration, QueueDeclaration};
 use logins::LoginFailures;
 use outbox::{ConnectionId, ConsumerId, Outbox};
+use paging::Paging;
 use queue::{Effects, Publisher, Queue};
 pub use reply_to::REPLY_TO;
 use reply_to::ReplyTargets;
@@ -110,6 +112,9 @@ pub struct BrokerSettings {
     pub login_failures_max: u64,
     /// The kind of durable queues declared without `x-queue-type`.
     pub default_queue_kind: queue::QueueKind,
+    /// Memory that all queues' waiting messages may take together, in bytes; what is more is left
+    /// to the store, as far as it is stored.
+    pub queue_memory_bytes: u64,
 }
 
 impl Default for BrokerSettings {
@@ -135,6 +140,7 @@ impl Default for BrokerSettings {
             exchanges_max: 0,
             login_failures_max: 20,
             default_queue_kind: queue::QueueKind::Classic,
+            queue_memory_bytes: 128 << 20,
         }
     }
 }
@@ -165,6 +171,7 @@ pub struct Broker {
     login_failures: LoginFailures,
     reply_targets: ReplyTargets,
     timers: Timers,
+    paging: Arc<Paging>,
     counters: NodeCounters,
     alarms: AlarmState,
     /// Who is told what happens, besides the event exchange.
@@ -189,7 +196,9 @@ impl Broker {
         entropy: Entropy,
         now: Now,
     ) -> Result<Arc<Self>, StoreError> {
+        let paging = Arc::new(Paging::new(settings.queue_memory_bytes));
         let broker = Arc::new(Self {
+            paging,
             access: Access::new(settings.loopback_users.clone(), settings.password_hashing),
             login_failures: LoginFailures::new(settings.login_failures_max),
             settings,
@@ -330,7 +339,8 @@ impl Broker {
     }
 
     /// Does what queues left to be done once their locks were released: dead-letters messages,
-    /// tells of events, notes deadlines, wakes connections. Call it with no lock held.
+    /// tells of events, notes deadlines, has messages read back, wakes connections. Call it with no
+    /// lock held.
     pub fn finish(&self, effects: &mut Effects, now: Now) {
         self.finish_for(Publisher::GoesOn, effects, now);
     }
@@ -345,6 +355,10 @@ impl Broker {
         }
         for (at_ms, queue) in effects.deadlines.drain(..) {
             self.timers.note(at_ms, &queue);
+        }
+        effects.reads.drain(..).for_each(|queue| self.paging.ask(&queue));
+        if std::mem::take(&mut effects.over_budget) {
+            self.paging.ask_for_sweep();
         }
         effects.wakes.fire();
         last

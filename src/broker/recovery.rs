@@ -1,7 +1,9 @@
 //! Start: what the store kept becomes the broker's state again, or a first state is made.
 //!
 //! Definitions come back in key order, so that whatever a record refers to is already there; a
-//! record that is not understood stops the start rather than being skipped.
+//! record that is not understood stops the start rather than being skipped. Of messages only the
+//! counts are read, unless their queue must know each of them; so a start takes as long with a
+//! million as with none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -19,7 +21,7 @@ use super::queue::{Queue, QueueArgs, QueueSpec};
 use super::vhost::{Binding, ExchangeSpec, Vhost};
 use super::{Broker, Now};
 use crate::protocol::table::Table;
-use crate::store::{Batch, QueueKey, QueueSeq, Recovery, StoreError};
+use crate::store::{Backlog, Batch, QueueKey, QueueSeq, Recovery, StoreError};
 
 /// Exchanges that every vhost has.
 const PREDECLARED: &[(&str, Kind, bool)] = &[
@@ -54,7 +56,7 @@ pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> 
     let mut effects = super::queue::Effects::default();
     for vhost in &broker.vhosts {
         for queue in &vhost.queues_by_id {
-            queue.note_next_deadline(&mut effects);
+            queue.wake_up(&mut effects);
         }
     }
     broker.finish(&mut effects, now);
@@ -121,7 +123,7 @@ struct Visitor<'b> {
     any: bool,
     /// Of vhosts that have not come yet.
     policies: HashMap<String, Policies>,
-    /// Messages come queue by queue.
+    /// Whose backlog came last, and whose messages come now.
     last_queue: Option<Arc<Queue>>,
 }
 
@@ -135,34 +137,34 @@ impl Recovery for Visitor<'_> {
         }
     }
 
-    fn message(&mut self, key: QueueKey, seq: QueueSeq, message: Message) {
-        match self.queue(key) {
-            Some(queue) => queue.recover(seq, message),
+    fn backlog(&mut self, backlog: &Backlog) -> bool {
+        self.last_queue = self.find_queue(backlog.queue);
+        let (messages, id, level) = (backlog.messages, backlog.queue.queue, backlog.from.level());
+        let Some(queue) = &self.last_queue else {
             // A queue's definition is stored before its first message and goes in one batch with
             // them all: something that was promised is missing.
-            None if self.failure.is_none() => {
-                let (queue, seq) = (key.queue, seq.0);
-                let reason = format!("message {seq} of queue {queue}, which is not defined");
-                self.failure = Some(DefinitionError(reason));
+            if messages > 0 {
+                self.fail(format!("{messages} messages of queue {id}, which is not defined"));
             }
-            None => {}
+            return false;
+        };
+        let wants_messages = queue.recover_backlog(backlog);
+        if wants_messages.is_none() {
+            self.fail(format!("messages of queue {id} with a priority of {level}"));
         }
+        wants_messages.unwrap_or(false)
     }
 
-    fn tail(&mut self, key: QueueKey, next: QueueSeq) {
-        if let Some(queue) = self.queue(key) {
-            queue.recover_tail(next);
+    fn message(&mut self, _: QueueKey, seq: QueueSeq, message: Message) {
+        if let Some(queue) = &self.last_queue {
+            queue.recover(seq, message);
         }
     }
 }
 
 impl Visitor<'_> {
-    fn queue(&mut self, key: QueueKey) -> Option<Arc<Queue>> {
-        if let Some(last) = self.last_queue.as_ref().filter(|last| last.key() == key) {
-            return Some(Arc::clone(last));
-        }
-        self.last_queue = self.find_queue(key);
-        self.last_queue.clone()
+    fn fail(&mut self, reason: String) {
+        self.failure.get_or_insert(DefinitionError(reason));
     }
 
     fn find_queue(&self, key: QueueKey) -> Option<Arc<Queue>> {

@@ -13,7 +13,7 @@ use super::definitions::{DefinitionKey, put_vhost};
 use super::policy::{Policies, PolicyKind};
 use super::recovery::add_vhost;
 use crate::protocol::refusal;
-use crate::store::{Batch, Lsn, Op};
+use crate::store::{Batch, Lsn};
 
 impl Broker {
     /// Creates a vhost that `owner` may do everything in, as in RabbitMQ. `None` when there is one
@@ -61,7 +61,7 @@ impl Broker {
             queue.close();
             if queue.spec().durable {
                 queue.forget_publishers(&mut ops);
-                ops.push(Op::DropQueue { queue: queue.key() });
+                ops.push(queue.drop_messages());
                 let (vhost, name) = (name.to_owned(), queue.name().to_string());
                 ops.push(DefinitionKey::Queue { vhost, name }.delete());
             }

@@ -161,14 +161,39 @@ pub struct QueueView {
     pub messages_unacked: u64,
     /// Messages that a restart would keep.
     pub messages_persistent: u64,
+    /// Of the waiting ones, those that only the store has.
+    pub messages_paged_out: u64,
     /// Body bytes waiting.
     pub bytes_ready: u64,
     /// Body bytes delivered and not acknowledged.
     pub bytes_unacked: u64,
+    /// Body bytes that a restart would keep.
+    pub bytes_persistent: u64,
+    /// Body bytes that only the store has.
+    pub bytes_paged_out: u64,
+    /// When the first waiting message was sent, in seconds of Unix time, if its publisher said and
+    /// it is in memory.
+    pub head_timestamp_s: Option<u64>,
     /// Its consumers.
     pub consumers: Vec<ConsumerView>,
     /// Its counters.
     pub counters: QueueCounters,
+}
+
+impl QueueView {
+    /// Messages in memory: all but those that only the store has.
+    #[must_use]
+    pub fn messages_in_memory(&self) -> u64 {
+        let all = self.messages_ready.saturating_add(self.messages_unacked);
+        all.saturating_sub(self.messages_paged_out)
+    }
+
+    /// Their body bytes.
+    #[must_use]
+    pub fn bytes_in_memory(&self) -> u64 {
+        let all = self.bytes_ready.saturating_add(self.bytes_unacked);
+        all.saturating_sub(self.bytes_paged_out)
+    }
 }
 
 /// An exchange as operators see it.

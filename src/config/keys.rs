@@ -719,6 +719,11 @@ const KEYS: &[Key] = &[
         d.settings.store.backlog_bytes_max = value::bytes(a.value, Units::Decimal, range)?;
         Ok(())
     }),
+    key("leveret.queues.memory_max", |d, a| {
+        let bytes = value::bytes(a.value, Units::Decimal, 1024..=u64::MAX)?;
+        d.settings.queues.memory_bytes_max = Some(bytes);
+        Ok(())
+    }),
 ];
 
 const SOCKET_BUFFER_BYTES: std::ops::RangeInclusive<u64> = 1..=0x7fff_ffff;

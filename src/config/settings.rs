@@ -667,4 +667,7 @@ pub enum QueueType {
 pub struct Queues {
     /// The type of queues declared without `x-queue-type`.
     pub default_type: QueueType,
+    /// Memory that the waiting messages of all queues may take together; derived from the memory
+    /// watermark if unset.
+    pub memory_bytes_max: Option<u64>,
 }

@@ -290,6 +290,36 @@ const QUEUE: &[Metric<QueueView>] = &[
         "Size in bytes of all unacknowledged messages",
         |q| q.bytes_unacked,
     ),
+    (
+        "queue_messages_ram",
+        Kind::Gauge,
+        "Ready and unacknowledged messages stored in memory",
+        QueueView::messages_in_memory,
+    ),
+    (
+        "queue_messages_ram_bytes",
+        Kind::Gauge,
+        "Size of ready and unacknowledged messages stored in memory",
+        QueueView::bytes_in_memory,
+    ),
+    ("queue_messages_ready_ram", Kind::Gauge, "Ready messages stored in memory", |q| {
+        q.messages_ready.saturating_sub(q.messages_paged_out)
+    }),
+    ("queue_messages_unacked_ram", Kind::Gauge, "Unacknowledged messages stored in memory", |q| {
+        q.messages_unacked
+    }),
+    ("queue_messages_persistent_bytes", Kind::Gauge, "Size in bytes of persistent messages", |q| {
+        q.bytes_persistent
+    }),
+    ("queue_messages_paged_out", Kind::Gauge, "Messages paged out to disk", |q| {
+        q.messages_paged_out
+    }),
+    (
+        "queue_messages_paged_out_bytes",
+        Kind::Gauge,
+        "Size in bytes of messages paged out to disk",
+        |q| q.bytes_paged_out,
+    ),
 ];
 
 const QUEUE_DELIVERY: &[Metric<QueueView>] = &[

@@ -1,10 +1,10 @@
 //! The edge: sockets, tasks, the clock. The only place, beside the HTTP doors, that names tokio.
 //!
 //! One task per connection lets its client in, reads, decides and writes; one task watches the
-//! queues' deadlines, one memory and disk, one the certificates' files; one accepts per listener. A
-//! task that panics ends alone: a connection's gives
-//! back what it held, the watch over deadlines starts again. Stopping asks every connection to
-//! close with 320 and waits for them.
+//! queues' deadlines, one memory and disk, one the certificates' files; one accepts per listener.
+//! Two threads read back what queues left to the store. A task that panics ends alone: a
+//! connection's gives back what it held, the watch over deadlines starts again. Stopping asks every
+//! connection to close with 320 and waits for them.
 
 mod alarms;
 pub mod audit;
@@ -17,6 +17,7 @@ mod entrance;
 mod listener;
 mod lobby;
 mod proxy;
+mod reading;
 mod seldom;
 mod tls;
 mod transport;
@@ -40,6 +41,7 @@ pub use entrance::{ByTls, Entrance};
 pub use listener::{Door, LocalListener};
 pub use lobby::{Lobby, LobbyLimits};
 pub use proxy::TrustedProxies;
+pub use reading::Readers;
 use seldom::Seldom;
 
 /// How long a stop waits for clients to say good-bye.

@@ -223,6 +223,14 @@ impl Gathered {
     }
 }
 
+/// A basic.get that is to be tried again.
+#[derive(Debug)]
+pub(super) struct UnansweredGet {
+    pub(super) channel: u16,
+    pub(super) queue: Arc<str>,
+    pub(super) no_ack: bool,
+}
+
 /// What the channels of an open connection share.
 pub(super) struct Core {
     pub(super) broker: Arc<Broker>,
@@ -251,6 +259,8 @@ pub(super) struct Core {
     /// Replies that wait until what they report is durable. Input rests meanwhile.
     held: Vec<u8>,
     held_until: Option<Lsn>,
+    /// A basic.get whose message is being read from the store. Input rests meanwhile.
+    pub(super) unanswered_get: Option<UnansweredGet>,
     /// Where the store had everything that was flushed last.
     pub(super) flushed: Lsn,
     /// Queues found no room in the outbox; now there is some.
@@ -291,6 +301,7 @@ impl Core {
             ack_check_ms: None,
             held: Vec::new(),
             held_until: None,
+            unanswered_get: None,
             flushed: Lsn::ZERO,
             has_room_again: false,
             view_changed: false,
@@ -419,7 +430,7 @@ mod tests {
     use super::*;
     use crate::broker::access::Identity;
     use crate::broker::outbox::{ConsumerId, Wake};
-    use crate::broker::queue::Acks;
+    use crate::broker::queue::{Acks, Fetched};
     use crate::broker::{BrokerSettings, QueueDeclaration};
     use crate::protocol::table::Table;
     use crate::store::memory::MemoryStore;
@@ -463,7 +474,12 @@ mod tests {
         };
         core.gathered.publish(&[Arc::clone(&queue)], Message::new(&envelope, b"x"));
         core.flush();
-        let (entry, _) = queue.get(Acks::Manual, now, &mut core.effects).unwrap();
+        let asker = Arc::clone(&core.outbox);
+        let get = |core: &mut Core| match queue.get(Acks::Manual, &asker, now, &mut core.effects) {
+            Fetched::Message(entry, _) => entry,
+            other => panic!("{other:?}"),
+        };
+        let entry = get(&mut core);
         assert_eq!(queue.counts(), (0, 0));
         core.give_back(Delivery {
             channel: 1,
@@ -471,7 +487,7 @@ mod tests {
             consumer: ConsumerId(99),
             entry,
         });
-        let (entry, _) = queue.get(Acks::Manual, now, &mut core.effects).unwrap();
+        let entry = get(&mut core);
         assert!(!entry.redelivered(), "no client has seen it");
     }
 }

@@ -105,6 +105,7 @@ impl OwnQueues {
 mod tests {
     use super::*;
     use crate::broker::Now;
+    use crate::broker::paging::Paging;
     use crate::broker::policy::AppliedPolicy;
     use crate::broker::queue::{QueueArgs, QueueSpec};
     use crate::protocol::table::Table;
@@ -124,7 +125,7 @@ mod tests {
         };
         Arc::new(Queue::new(
             spec,
-            Arc::new(MemoryStore::new()),
+            (Arc::new(MemoryStore::new()), Arc::new(Paging::new(1 << 20))),
             AppliedPolicy::default(),
             Now::default(),
         ))

@@ -8,20 +8,27 @@
 //!
 //! A span remembers whether records of settled messages may still lie on disk inside it. Only those
 //! spans are written into the cursor's record, for a reader after a restart must be told to skip
-//! them; a gap shows by itself when the messages are read ([`Cursor::rebuild`]). So a record stays
-//! short however many gaps there are, and [`Cursor::spill`] keeps the number of written spans below
-//! a limit by naming ranges to delete for good.
+//! them; a gap shows by itself when the messages are read. So a record stays short however many
+//! gaps there are, and [`Cursor::spill`] keeps the number of written spans below a limit by naming
+//! ranges to delete for good.
+//!
+//! After a restart nothing is read: the record has the counts, and `unread` is where gaps are not
+//! known yet. Whoever reads messages there tells ([`Cursor::learn`]), and a message is read before
+//! it is settled, so the spans around it can join as ever.
 //!
 //! Invariants: `head <= tail`; spans lie strictly inside `head..tail`, never touch one another and
-//! never start at `head`; `ready` is exactly the count of numbers in no span; an empty queue has
-//! `head == tail` and no spans. Pure: no clock, no IO.
+//! never start at `head`; `ready` and `body_bytes` are exact; with nothing unread, `ready` is the
+//! count of numbers in no span; an empty queue has `head == tail`, no spans and nothing unread.
+//! Pure: no clock, no IO.
 
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
+pub(crate) use record::CursorError;
 #[cfg(feature = "rocksdb")]
-pub(crate) use record::{CursorError, Listed};
+pub(crate) use record::Listed;
 
 /// A number that was used before: the proposer broke the order of the queue's operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,13 +38,21 @@ pub(crate) struct OutOfOrder {
     tail: u64,
 }
 
-/// What a purge or a drop settled.
+/// A purge of more messages than there are, which its proposer must have counted wrongly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{purged} messages purged where there are {ready}")]
+pub(crate) struct Surplus {
+    purged: u64,
+    ready: u64,
+}
+
+/// How large a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Settled {
-    /// Messages.
-    pub(crate) messages: u64,
-    /// Their bytes; see [`Cursor::ready_bytes`] for how exact that is.
-    pub(crate) bytes: u64,
+pub(crate) struct Size {
+    /// Its record on disk.
+    pub(crate) record: u64,
+    /// Its body alone.
+    pub(crate) body: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +70,11 @@ pub(crate) struct Cursor {
     spans: BTreeMap<u64, Span>,
     /// Starts of the spans with `stored` set: what a record lists, found without a search.
     stored: BTreeSet<u64>,
+    /// Where a number in no span may be a gap.
+    unread: Range<u64>,
     ready: u64,
     ready_bytes: u64,
+    body_bytes: u64,
 }
 
 impl Cursor {
@@ -64,7 +82,7 @@ impl Cursor {
     ///
     /// # Errors
     /// When the number was used before.
-    pub(crate) fn enqueue(&mut self, seq: u64, bytes: u64) -> Result<(), OutOfOrder> {
+    pub(crate) fn enqueue(&mut self, seq: u64, size: Size) -> Result<(), OutOfOrder> {
         let next = self.check_order(seq)?;
         if self.ready == 0 {
             self.head = seq;
@@ -73,7 +91,8 @@ impl Cursor {
         }
         self.tail = next;
         self.ready += 1;
-        self.ready_bytes += bytes;
+        self.ready_bytes += size.record;
+        self.body_bytes += size.body;
         Ok(())
     }
 
@@ -92,13 +111,13 @@ impl Cursor {
         Ok(())
     }
 
-    /// Settles one number. Answers with the message's bytes, or `None` when the number is unknown
-    /// or settled already.
-    pub(crate) fn settle(&mut self, seq: u64) -> Option<u64> {
+    /// Settles one number, whose message's body has so many bytes. Answers with the bytes of its
+    /// record, or `None` when the number is unknown or settled already.
+    pub(crate) fn settle(&mut self, seq: u64, body_bytes: u64) -> Option<u64> {
         if self.is_settled(seq) {
             return None;
         }
-        let bytes = self.forget(1);
+        let bytes = self.forget(1, body_bytes);
         if self.ready == 0 {
             self.clear();
         } else if seq == self.head {
@@ -110,31 +129,77 @@ impl Cursor {
         Some(bytes)
     }
 
-    /// Settles every number up to and including `up_to`, apart from `except`.
-    pub(crate) fn purge(&mut self, up_to: u64, except: impl IntoIterator<Item = u64>) -> Settled {
-        let limit = up_to.saturating_add(1).min(self.tail);
-        if limit <= self.head {
-            return Settled::default();
+    /// Settles every number in a range. Who asks knows how many messages that is and how many bytes
+    /// their bodies have. Answers with the bytes of their records.
+    ///
+    /// # Errors
+    /// When that is more than there is.
+    pub(crate) fn purge(
+        &mut self,
+        numbers: Range<u64>,
+        messages: u64,
+        body_bytes: u64,
+    ) -> Result<u64, Surplus> {
+        if messages > self.ready {
+            return Err(Surplus { purged: messages, ready: self.ready });
         }
-        let kept: BTreeSet<u64> =
-            except.into_iter().filter(|seq| *seq < limit && !self.is_settled(*seq)).collect();
-        let messages = self.unsettled_below(limit) - kept.len() as u64;
         if messages == 0 {
-            return Settled::default();
+            return Ok(0);
         }
-        let bytes = self.forget(messages);
+        let bytes = self.forget(messages, body_bytes);
+        let (start, end) = (numbers.start.max(self.head), numbers.end.min(self.tail));
         if self.ready == 0 {
             self.clear();
-            return Settled { messages, bytes };
+        } else if start < end {
+            self.insert(start, end, true);
+            self.advance_head();
         }
-        let mut from = self.head;
-        for seq in kept {
-            self.insert_unless_empty(from, seq);
-            from = seq + 1;
+        Ok(bytes)
+    }
+
+    /// A reader that began at `from` has found the records of these numbers, which ascend, and
+    /// nothing between them; nor behind them, if it came `to_the_end`.
+    ///
+    /// # Errors
+    /// When records are missing, or there are too many.
+    pub(crate) fn learn(
+        &mut self,
+        from: u64,
+        found: impl IntoIterator<Item = u64>,
+        to_the_end: bool,
+    ) -> Result<(), CursorError> {
+        if self.unread.is_empty() || from > self.unread.start {
+            return Ok(());
         }
-        self.insert_unless_empty(from, limit);
+        let tail = self.tail;
+        for seq in found {
+            if seq >= tail {
+                return Err(CursorError::Beyond { seq, tail });
+            }
+            self.learn_gap(seq);
+            self.unread.start = self.unread.start.max(seq + 1);
+        }
+        if to_the_end {
+            self.learn_gap(self.unread.end);
+            self.unread.start = self.unread.end;
+        }
         self.advance_head();
-        Settled { messages, bytes }
+        if self.unread.is_empty() {
+            let settled: u64 = self.spans.iter().map(|(start, span)| span.end - start).sum();
+            let (counted, found) = (self.ready, self.tail - self.head - settled);
+            if counted != found {
+                return Err(CursorError::Count { counted, found });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is unread below `end` is a gap.
+    fn learn_gap(&mut self, end: u64) {
+        let (start, end) = (self.unread.start.max(self.head), end.min(self.unread.end));
+        if start < end {
+            self.insert(start, end, false);
+        }
     }
 
     /// True when the number is settled, was never stored, or is not yet used.
@@ -152,9 +217,19 @@ impl Cursor {
         self.tail
     }
 
-    /// Bytes of the unsettled messages. A settle does not say how large its message was, so each
-    /// one takes the average away: exact for messages of one size, after a restart and when the
-    /// queue is empty, an estimate otherwise.
+    /// Unsettled messages.
+    pub(crate) fn ready(&self) -> u64 {
+        self.ready
+    }
+
+    /// Bytes of the unsettled messages' bodies.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// Bytes of the unsettled messages' records. A settle does not say how large its record was, so
+    /// each one takes the average away: exact for messages of one size and when the queue is empty,
+    /// an estimate otherwise.
     pub(crate) fn ready_bytes(&self) -> u64 {
         self.ready_bytes
     }
@@ -174,8 +249,8 @@ impl Cursor {
         if seq < self.tail { Err(out_of_order) } else { seq.checked_add(1).ok_or(out_of_order) }
     }
 
-    /// Takes `messages` off the counts; answers with their bytes.
-    fn forget(&mut self, messages: u64) -> u64 {
+    /// Takes `messages` off the counts; answers with the bytes of their records.
+    fn forget(&mut self, messages: u64, body_bytes: u64) -> u64 {
         debug_assert!(messages <= self.ready);
         let bytes = if messages == self.ready {
             self.ready_bytes
@@ -184,6 +259,7 @@ impl Cursor {
         };
         self.ready -= messages;
         self.ready_bytes -= bytes;
+        self.body_bytes = self.body_bytes.saturating_sub(body_bytes);
         bytes
     }
 
@@ -191,17 +267,13 @@ impl Cursor {
         self.head = self.tail;
         self.spans.clear();
         self.stored.clear();
+        self.unread = 0..0;
+        self.body_bytes = 0;
     }
 
     fn span_at(&self, seq: u64) -> Option<Span> {
         let (_, span) = self.spans.range(..=seq).next_back()?;
         (seq < span.end).then_some(*span)
-    }
-
-    fn unsettled_below(&self, limit: u64) -> u64 {
-        let settled: u64 =
-            self.spans.range(..limit).map(|(start, span)| span.end.min(limit) - start).sum();
-        limit - self.head - settled
     }
 
     fn advance_head(&mut self) {
@@ -210,12 +282,6 @@ impl Cursor {
         {
             self.head = span.end;
             self.take_span(start);
-        }
-    }
-
-    fn insert_unless_empty(&mut self, start: u64, end: u64) {
-        if start < end {
-            self.insert(start, end, true);
         }
     }
 
@@ -255,15 +321,17 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::record::CursorError;
     use super::*;
 
-    /// A cursor said plainly: what is unsettled, and which records lie on disk.
+    /// A cursor said plainly: what is unsettled, which records lie on disk, and how far a reader
+    /// has come since the last restart.
     #[derive(Debug, Default)]
     struct Model {
         unsettled: BTreeMap<u64, u64>,
         on_disk: BTreeMap<u64, u64>,
         tail: u64,
+        read_to: u64,
+        restarted_at: u64,
     }
 
     #[derive(Debug, Clone)]
@@ -272,10 +340,11 @@ mod tests {
         Skip { gap: u64 },
         Settle { at: usize },
         SettleNumber { seq: u64 },
-        Purge { at: usize, keep: Vec<usize> },
+        Purge { from: usize, to: usize },
         Spill { spans_max: usize },
         SpillLong { numbers_min: u64 },
         Trim,
+        Read { messages_max: usize },
         Restart,
     }
 
@@ -287,11 +356,11 @@ mod tests {
             8 => any::<usize>().prop_map(|at| Step::Settle { at }),
             2 => Just(Step::Settle { at: 0 }),
             1 => (0..300u64).prop_map(|seq| Step::SettleNumber { seq }),
-            1 => (any::<usize>(), prop::collection::vec(any::<usize>(), 0..4))
-                .prop_map(|(at, keep)| Step::Purge { at, keep }),
+            1 => (any::<usize>(), any::<usize>()).prop_map(|(from, to)| Step::Purge { from, to }),
             1 => (0..6usize).prop_map(|spans_max| Step::Spill { spans_max }),
             1 => (1..6u64).prop_map(|numbers_min| Step::SpillLong { numbers_min }),
             1 => Just(Step::Trim),
+            3 => (0..20usize).prop_map(|messages_max| Step::Read { messages_max }),
             1 => Just(Step::Restart),
         ]
     }
@@ -302,15 +371,20 @@ mod tests {
             (count > 0).then(|| *self.unsettled.keys().nth(at % count).unwrap())
         }
 
-        fn delete(&mut self, spans: &[std::ops::Range<u64>]) {
+        fn delete(&mut self, spans: &[Range<u64>]) {
             self.on_disk.retain(|seq, _| !spans.iter().any(|span| span.contains(seq)));
+        }
+
+        /// Whether the reader has seen this message, or it came in this life.
+        fn is_read(&self, seq: u64) -> bool {
+            seq < self.read_to || seq >= self.restarted_at
         }
 
         fn play(&mut self, cursor: &mut Cursor, step: &Step) {
             match step {
                 Step::Enqueue { gap, bytes } => {
                     let seq = self.tail + gap;
-                    cursor.enqueue(seq, *bytes).unwrap();
+                    cursor.enqueue(seq, Size { record: 30 + bytes, body: *bytes }).unwrap();
                     self.unsettled.insert(seq, *bytes);
                     self.on_disk.insert(seq, *bytes);
                     self.tail = seq + 1;
@@ -320,23 +394,25 @@ mod tests {
                     self.tail += gap + 1;
                 }
                 Step::Settle { at } => {
-                    if let Some(seq) = self.nth(*at) {
-                        assert!(cursor.settle(seq).is_some());
-                        assert!(cursor.settle(seq).is_none(), "settled twice");
-                        self.unsettled.remove(&seq);
+                    if let Some(seq) = self.nth(*at).filter(|seq| self.is_read(*seq)) {
+                        let bytes = self.unsettled.remove(&seq).unwrap();
+                        assert!(cursor.settle(seq, bytes).is_some());
+                        assert!(cursor.settle(seq, bytes).is_none(), "settled twice");
                     }
                 }
+                Step::SettleNumber { seq } if !self.is_read(*seq) => {}
                 Step::SettleNumber { seq } => {
-                    let known = self.unsettled.remove(seq).is_some();
-                    assert_eq!(cursor.settle(*seq).is_some(), known);
+                    let known = self.unsettled.remove(seq);
+                    assert_eq!(cursor.settle(*seq, known.unwrap_or(7)).is_some(), known.is_some());
                 }
-                Step::Purge { at, keep } => {
-                    let Some(up_to) = self.nth(*at) else { return };
-                    let keep: BTreeSet<u64> = keep.iter().filter_map(|at| self.nth(*at)).collect();
-                    let before = self.unsettled.len();
-                    self.unsettled.retain(|seq, _| *seq > up_to || keep.contains(seq));
-                    let settled = cursor.purge(up_to, keep);
-                    assert_eq!(settled.messages, (before - self.unsettled.len()) as u64);
+                Step::Purge { from, to } => {
+                    let (Some(from), Some(to)) = (self.nth(*from), self.nth(*to)) else { return };
+                    let purged: Vec<u64> =
+                        self.unsettled.range(from..to.max(from)).map(|(_, bytes)| *bytes).collect();
+                    self.unsettled.retain(|seq, _| !(from..to).contains(seq));
+                    let bytes = purged.iter().sum();
+                    cursor.purge(from..to, purged.len() as u64, bytes).unwrap();
+                    assert!(cursor.purge(0..u64::MAX, self.unsettled.len() as u64 + 1, 0).is_err());
                 }
                 Step::Spill { spans_max } => {
                     self.delete(&cursor.spill(*spans_max));
@@ -344,33 +420,46 @@ mod tests {
                 }
                 Step::SpillLong { numbers_min } => self.delete(&cursor.spill_long(*numbers_min)),
                 Step::Trim => self.on_disk.retain(|seq, _| *seq >= cursor.head()),
+                Step::Read { messages_max } => {
+                    let from = self.read_to;
+                    let listed = cursor.listed();
+                    let is_seen = |seq: &u64| {
+                        *seq >= listed.head && !listed.spans.iter().any(|span| span.contains(seq))
+                    };
+                    let records = self.on_disk.range(from..).map(|(seq, _)| *seq);
+                    let found: Vec<u64> = records.filter(is_seen).take(*messages_max).collect();
+                    let to_the_end = found.len() < *messages_max;
+                    self.read_to = match found.last() {
+                        _ if to_the_end => self.tail,
+                        Some(last) => last + 1,
+                        None => from,
+                    };
+                    cursor.learn(from, found, to_the_end).unwrap();
+                }
                 Step::Restart => {
                     let mut record = Vec::new();
                     cursor.encode(&mut record);
-                    let read = Cursor::decode(&record).unwrap();
-                    let listed = read.listed();
-                    let mut rebuild = read.rebuild();
-                    for (seq, bytes) in self.on_disk.range(listed.head..) {
-                        if !listed.spans.iter().any(|span| span.contains(seq)) {
-                            rebuild.found(*seq, *bytes).unwrap();
-                        }
-                    }
-                    *cursor = rebuild.finish().unwrap();
-                    assert_eq!(cursor.ready_bytes, self.unsettled.values().sum::<u64>());
+                    *cursor = Cursor::decode(&record).unwrap();
+                    (self.read_to, self.restarted_at) = (0, self.tail);
                 }
             }
         }
 
         fn check(&self, cursor: &Cursor) {
             assert_eq!(cursor.ready, self.unsettled.len() as u64);
+            assert_eq!(cursor.body_bytes, self.unsettled.values().sum::<u64>());
             assert_eq!(cursor.tail, self.tail);
             assert_eq!(cursor.is_empty(), self.unsettled.is_empty());
-            assert_eq!(cursor.head, self.unsettled.keys().next().copied().unwrap_or(self.tail));
+            let first = self.unsettled.keys().next().copied().unwrap_or(self.tail);
+            assert!(cursor.head <= first);
             for seq in self.on_disk.keys().chain(self.unsettled.keys()) {
                 assert_eq!(cursor.is_settled(*seq), !self.unsettled.contains_key(seq), "{seq}");
             }
             let numbers: u64 = cursor.spans.iter().map(|(start, span)| span.end - start).sum();
-            assert_eq!(numbers + cursor.ready, cursor.tail - cursor.head);
+            if cursor.unread.is_empty() {
+                assert_eq!(cursor.head, first);
+                assert_eq!(numbers + cursor.ready, cursor.tail - cursor.head);
+            }
             let mut last = cursor.head;
             for (start, span) in &cursor.spans {
                 assert!(last < *start && *start < span.end && span.end <= cursor.tail);
@@ -408,9 +497,11 @@ mod tests {
         }
     }
 
+    const SIZE: Size = Size { record: 100, body: 60 };
+
     fn filled(messages: u64) -> Cursor {
         let mut cursor = Cursor::default();
-        (0..messages).for_each(|seq| cursor.enqueue(seq, 100).unwrap());
+        (0..messages).for_each(|seq| cursor.enqueue(seq, SIZE).unwrap());
         cursor
     }
 
@@ -418,22 +509,22 @@ mod tests {
     fn acknowledging_in_order_keeps_no_spans() {
         let mut cursor = filled(1_000);
         for seq in 0..999 {
-            assert_eq!(cursor.settle(seq), Some(100));
+            assert_eq!(cursor.settle(seq, 60), Some(100));
             assert_eq!((cursor.head, cursor.spans.len()), (seq + 1, 0));
         }
-        cursor.settle(999);
-        assert_eq!((cursor.head, cursor.ready_bytes), (1_000, 0));
+        cursor.settle(999, 60);
+        assert_eq!((cursor.head, cursor.ready_bytes, cursor.body_bytes), (1_000, 0, 0));
     }
 
     #[test]
     fn neighbours_settled_out_of_order_become_one_span() {
         let mut cursor = filled(10);
         for seq in [5, 3, 4] {
-            cursor.settle(seq);
+            cursor.settle(seq, 60);
         }
         assert_eq!(cursor.listed().spans.first(), Some(&(3..6)));
         for seq in [0, 2, 1] {
-            cursor.settle(seq);
+            cursor.settle(seq, 60);
         }
         assert_eq!(cursor.head, 6);
         assert_eq!(cursor.listed().spans, []);
@@ -442,42 +533,62 @@ mod tests {
     #[test]
     fn gaps_are_settled_and_take_no_room_in_the_record() {
         let mut cursor = Cursor::default();
-        (0..1_000).for_each(|seq| cursor.enqueue(2 * seq, 1).unwrap());
-        assert_eq!(cursor.settle(1), None);
+        let size = Size { record: 1, body: 1 };
+        (0..1_000).for_each(|seq| cursor.enqueue(2 * seq, size).unwrap());
+        assert_eq!(cursor.settle(1, 1), None);
         let mut record = Vec::new();
         cursor.encode(&mut record);
         assert!(record.len() < 16, "{} bytes", record.len());
-        assert_eq!(cursor.settle(0), Some(1));
+        assert_eq!(cursor.settle(0, 1), Some(1));
         assert_eq!(cursor.head, 2);
     }
 
     #[test]
     fn a_number_used_before_is_refused() {
         let mut cursor = filled(10);
-        assert_eq!(cursor.enqueue(9, 1), Err(OutOfOrder { seq: 9, tail: 10 }));
+        assert_eq!(cursor.enqueue(9, SIZE), Err(OutOfOrder { seq: 9, tail: 10 }));
         assert_eq!(cursor.skip(0), Err(OutOfOrder { seq: 0, tail: 10 }));
-        assert!(cursor.enqueue(u64::MAX, 1).is_err());
+        assert!(cursor.enqueue(u64::MAX, SIZE).is_err());
     }
 
     #[test]
-    fn a_purge_of_everything_keeps_what_clients_hold() {
+    fn a_purge_settles_a_range_however_long_at_once() {
         let mut cursor = filled(100);
-        let settled = cursor.purge(u64::MAX, [7, 50]);
-        assert_eq!(settled, Settled { messages: 98, bytes: 9_800 });
-        assert_eq!((cursor.head, cursor.ready), (7, 2));
-        assert_eq!(cursor.listed().spans, [8..50, 51..100]);
+        assert_eq!(cursor.purge(8..u64::MAX, 92, 92 * 60), Ok(9_200));
+        assert_eq!((cursor.head, cursor.ready, cursor.body_bytes), (0, 8, 480));
+        assert_eq!(cursor.listed().spans, [8..100]);
+        assert_eq!(cursor.purge(0..100, 9, 0), Err(Surplus { purged: 9, ready: 8 }));
+        assert_eq!(cursor.purge(0..4, 4, 240), Ok(400));
+        assert_eq!((cursor.head, cursor.ready), (4, 4));
+    }
+
+    #[test]
+    fn acknowledging_in_order_keeps_no_spans_after_a_restart_either() {
+        let mut cursor = Cursor::default();
+        (0..1_000).for_each(|seq| cursor.enqueue(3 * seq, SIZE).unwrap());
+        let mut record = Vec::new();
+        cursor.encode(&mut record);
+        let mut cursor = Cursor::decode(&record).unwrap();
+        for first in (0..1_000).step_by(10) {
+            let found: Vec<u64> = (first..first + 10).map(|seq| 3 * seq).collect();
+            cursor.learn(3 * first, found.iter().copied(), first == 990).unwrap();
+            for seq in found {
+                cursor.settle(seq, 60);
+                assert!(cursor.spans.len() <= 10, "{} spans", cursor.spans.len());
+            }
+        }
+        assert_eq!((cursor.head, cursor.ready, cursor.spans.len()), (2_998, 0, 0));
     }
 
     #[test]
     fn a_missing_or_a_surplus_message_is_noticed() {
-        let cursor = filled(3);
-        let missing = |found: &[u64]| {
-            let mut rebuild = cursor.rebuild();
-            found.iter().try_for_each(|seq| rebuild.found(*seq, 1))?;
-            rebuild.finish()
+        let read = |found: &[u64]| {
+            let mut record = Vec::new();
+            filled(3).encode(&mut record);
+            Cursor::decode(&record).unwrap().learn(0, found.iter().copied(), true)
         };
-        assert_eq!(missing(&[0, 2]), Err(CursorError::Count { counted: 3, found: 2 }));
-        assert_eq!(missing(&[0, 1, 2, 3]), Err(CursorError::Beyond { seq: 3, tail: 3 }));
-        assert!(missing(&[0, 1, 2]).is_ok());
+        assert_eq!(read(&[0, 2]), Err(CursorError::Count { counted: 3, found: 2 }));
+        assert_eq!(read(&[0, 1, 2, 3]), Err(CursorError::Beyond { seq: 3, tail: 3 }));
+        assert_eq!(read(&[0, 1, 2]), Ok(()));
     }
 }

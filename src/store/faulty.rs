@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::image::Image;
 use super::waiters::Waiters;
 use super::{
-    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, Recovery, Store, StoreCounters, StoreError,
+    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, ReadLimit, Recovery, Store, StoreCounters,
+    StoreError,
 };
 use crate::broker::message::Message;
 
@@ -225,9 +226,9 @@ impl Store for FaultyStore {
         &self,
         queue: QueueKey,
         from: QueueSeq,
-        messages_max: usize,
+        limit: ReadLimit,
     ) -> Result<Vec<(QueueSeq, Message)>, StoreError> {
-        Ok(self.lock().current.read(queue, from, messages_max))
+        Ok(self.lock().current.read(queue, from, limit))
     }
 
     fn recover(&self, visitor: &mut dyn Recovery) -> Result<(), StoreError> {

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::cursor::Cursor;
-use super::{Batch, Op, QueueKey, QueueSeq, Recovery, StoreError};
+use super::cursor::{Cursor, Size};
+use super::{Backlog, Batch, LevelKey, Op, QueueKey, QueueSeq, ReadLimit, Recovery, StoreError};
 use crate::broker::message::Message;
 
 #[derive(Debug, Clone, Default)]
-struct QueueImage {
+struct LevelImage {
     cursor: Cursor,
     messages: BTreeMap<u64, Message>,
 }
@@ -21,15 +21,15 @@ struct QueueImage {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Image {
     meta: BTreeMap<Vec<u8>, Vec<u8>>,
-    queues: BTreeMap<QueueKey, QueueImage>,
+    levels: BTreeMap<LevelKey, LevelImage>,
 }
 
 impl Image {
     /// Applies a batch.
     ///
     /// # Errors
-    /// When a queue's numbers do not increase; the batch is then half applied and the image of no
-    /// further use.
+    /// When a queue's numbers do not increase, or an operation counts wrongly what it takes away;
+    /// the batch is then half applied and the image of no further use.
     pub(crate) fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
         batch.ops.into_iter().try_for_each(|op| self.apply_op(op))
     }
@@ -37,29 +37,40 @@ impl Image {
     fn apply_op(&mut self, op: Op) -> Result<(), StoreError> {
         match op {
             Op::Enqueue { queue, seq, message } => {
-                let image = self.queues.entry(queue).or_default();
+                let image = self.levels.entry(LevelKey::of(queue, seq)).or_default();
                 image
                     .cursor
-                    .enqueue(seq.0, message_bytes(&message))
+                    .enqueue(seq.number(), message_size(&message))
                     .map_err(|error| queue_damaged("memory", queue, &error))?;
-                image.messages.insert(seq.0, message);
+                image.messages.insert(seq.number(), message);
             }
-            Op::Settle { queue, seq } => {
-                if let Some(image) = self.queues.get_mut(&queue)
-                    && image.cursor.settle(seq.0).is_some()
+            Op::Settle { queue, seq, body_bytes } => {
+                if let Some(image) = self.levels.get_mut(&LevelKey::of(queue, seq))
+                    && let Some(message) = image.messages.remove(&seq.number())
                 {
-                    image.messages.remove(&seq.0);
+                    check(queue, (1, message.body_len() as u64), (1, body_bytes))?;
+                    image.cursor.settle(seq.number(), body_bytes);
                 }
             }
-            Op::Purge { queue, up_to, except } => {
-                if let Some(image) = self.queues.get_mut(&queue) {
-                    image.cursor.purge(up_to.0, except.iter().map(|seq| seq.0));
-                    let cursor = &image.cursor;
-                    image.messages.retain(|seq, _| !cursor.is_settled(*seq));
+            Op::Purge { queue, from, to, messages, body_bytes } => {
+                if let Some(image) = self.levels.get_mut(&LevelKey::of(queue, from)) {
+                    let numbers = from.number()..to.number();
+                    let purged: Vec<u64> =
+                        image.messages.range(numbers.clone()).map(|(seq, _)| *seq).collect();
+                    let purged: Vec<Message> =
+                        purged.iter().filter_map(|seq| image.messages.remove(seq)).collect();
+                    let bytes = purged.iter().map(|message| message.body_len() as u64).sum();
+                    check(queue, (purged.len() as u64, bytes), (messages, body_bytes))?;
+                    image
+                        .cursor
+                        .purge(numbers, messages, body_bytes)
+                        .map_err(|error| queue_damaged("memory", queue, &error))?;
                 }
             }
-            Op::DropQueue { queue } => {
-                self.queues.remove(&queue);
+            Op::DropQueue { queue, level_max } => {
+                for level in 0..=level_max {
+                    self.levels.remove(&LevelKey { queue, level });
+                }
             }
             Op::PutMeta { key, value } => {
                 self.meta.insert(key, value);
@@ -78,15 +89,18 @@ impl Image {
         &self,
         queue: QueueKey,
         from: QueueSeq,
-        messages_max: usize,
+        limit: ReadLimit,
     ) -> Vec<(QueueSeq, Message)> {
-        let Some(image) = self.queues.get(&queue) else { return Vec::new() };
-        image
-            .messages
-            .range(from.0..)
-            .take(messages_max)
-            .map(|(seq, message)| (QueueSeq(*seq), message.clone()))
-            .collect()
+        let Some(image) = self.levels.get(&LevelKey::of(queue, from)) else { return Vec::new() };
+        let mut bytes = 0;
+        let unsettled = image.messages.range(from.number()..).take(limit.messages);
+        let within = unsettled.take_while(|(_, message)| {
+            let room = bytes < limit.bytes;
+            bytes += message.memory_bytes();
+            room || bytes == message.memory_bytes()
+        });
+        let level = from.level();
+        within.map(|(seq, message)| (QueueSeq::new(level, *seq), message.clone())).collect()
     }
 
     /// See [`Store::recover`](super::Store::recover).
@@ -94,19 +108,40 @@ impl Image {
         for (key, value) in &self.meta {
             visitor.meta(key, value);
         }
-        for (queue, image) in &self.queues {
-            for (seq, message) in &image.messages {
-                visitor.message(*queue, QueueSeq(*seq), message.clone());
+        for (of, image) in &self.levels {
+            if visitor.backlog(&backlog(*of, &image.cursor)) {
+                for (seq, message) in &image.messages {
+                    visitor.message(of.queue, QueueSeq::new(of.level, *seq), message.clone());
+                }
             }
-            visitor.tail(*queue, QueueSeq(image.cursor.tail()));
         }
     }
 }
 
-/// The bytes of a message's record.
-pub(crate) fn message_bytes(message: &Message) -> u64 {
+/// What a cursor tells of its level.
+pub(crate) fn backlog(of: LevelKey, cursor: &Cursor) -> Backlog {
+    Backlog {
+        queue: of.queue,
+        from: QueueSeq::new(of.level, cursor.head()),
+        next: cursor.tail(),
+        messages: cursor.ready(),
+        body_bytes: cursor.body_bytes(),
+    }
+}
+
+/// How large a message is.
+pub(crate) fn message_size(message: &Message) -> Size {
     let (head, body) = message.record_parts();
-    (head.len() + body.len()) as u64
+    Size { record: (head.len() + body.len()) as u64, body: message.body_len() as u64 }
+}
+
+/// The proposer's messages and bytes must be what is there.
+fn check(queue: QueueKey, found: (u64, u64), counted: (u64, u64)) -> Result<(), StoreError> {
+    if found == counted {
+        return Ok(());
+    }
+    let reason = format!("{found:?} messages and bytes settled, counted as {counted:?}");
+    Err(queue_damaged("memory", queue, &reason))
 }
 
 /// The error for a queue's operation or record that cannot be.

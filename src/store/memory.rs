@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::image::Image;
 use super::waiters::Waiters;
 use super::{
-    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, Recovery, Store, StoreCounters, StoreError,
+    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, ReadLimit, Recovery, Store, StoreCounters,
+    StoreError,
 };
 use crate::broker::message::Message;
 
@@ -103,9 +104,9 @@ impl Store for MemoryStore {
         &self,
         queue: QueueKey,
         from: QueueSeq,
-        messages_max: usize,
+        limit: ReadLimit,
     ) -> Result<Vec<(QueueSeq, Message)>, StoreError> {
-        Ok(self.lock().image.read(queue, from, messages_max))
+        Ok(self.lock().image.read(queue, from, limit))
     }
 
     fn recover(&self, visitor: &mut dyn Recovery) -> Result<(), StoreError> {

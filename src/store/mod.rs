@@ -11,13 +11,16 @@
 //! - **Atomic.** A batch is wholly there or wholly absent, however many queues it touches.
 //! - **Order.** `submit` hands out increasing `Lsn`s. The broker submits a queue's operations while
 //!   it holds that queue's lock, so the operations of one queue are in the order of its states: the
-//!   sequence numbers of its `Enqueue`s increase, and a `Settle` follows its `Enqueue`.
+//!   sequence numbers of its `Enqueue`s increase within their level, and a `Settle` follows its
+//!   `Enqueue`.
 //! - **Self-contained.** A batch holds everything needed to apply it: ids, sequence numbers and
 //!   times were chosen by the proposer, and applying it consults no clock and no randomness. A
 //!   batch can therefore be replicated and applied elsewhere with the same result.
-//! - **Failure.** After one failed write or sync `durable()` never moves again and
+//! - **Failure.** After one failed write, sync or read `durable()` never moves again and
 //!   [`failure`](Store::failure) says why: the broker stops confirming and the process ends.
 //!   A sync is never retried (the kernel may have marked the lost page clean).
+//! - **Counts.** How many messages of a queue are unsettled, and how many bytes their bodies have,
+//!   is known after a restart without reading any: a `Settle` and a `Purge` say what they take.
 //! - **Annihilation.** An `Enqueue` and its `Settle` that are both still unwritten may both vanish.
 //!   `durable()` passes them all the same.
 //! - **Version.** A data directory of an unknown version, or one that is damaged, is refused with a
@@ -61,10 +64,50 @@ pub struct QueueKey {
     pub queue: u64,
 }
 
-/// A message's place in its queue: strictly increasing, never reused, gaps allowed (transient
-/// messages take numbers too).
+/// A message's place in its queue: a level in the upper 8 bits, a number below. Numbers increase
+/// strictly within their level and are never reused; gaps are allowed (transient messages take
+/// numbers too). Levels know nothing of each other: a queue with priorities has one for each, any
+/// other queue has level 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueSeq(pub u64);
+
+impl QueueSeq {
+    const LEVEL_SHIFT: u32 = 56;
+    /// Behind the last number of a level.
+    pub const NUMBERS_END: u64 = 1 << Self::LEVEL_SHIFT;
+
+    /// A number of a level; of one beyond [`NUMBERS_END`](Self::NUMBERS_END) the end is left.
+    #[must_use]
+    pub const fn new(level: u8, number: u64) -> Self {
+        let number = if number < Self::NUMBERS_END { number } else { Self::NUMBERS_END - 1 };
+        Self(((level as u64) << Self::LEVEL_SHIFT) | number)
+    }
+
+    /// Its level.
+    #[must_use]
+    pub const fn level(self) -> u8 {
+        self.0.to_be_bytes()[0]
+    }
+
+    /// Its number within the level.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0 & (Self::NUMBERS_END - 1)
+    }
+}
+
+/// One level of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct LevelKey {
+    queue: QueueKey,
+    level: u8,
+}
+
+impl LevelKey {
+    fn of(queue: QueueKey, seq: QueueSeq) -> Self {
+        Self { queue, level: seq.level() }
+    }
+}
 
 /// One change. Applying the same operations in the same order gives the same state anywhere.
 #[derive(Debug, Clone)]
@@ -86,21 +129,30 @@ pub enum Op {
         queue: QueueKey,
         /// The message's place in it.
         seq: QueueSeq,
+        /// Its body's length.
+        body_bytes: u64,
     },
-    /// Every message of the queue with a number up to and including this one is done with, apart
-    /// from those listed (which clients hold unacknowledged).
+    /// Every message of the queue from one number up to another is done with, however many they
+    /// are: both are of one level, which need not hold all of them yet. The counts must be right:
+    /// a purge of more than there is stops the store.
     Purge {
         /// The queue.
         queue: QueueKey,
-        /// The highest purged number.
-        up_to: QueueSeq,
-        /// Numbers at or below `up_to` that stay, ascending.
-        except: Vec<QueueSeq>,
+        /// The first number.
+        from: QueueSeq,
+        /// Behind the last.
+        to: QueueSeq,
+        /// How many messages that is.
+        messages: u64,
+        /// Bytes of their bodies.
+        body_bytes: u64,
     },
     /// Forget a queue's messages altogether. Its key is never used again.
     DropQueue {
         /// The queue.
         queue: QueueKey,
+        /// Its highest level.
+        level_max: u8,
     },
     /// Keep a definition (vhost, user, exchange, queue, binding...) under a key.
     PutMeta {
@@ -144,10 +196,9 @@ impl Op {
         OP_BYTES
             + match self {
                 Self::Enqueue { message, .. } => message.memory_bytes() as u64,
-                Self::Purge { except, .. } => size_of_val(except.as_slice()) as u64,
                 Self::PutMeta { key, value } => (key.len() + value.len()) as u64,
                 Self::DelMeta { key } => key.len() as u64,
-                Self::Settle { .. } | Self::DropQueue { .. } => 0,
+                Self::Settle { .. } | Self::Purge { .. } | Self::DropQueue { .. } => 0,
             }
     }
 }
@@ -159,17 +210,39 @@ pub trait DurableWaker: Send + Sync {
     fn wake(&self);
 }
 
+/// One level of a queue as its counts tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// The queue.
+    pub queue: QueueKey,
+    /// No unsettled message lies before this place; the level is its own.
+    pub from: QueueSeq,
+    /// The number from which the level's next messages are counted on.
+    pub next: u64,
+    /// Unsettled messages.
+    pub messages: u64,
+    /// Bytes of their bodies.
+    pub body_bytes: u64,
+}
+
 /// What is found again at start.
 pub trait Recovery {
     /// A definition, in key order. All definitions come before any message.
     fn meta(&mut self, key: &[u8], value: &[u8]);
-    /// A queue's unsettled message, in `seq` order within its queue.
+    /// A level of a queue that has ever held a stored message. True asks for its messages, one by
+    /// one; this costs time that grows with their number.
+    fn backlog(&mut self, backlog: &Backlog) -> bool;
+    /// An unsettled message of the level that came last, in the order of their numbers.
     fn message(&mut self, queue: QueueKey, seq: QueueSeq, message: Message);
-    /// The number below which a queue's `seq`s must never be used again, and whether the message
-    /// at a number may have been delivered before is unknown: recovered messages count as such
-    /// only when `delivered_up_to` says so. Called once per queue that has a cursor, after its
-    /// messages.
-    fn tail(&mut self, queue: QueueKey, next: QueueSeq);
+}
+
+/// How much a read may return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimit {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes of their records, after which it stops; it returns one message in any case.
+    pub bytes: usize,
 }
 
 /// A store that could not be opened, read or written.
@@ -248,16 +321,19 @@ pub trait Store: Send + Sync {
     /// Why the store stopped, once it has.
     fn failure(&self) -> Option<StoreError>;
 
-    /// Reads up to `messages_max` unsettled messages of a queue from `from` on, ascending. It sees
-    /// everything submitted before, written or not. It may wait for the disk, never for a sync.
+    /// Reads unsettled messages of a queue from `from` on, ascending, within `from`'s level. It
+    /// sees every message submitted before, written or not; one whose settlement was submitted may
+    /// still be shown until that is written. Nothing returned means that there is nothing. It may
+    /// wait for the disk, never for a sync.
     ///
     /// # Errors
-    /// When the disk or a record cannot be read.
+    /// When the disk or a record cannot be read, or messages are missing: then the store has
+    /// [failed](Self::failure).
     fn read(
         &self,
         queue: QueueKey,
         from: QueueSeq,
-        messages_max: usize,
+        limit: ReadLimit,
     ) -> Result<Vec<(QueueSeq, Message)>, StoreError>;
 
     /// Replays what is kept into `visitor`, which must not call the store. Called once, before the

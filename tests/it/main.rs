@@ -14,6 +14,7 @@ mod basic;
 mod channel;
 mod codec;
 mod codegen;
+mod cold;
 mod config;
 mod confirms;
 mod coverage;

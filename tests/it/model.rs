@@ -119,8 +119,8 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Self {
-        let world = World::new();
+    fn new(queue_memory_bytes: u64) -> Self {
+        let world = World::with_queue_memory(queue_memory_bytes);
         let participants: Vec<_> = (0..CLIENTS).map(|_| Participant::new(&world)).collect();
         participants[0].client.declare(1, queue("q").durable());
         Self { world: Some(world), participants, messages: Vec::new() }
@@ -340,9 +340,11 @@ proptest! {
 
     #[test]
     fn whatever_clients_do_messages_are_delivered_in_order_and_never_lost(
-        actions in prop::collection::vec(action(), 1..80)
+        actions in prop::collection::vec(action(), 1..80),
+        // Everything in memory; a few messages; hardly one.
+        queue_memory_bytes in prop_oneof![Just(1 << 20), Just(4_000_u64), Just(1_000)],
     ) {
-        let mut run = Run::new();
+        let mut run = Run::new(queue_memory_bytes);
         for action in &actions {
             run.act(action);
         }

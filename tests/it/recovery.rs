@@ -205,7 +205,7 @@ fn a_message_without_its_queue_stops_the_start() {
     let enqueue = Op::Enqueue { queue, seq: QueueSeq(3), message };
     assert_eq!(
         refused_start(vec![vhost, enqueue]),
-        "memory: damaged: message 3 of queue 7, which is not defined"
+        "memory: damaged: 1 messages of queue 7, which is not defined"
     );
 }
 

@@ -20,7 +20,8 @@ use leveret::server::{self, clock::Clock};
 use leveret::session::SessionSettings;
 use leveret::store::memory::MemoryStore;
 use leveret::store::{
-    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, Recovery, Store, StoreCounters, StoreError,
+    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, ReadLimit, Recovery, Store, StoreCounters,
+    StoreError,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -63,9 +64,9 @@ impl Store for Fragile {
         &self,
         queue: QueueKey,
         from: QueueSeq,
-        messages_max: usize,
+        limit: ReadLimit,
     ) -> Result<Vec<(QueueSeq, Message)>, StoreError> {
-        self.memory.read(queue, from, messages_max)
+        self.memory.read(queue, from, limit)
     }
 
     fn recover(&self, visitor: &mut dyn Recovery) -> Result<(), StoreError> {

@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use leveret::store::faulty::{Faults, FaultyStore, Syncing};
 use leveret::store::memory::MemoryStore;
-use leveret::store::{DurableWaker, Lsn, QueueKey, QueueSeq, Store};
+use leveret::store::{Backlog, DurableWaker, Lsn, Op, QueueKey, QueueSeq, ReadLimit, Store};
 
 use model::{
-    Bell, State, Workload, awaited, del_meta, drop_queue, enqueue, purge, put_meta, queue, settle,
-    unawaited, wait_for,
+    Bell, State, Workload, awaited, counts, del_meta, drop_queue, enqueue, message, purge,
+    put_meta, queue, settle, unawaited, wait_for,
 };
 
 /// Somewhere a store lives, so that it can be started there again.
@@ -37,7 +37,8 @@ trait Place: Sized {
 
     /// The bodies that a read finds, with their numbers.
     fn read(&self, of: u64, from: u64, messages_max: usize) -> Vec<(u64, Vec<u8>)> {
-        let read = self.store().read(queue(of), QueueSeq(from), messages_max).unwrap();
+        let limit = ReadLimit { messages: messages_max, bytes: usize::MAX };
+        let read = self.store().read(queue(of), QueueSeq(from), limit).unwrap();
         read.into_iter().map(|(seq, message)| (seq.0, message.body().to_vec())).collect()
     }
 }
@@ -121,8 +122,12 @@ for_every_store! {
     places_go_on_after_a_restart
     definitions_and_messages_are_found_again
     settled_messages_are_gone_and_their_numbers_are_not_reused
-    a_purge_keeps_what_clients_hold
-    a_purge_without_a_limit_spares_what_comes_after_it
+    a_purge_takes_a_range_and_leaves_the_rest
+    a_purge_spares_what_comes_after_it
+    a_purge_of_more_than_there_is_stops_the_store
+    counts_and_bytes_are_known_after_a_restart_without_reading
+    levels_of_a_queue_know_nothing_of_each_other
+    a_read_stops_after_so_many_bytes
     a_dropped_queue_leaves_nothing
     settling_what_is_unknown_changes_nothing
     a_read_starts_and_stops_where_it_is_told
@@ -189,40 +194,40 @@ fn definitions_and_messages_are_found_again<P: Place>() {
 fn settled_messages_are_gone_and_their_numbers_are_not_reused<P: Place>() {
     let place = P::new();
     place.commit(awaited((0..10).map(|seq| enqueue(1, seq, b"x"))));
-    place.commit(awaited([settle(1, 0), settle(1, 1), settle(1, 5), settle(1, 9)]));
+    place.commit(awaited([settle(1, 0, 1), settle(1, 1, 1), settle(1, 5, 1), settle(1, 9, 1)]));
     let place = place.restarted();
     let state = State::recovered(place.store());
     let left: Vec<u64> = state.queues[&queue(1)].bodies.keys().copied().collect();
     assert_eq!(left, [2, 3, 4, 6, 7, 8]);
     assert_eq!(state.queues[&queue(1)].tail, 10);
     // Out-of-order settles before the restart join with those after it.
-    place.commit(awaited([2, 3, 4, 6, 7, 8].map(|seq| settle(1, seq))));
+    place.commit(awaited([2, 3, 4, 6, 7, 8].map(|seq| settle(1, seq, 1))));
     let place = place.restarted();
     let state = State::recovered(place.store());
     assert!(state.queues[&queue(1)].bodies.is_empty());
     assert_eq!(state.queues[&queue(1)].tail, 10);
 }
 
-fn a_purge_keeps_what_clients_hold<P: Place>() {
+fn a_purge_takes_a_range_and_leaves_the_rest<P: Place>() {
     let place = P::new();
-    place.commit(awaited((0..100).map(|seq| enqueue(1, seq, b"x"))));
-    place.commit(awaited([purge(1, 89, &[3, 50])]));
+    place.commit(awaited((0..100).map(|seq| enqueue(1, seq, b"xy"))));
+    place.commit(awaited([settle(1, 20, 2), purge(1, 4..20, 16, 2), purge(1, 20..90, 69, 2)]));
     let left =
         |place: &P| -> Vec<u64> { place.read(1, 0, 100).into_iter().map(|(seq, _)| seq).collect() };
-    let expected: Vec<u64> = [3, 50].into_iter().chain(90..100).collect();
+    let expected: Vec<u64> = (0..4).chain(90..100).collect();
     assert_eq!(left(&place), expected);
     let place = place.restarted();
     State::recovered(place.store());
     assert_eq!(left(&place), expected);
 }
 
-fn a_purge_without_a_limit_spares_what_comes_after_it<P: Place>() {
+fn a_purge_spares_what_comes_after_it<P: Place>() {
     let place = P::new();
     place.commit(awaited([
         enqueue(1, 0, b"before"),
-        purge(1, u64::MAX, &[]),
+        purge(1, 0..1_000, 1, 6),
         enqueue(1, 1, b"after"),
-        settle(1, 2),
+        settle(1, 2, 0),
         enqueue(1, 2, b"settled before it came: unknown"),
     ]));
     let expected = [(1, b"after".to_vec()), (2, b"settled before it came: unknown".to_vec())];
@@ -230,6 +235,94 @@ fn a_purge_without_a_limit_spares_what_comes_after_it<P: Place>() {
     let place = place.restarted();
     State::recovered(place.store());
     assert_eq!(place.read(1, 0, 9), expected);
+}
+
+fn a_purge_of_more_than_there_is_stops_the_store<P: Place>() {
+    let place = P::new();
+    let good = place.commit(awaited([enqueue(1, 5, b"x")]));
+    let bad = place.store().submit(awaited([purge(1, 0..9, 2, 1)]));
+    wait_for(place.store(), bad);
+    assert_eq!(place.store().durable(), good);
+    assert!(place.store().failure().is_some());
+}
+
+fn counts_and_bytes_are_known_after_a_restart_without_reading<P: Place>() {
+    let mut place = P::new();
+    place.commit(awaited(
+        (0..10).map(|seq| enqueue(1, 2 * seq, &vec![0; 10 + usize::try_from(seq).unwrap()])),
+    ));
+    place.commit(awaited([settle(1, 0, 10), settle(1, 10, 15), enqueue(2, 7, b"seven")]));
+    for _ in 0..2 {
+        place = place.restarted();
+        let counts = counts(place.store());
+        let first = Backlog {
+            queue: queue(1),
+            from: QueueSeq(counts[0].from.0),
+            next: 19,
+            messages: 8,
+            body_bytes: (10..20).sum::<u64>() - 25,
+        };
+        assert_eq!(counts[0], first);
+        assert!((1..=2).contains(&counts[0].from.0), "{:?}", counts[0].from);
+        let second =
+            Backlog { queue: queue(2), from: QueueSeq(7), next: 8, messages: 1, body_bytes: 5 };
+        assert_eq!(counts[1..], [second]);
+    }
+    // Out of order, and not from where the first one lies.
+    assert_eq!(place.read(1, 5, 2).iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [6, 8]);
+    place.commit(awaited([settle(1, 8, 14), settle(1, 6, 13)]));
+    let place = place.restarted();
+    assert_eq!(counts(place.store())[0].messages, 6);
+    let all: Vec<u64> = place.read(1, 0, 99).iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(all, [2, 4, 12, 14, 16, 18]);
+    assert!(place.store().failure().is_none());
+}
+
+fn levels_of_a_queue_know_nothing_of_each_other<P: Place>() {
+    let place = P::new();
+    let at = |level, number| QueueSeq::new(level, number);
+    let put =
+        |seq: QueueSeq, body: &[u8]| Op::Enqueue { queue: queue(1), seq, message: message(body) };
+    place.commit(awaited([
+        put(at(9, 1), b"high"),
+        put(at(0, 1), b"low"),
+        put(at(9, 2), b"second"),
+    ]));
+    place.commit(awaited([put(at(0, 2), b"last")]));
+    let read = |place: &P, from| {
+        let limit = ReadLimit { messages: 9, bytes: usize::MAX };
+        place
+            .store()
+            .read(queue(1), from, limit)
+            .unwrap()
+            .into_iter()
+            .map(|(seq, _)| seq)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(read(&place, at(9, 0)), [at(9, 1), at(9, 2)]);
+    assert_eq!(read(&place, at(0, 2)), [at(0, 2)]);
+    assert_eq!(read(&place, at(3, 0)), []);
+    let gone = Op::Settle { queue: queue(1), seq: at(9, 1), body_bytes: 4 };
+    place.commit(awaited([gone]));
+    let place = place.restarted();
+    let found: Vec<_> = counts(place.store())
+        .iter()
+        .map(|it| (it.from.level(), it.next, it.messages, it.body_bytes))
+        .collect();
+    assert_eq!(found, [(0, 3, 2, 7), (9, 3, 1, 6)]);
+    assert_eq!(read(&place, at(9, 0)), [at(9, 2)]);
+    place.commit(awaited([Op::DropQueue { queue: queue(1), level_max: 9 }]));
+    assert!(counts(place.restarted().store()).is_empty());
+}
+
+fn a_read_stops_after_so_many_bytes<P: Place>() {
+    let place = P::new();
+    place.commit(awaited((0..50).map(|seq| enqueue(1, seq, &[7; 1_000]))));
+    let read = |bytes| {
+        let limit = ReadLimit { messages: 99, bytes };
+        place.store().read(queue(1), QueueSeq(0), limit).unwrap().len()
+    };
+    assert_eq!((read(0), read(1), read(1_000), read(5_000)), (1, 1, 1, 5));
 }
 
 fn a_dropped_queue_leaves_nothing<P: Place>() {
@@ -246,8 +339,8 @@ fn a_dropped_queue_leaves_nothing<P: Place>() {
 fn settling_what_is_unknown_changes_nothing<P: Place>() {
     let place = P::new();
     place.commit(awaited([enqueue(1, 5, b"five"), enqueue(1, 8, b"eight")]));
-    place.commit(awaited([settle(1, 0), settle(1, 6), settle(1, 99), settle(3, 1)]));
-    place.commit(awaited([settle(1, 5), settle(1, 5), purge(4, 7, &[])]));
+    place.commit(awaited([settle(1, 0, 4), settle(1, 6, 4), settle(1, 99, 4), settle(3, 1, 4)]));
+    place.commit(awaited([settle(1, 5, 4), settle(1, 5, 4), purge(4, 0..8, 0, 0)]));
     assert_eq!(place.read(1, 0, 9), [(8, b"eight".to_vec())]);
     let place = place.restarted();
     let state = State::recovered(place.store());
@@ -258,7 +351,7 @@ fn settling_what_is_unknown_changes_nothing<P: Place>() {
 fn a_read_starts_and_stops_where_it_is_told<P: Place>() {
     let place = P::new();
     place.commit(awaited((0..50).map(|seq| enqueue(1, 2 * seq, b"x"))));
-    place.commit(awaited((10..40).map(|seq| settle(1, 2 * seq))));
+    place.commit(awaited((10..40).map(|seq| settle(1, 2 * seq, 1))));
     let numbers = |from, max| -> Vec<u64> {
         place.read(1, from, max).into_iter().map(|(seq, _)| seq).collect()
     };
@@ -276,11 +369,11 @@ fn a_read_sees_what_was_only_just_submitted<P: Place>() {
     for round in 0..200 {
         let seq = 10 * round;
         store.submit(unawaited([enqueue(1, seq, b"a"), enqueue(1, seq + 1, b"b")]));
-        store.submit(unawaited([settle(1, seq), enqueue(1, seq + 2, b"c")]));
+        store.submit(unawaited([settle(1, seq, 1), enqueue(1, seq + 2, b"c")]));
         assert_eq!(place.read(1, seq, 9), [(seq + 1, b"b".to_vec()), (seq + 2, b"c".to_vec())]);
-        store.submit(unawaited([purge(1, seq + 1, &[])]));
+        store.submit(unawaited([purge(1, 0..seq + 2, 1, 1)]));
         assert_eq!(place.read(1, seq, 9), [(seq + 2, b"c".to_vec())]);
-        store.submit(unawaited([settle(1, seq + 2)]));
+        store.submit(unawaited([settle(1, seq + 2, 1)]));
         assert_eq!(place.read(1, 0, 9), []);
     }
     store.submit(unawaited([enqueue(1, 5_000, b"z"), drop_queue(1)]));
@@ -358,7 +451,7 @@ fn many_threads_get_places_in_the_order_of_their_queues<P: Place + Sync>() {
                     assert!(lsn > last);
                     last = lsn;
                     if seq % 50 == 49 {
-                        place.commit(awaited([settle(of, seq)]));
+                        place.commit(awaited([settle(of, seq, 1)]));
                     }
                 }
             });

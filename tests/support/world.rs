@@ -42,10 +42,18 @@ impl Default for Setup {
         let broker = BrokerSettings {
             node_name: "rabbit@test".into(),
             cluster_name: "rabbit@test".into(),
+            queue_memory_bytes: queue_memory_bytes(),
             ..BrokerSettings::default()
         };
         Self { broker, session: SessionSettings::default() }
     }
+}
+
+/// What waiting messages may take, unless a test says otherwise: with a little of it every test is
+/// one of queues that are read back from the store.
+fn queue_memory_bytes() -> u64 {
+    let little = std::env::var("LEVERET_TEST_QUEUE_MEMORY").ok();
+    little.map_or(BrokerSettings::default().queue_memory_bytes, |bytes| bytes.parse().unwrap())
 }
 
 /// A broker with clients.
@@ -53,6 +61,8 @@ pub(crate) struct World {
     node: Node,
     /// What is kept, unless the test keeps it.
     memory: Option<Arc<MemoryStore>>,
+    /// What waiting messages may take.
+    queue_memory_bytes: u64,
 }
 
 /// Where the broker is.
@@ -67,6 +77,8 @@ struct State {
     session: Arc<SessionSettings>,
     now: Now,
     links: Vec<Link>,
+    /// Nothing is read back from the store for now.
+    holds_reads: bool,
 }
 
 /// An IPv4 address as the edge tells sources apart.
@@ -108,9 +120,20 @@ impl World {
     /// A fresh node that keeps everything in memory.
     pub(crate) fn new() -> Self {
         match Oracle::from_environment() {
-            Some(oracle) => Self { node: Node::Elsewhere(Rc::new(oracle)), memory: None },
+            Some(oracle) => Self {
+                node: Node::Elsewhere(Rc::new(oracle)),
+                memory: None,
+                queue_memory_bytes: queue_memory_bytes(),
+            },
             None => Self::with(Setup::default()),
         }
+    }
+
+    /// A fresh node whose waiting messages may take so much memory.
+    pub(crate) fn with_queue_memory(bytes: u64) -> Self {
+        let mut setup = Setup::default();
+        setup.broker.queue_memory_bytes = bytes;
+        Self::with(setup)
     }
 
     /// A fresh node with settings of its own.
@@ -129,7 +152,9 @@ impl World {
     pub(crate) fn restarted(self, pause_ms: u64) -> Self {
         let elapsed_ms = self.state().borrow().now.unix_ms - EPOCH_S * 1_000 + pause_ms;
         let store = self.memory.as_ref().map(|memory| memory.restarted());
-        Self::on_memory(store.expect("a node in memory"), Setup::default(), elapsed_ms)
+        let mut setup = Setup::default();
+        setup.broker.queue_memory_bytes = self.queue_memory_bytes;
+        Self::on_memory(store.expect("a node in memory"), setup, elapsed_ms)
     }
 
     /// A fresh node whose disk syncs when the test says so, or fails.
@@ -154,10 +179,11 @@ impl World {
                 *byte = octets[0] ^ octets[3];
             }
         });
+        let queue_memory_bytes = setup.broker.queue_memory_bytes;
         let broker = Broker::open(setup.broker, store, entropy, now).unwrap();
         let session = Arc::new(setup.session);
-        let state = State { broker, session, now, links: Vec::new() };
-        Self { node: Node::Here(Rc::new(RefCell::new(state))), memory: None }
+        let state = State { broker, session, now, links: Vec::new(), holds_reads: false };
+        Self { node: Node::Here(Rc::new(RefCell::new(state))), memory: None, queue_memory_bytes }
     }
 
     /// For a test that would be no use, or too much, by way of a socket.
@@ -243,6 +269,12 @@ impl World {
     /// Lets everything happen that is under way.
     pub(crate) fn pump(&self) {
         self.state().borrow_mut().pump();
+    }
+
+    /// Whether what queues left to the store is read back, or has to wait.
+    pub(crate) fn hold_reads(&self, hold: bool) {
+        self.state().borrow_mut().holds_reads = hold;
+        self.pump();
     }
 
     /// Moves the clock, stopping at every deadline on the way.
@@ -342,9 +374,10 @@ impl State {
             let turned = self.links.iter_mut().filter(|link| !link.closed);
             let worked = turned.map(|link| link.turn(now)).filter(|worked| *worked).count();
             let is_due = self.broker.timers().next().is_some_and(|at_ms| at_ms <= now.unix_ms);
+            // Last, so that whoever can do without what is being read goes on meanwhile.
             if is_due {
                 self.broker.handle_deadlines(now);
-            } else if worked == 0 {
+            } else if worked == 0 && (self.holds_reads || !self.broker.read_back(now)) {
                 return;
             }
             turns += 1;

@@ -145,6 +145,12 @@ const STREAM_ONLY: &[&str] = &[
 ];
 
 impl QueueArgs {
+    /// The highest of its levels of messages.
+    #[must_use]
+    pub fn level_max(&self) -> u8 {
+        self.priority_max.unwrap_or(0)
+    }
+
     /// Understands the arguments of a declaration.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::broker::definitions::{DefinitionKey, Record};
 use crate::broker::header_key::{HeaderKey, header_key, headers};
 use crate::broker::message::Message;
 use crate::protocol::table::{RawTable, Value, ValueRef};
-use crate::store::{Op, QueueKey};
+use crate::store::{Op, QueueKey, QueueSeq};
 
 /// The header that names a publisher, the same in every life of it.
 pub const PUBLISHER_NAME: &str = "x-publisher-name";
@@ -119,6 +119,28 @@ impl Dedup {
             && let Some(value) = held.remove(&seq)
         {
             taken.remove(&value);
+        }
+    }
+
+    /// The stay of every message has ended that is not out.
+    pub(super) fn purged(&mut self, is_out: impl Fn(QueueSeq) -> bool) {
+        if let Seen::Here { taken, held, .. } = &mut self.seen {
+            held.retain(|seq, value| {
+                let stays = is_out(QueueSeq(*seq));
+                if !stays {
+                    taken.remove(value);
+                }
+                stays
+            });
+        }
+    }
+
+    /// A message has another number from now on.
+    pub(super) fn renumbered(&mut self, seq: QueueSeq, to: QueueSeq) {
+        if let Seen::Here { held, .. } = &mut self.seen
+            && let Some(value) = held.remove(&seq.0)
+        {
+            held.insert(to.0, value);
         }
     }
 

@@ -54,6 +54,11 @@ impl Groups {
         }
     }
 
+    /// What stands back.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Entry> {
+        self.waiting.values().flat_map(BTreeMap::values)
+    }
+
     /// Takes what stands back; heads stay heads until they are settled.
     pub(super) fn take_waiting(&mut self) -> Vec<Entry> {
         self.waiting.values_mut().flat_map(std::mem::take).map(|(_, entry)| entry).collect()

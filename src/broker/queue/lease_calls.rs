@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::leases::{Lease, LeaseEnd, LeaseHandle, LeaseRequest};
 use super::state::State;
-use super::{Acks, Attempt, Effects, Queue, Settled};
+use super::{Acks, Attempt, Effects, Fetched, Queue, Settled};
 use crate::broker::Now;
 use crate::broker::outbox::ConsumerId;
 use crate::store::{Batch, Lsn, Op};
 
 impl Queue {
-    /// Leases the next messages. They count as unacknowledged until their leases end.
+    /// Leases the next messages, as many of those asked for as are in memory; the queue sees to it
+    /// that there are some a moment later. They count as unacknowledged until their leases end.
     pub fn lease(
         self: &Arc<Self>,
         asked: LeaseRequest,
@@ -23,11 +24,11 @@ impl Queue {
         let until_ms = now.unix_ms.saturating_add(asked.for_ms);
         let (mut leases, mut bytes) = (Vec::new(), 0);
         while leases.len() < asked.messages_max && (leases.is_empty() || bytes < asked.bytes_max) {
-            let Some((entry, _)) = state.get(Acks::Manual, now) else { break };
+            let Fetched::Message(entry, _) = state.get(Acks::Manual, now) else { break };
             bytes += entry.message.body_len() as u64;
             leases.push(state.leases.add(entry, until_ms));
         }
-        self.note_deadline(&mut state, effects);
+        state.rest(self, effects);
         self.submit(batch);
         leases
     }
@@ -43,7 +44,7 @@ impl Queue {
     ) -> bool {
         let mut state = self.lock();
         let extended = state.leases.extend(handle, now.unix_ms.saturating_add(for_ms));
-        self.note_deadline(&mut state, effects);
+        state.rest(self, effects);
         extended
     }
 

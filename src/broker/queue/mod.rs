@@ -5,7 +5,8 @@
 //! under the queue's lock, and what must survive is submitted to the store while that lock is held,
 //! so that the store sees one queue's changes in the order in which they happened. Assigned
 //! messages go to the consumer's outbox (a leaf lock). What concerns others (waking connections,
-//! dead letters) is collected in [`Effects`] and done by the caller after the lock is released.
+//! dead letters, reading back from the store) is collected in [`Effects`] and done by the caller
+//! after the lock is released.
 //!
 //! Invariants: `published == ready + unacked + settled`; a message is in exactly one place: ready,
 //! assigned (an outbox or a channel's ledger), in transit to a dead-letter exchange, or settled.
@@ -14,9 +15,12 @@ pub mod args;
 mod consumers;
 pub mod dedup;
 pub mod delays;
+mod entry;
 mod groups;
 mod lease_calls;
 pub mod leases;
+mod level;
+mod memory;
 mod ready;
 pub mod rules;
 mod state;
@@ -28,6 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use args::{Overflow, QueueArgs, QueueKind};
 pub use consumers::{Acks, ConsumerSpec, Limiter};
 use delays::Due;
+pub use entry::{Entry, Transit};
 pub use rules::{Rules, Wishes};
 use state::State;
 pub use state::{Purged, Settled};
@@ -35,51 +40,33 @@ pub use state::{Purged, Settled};
 use crate::broker::Now;
 use crate::broker::events::Event;
 use crate::broker::message::Message;
-use crate::broker::outbox::{ConnectionId, ConsumerId, Wakes};
+use crate::broker::outbox::{ConnectionId, ConsumerId, Outbox, Wakes};
+use crate::broker::paging::Paging;
 use crate::broker::policy::AppliedPolicy;
 use crate::broker::views::QueueView;
 use crate::protocol::table::Table;
-use crate::store::{Batch, Lsn, Op, QueueKey, QueueSeq, Store, StoreError};
+use crate::store::{Backlog, Batch, Lsn, Op, QueueKey, QueueSeq, ReadLimit, Store, StoreError};
 
-/// A message at its place in a queue.
+/// What basic.get finds.
 #[derive(Debug)]
-pub struct Entry {
-    /// Its place.
-    pub seq: QueueSeq,
-    /// The message.
-    pub message: Message,
-    /// When it expires, in milliseconds of Unix time; `u64::MAX` is never.
-    pub expires_ms: u64,
-    /// How often it was handed out and came back, as far as this life of the node knows.
-    pub deliveries: u32,
-    /// Whether a client may have seen it, in this life of the node or an earlier one.
-    pub maybe_delivered: bool,
-    /// Its priority level.
-    pub priority: u8,
-    /// Whether the store keeps it.
-    pub stored: bool,
+pub enum Fetched {
+    /// A message, and how many stay.
+    Message(Entry, u32),
+    /// The queue is empty.
+    Nothing,
+    /// The first message is being read from the store: whoever asked is woken, and asks again.
+    NotYet,
 }
 
-impl Entry {
-    /// A message that was never handed out, is not stored and does not expire.
-    #[must_use]
-    pub fn new(seq: QueueSeq, message: Message) -> Self {
-        Self {
-            seq,
-            message,
-            expires_ms: u64::MAX,
-            deliveries: 0,
-            maybe_delivered: false,
-            priority: 0,
-            stored: false,
-        }
-    }
-
-    /// Whether the client must be told that it may have seen this message before.
-    #[must_use]
-    pub fn redelivered(&self) -> bool {
-        self.maybe_delivered
-    }
+/// What is left of a queue that is gone.
+#[derive(Debug)]
+pub struct Closed {
+    /// Its consumers, to be told.
+    pub consumers: Vec<ConsumerSpec>,
+    /// How many messages waited.
+    pub messages: u32,
+    /// Connections that waited for a message, to be woken.
+    pub fetchers: Vec<Arc<Outbox>>,
 }
 
 /// Why a message is dead-lettered, in RabbitMQ's words.
@@ -140,6 +127,10 @@ pub struct Effects {
     pub departing: Vec<Departing>,
     /// Queues whose next deadline moved forward, with it in milliseconds of Unix time.
     pub deadlines: Vec<(u64, Arc<Queue>)>,
+    /// Queues that want messages read back from the store.
+    pub reads: Vec<Arc<Queue>>,
+    /// All queues together hold more than they may.
+    pub over_budget: bool,
     /// What those who listen are to be told.
     pub events: Vec<Event>,
     /// The user on whose behalf all of this is done; nobody when the broker acts by itself.
@@ -191,6 +182,7 @@ pub enum ConsumeRefusal {
 pub struct Queue {
     spec: QueueSpec,
     store: Arc<dyn Store>,
+    paging: Arc<Paging>,
     /// As the rules say; every publisher asks, and need not lock for it.
     may_reject: AtomicBool,
     state: Mutex<State>,
@@ -199,10 +191,19 @@ pub struct Queue {
 impl Queue {
     /// An empty queue, under the policies that apply to it.
     #[must_use]
-    pub fn new(spec: QueueSpec, store: Arc<dyn Store>, policy: AppliedPolicy, now: Now) -> Self {
+    pub fn new(
+        spec: QueueSpec,
+        (store, paging): (Arc<dyn Store>, Arc<Paging>),
+        policy: AppliedPolicy,
+        now: Now,
+    ) -> Self {
         let state = State::new(&spec, policy, now);
         let may_reject = AtomicBool::new(state.rules().may_reject());
-        Self { spec, store, may_reject, state: Mutex::new(state) }
+        Self { spec, store, paging, may_reject, state: Mutex::new(state) }
+    }
+
+    fn paging(&self) -> &Paging {
+        &self.paging
     }
 
     /// Obeys other policies from now on. What has come before keeps the time to live it had; the
@@ -240,8 +241,15 @@ impl Queue {
         self.spec.key
     }
 
-    /// Puts a message found in the store at start back in its place. Recovered messages may have
-    /// been delivered before the stop, so they are flagged as redelivered.
+    /// Takes one of its levels in as the store has it at start. `None` when it has no such level;
+    /// true when it must see the messages, by [`recover`](Self::recover). Recovered messages may
+    /// have been delivered before the stop, so they are flagged as redelivered.
+    #[must_use]
+    pub fn recover_backlog(&self, found: &Backlog) -> Option<bool> {
+        self.lock().recover_backlog(found)
+    }
+
+    /// Sees a message that the store has at start.
     pub fn recover(&self, seq: QueueSeq, message: Message) {
         self.lock().recover(&self.spec, seq, message);
     }
@@ -254,11 +262,6 @@ impl Queue {
     /// What removes the publishers' numbers from the store, once the queue is closed.
     pub(super) fn forget_publishers(&self, ops: &mut Vec<Op>) {
         self.lock().forget_publishers(ops);
-    }
-
-    /// The number from which this queue's messages are counted on after recovery.
-    pub fn recover_tail(&self, next: QueueSeq) {
-        self.lock().recover_tail(next);
     }
 
     /// Whether it may answer a publish with a nack: such publishes are not gathered.
@@ -331,22 +334,26 @@ impl Queue {
         self.submit(batch);
     }
 
-    /// Takes the next message for basic.get, and how many stay. The message counts as
+    /// Takes the next message for basic.get, on behalf of a connection. The message counts as
     /// unacknowledged until it is settled or given back.
     pub fn get(
         self: &Arc<Self>,
         acks: Acks,
+        asker: &Arc<Outbox>,
         now: Now,
         effects: &mut Effects,
-    ) -> Option<(Entry, u32)> {
+    ) -> Fetched {
         let mut state = self.lock();
         let mut batch = Batch::default();
         state.expire(self, now, &mut batch.ops, effects);
-        let taken = state.get(acks, now);
+        let fetched = state.get(acks, now);
+        if matches!(fetched, Fetched::NotYet) {
+            state.await_first(asker);
+        }
         // Another message has come to the head.
-        self.note_deadline(&mut state, effects);
+        state.rest(self, effects);
         self.submit(batch);
-        taken
+        fetched
     }
 
     /// Adds a consumer and assigns it what waits.
@@ -378,7 +385,6 @@ impl Queue {
     ) -> bool {
         let mut state = self.lock();
         let removed = state.remove_consumer(consumer, now);
-        self.note_deadline(&mut state, effects);
         let mut batch = Batch::default();
         state.dispatch(self, now, &mut batch.ops, effects);
         self.submit(batch);
@@ -396,10 +402,10 @@ impl Queue {
     }
 
     /// Drops every waiting message.
-    pub fn purge(&self) -> Purged {
+    pub fn purge(self: &Arc<Self>, effects: &mut Effects) -> Purged {
         let mut state = self.lock();
         let mut batch = Batch { ops: Vec::new(), awaited: true };
-        let messages = state.purge(&self.spec, &mut batch.ops);
+        let messages = state.purge(self, &mut batch.ops, effects);
         Purged { messages, lsn: self.submit(batch) }
     }
 
@@ -422,7 +428,7 @@ impl Queue {
         self.submit(batch);
         let expired = state.is_expired(now);
         if !expired {
-            self.note_deadline(&mut state, effects);
+            state.rest(self, effects);
         }
         expired
     }
@@ -452,7 +458,8 @@ impl Queue {
         let mut found = HashMap::new();
         for run in missing.chunk_by(|a, b| a + 1 == *b) {
             let Some(first) = run.first() else { continue };
-            let read = self.store.read(self.spec.key, QueueSeq(*first), run.len())?;
+            let limit = ReadLimit { messages: run.len(), bytes: usize::MAX };
+            let read = self.store.read(self.spec.key, QueueSeq(*first), limit)?;
             found.extend(read.into_iter().map(|(seq, message)| (seq.0, message)));
         }
         Ok(found)
@@ -464,16 +471,16 @@ impl Queue {
         self.lock().messages_delayed()
     }
 
-    /// Notes the queue's next deadline, after recovery.
-    pub fn note_next_deadline(self: &Arc<Self>, effects: &mut Effects) {
-        self.note_deadline(&mut self.lock(), effects);
+    /// Goes on after recovery: notes its next deadline, and has its first message read.
+    pub fn wake_up(self: &Arc<Self>, effects: &mut Effects) {
+        self.lock().rest(self, effects);
     }
 
     /// Marks the queue as used, for its own expiry (declare and get count, publishing does not).
     pub fn touch(self: &Arc<Self>, now: Now, effects: &mut Effects) {
         let mut state = self.lock();
         state.touch(now);
-        self.note_deadline(&mut state, effects);
+        state.rest(self, effects);
     }
 
     /// Ready messages and consumers.
@@ -482,16 +489,12 @@ impl Queue {
         self.lock().counts()
     }
 
-    /// Checks that the queue may go and marks it as gone, in one step. Returns its consumers for
-    /// notification, and how many messages waited. The caller holds the vhost's topology lock and
-    /// submits the store's part.
+    /// Checks that the queue may go and marks it as gone, in one step. The caller holds the vhost's
+    /// topology lock and submits the store's part.
     ///
     /// # Errors
     /// Says which condition failed; the queue is then unchanged.
-    pub fn close_if(
-        &self,
-        condition: DeleteCondition,
-    ) -> Result<(Vec<ConsumerSpec>, u32), DeleteRefusal> {
+    pub fn close_if(&self, condition: DeleteCondition) -> Result<Closed, DeleteRefusal> {
         let mut state = self.lock();
         let (ready, consumers) = state.counts();
         match condition {
@@ -504,18 +507,23 @@ impl Queue {
             DeleteCondition::Asked { if_empty: true, .. } if ready > 0 => {
                 Err(DeleteRefusal::NotEmpty)
             }
-            _ => Ok(state.close()),
+            _ => Ok(state.close(self)),
         }
     }
 
     /// Marks the queue as gone, whatever is in it.
-    pub(super) fn close(&self) {
-        self.lock().close();
+    pub(super) fn close(&self) -> Closed {
+        self.lock().close(self)
+    }
+
+    /// What forgets its messages in the store.
+    pub(super) fn drop_messages(&self) -> Op {
+        Op::DropQueue { queue: self.key(), level_max: self.spec.args.level_max() }
     }
 
     /// A dead-lettered message has arrived elsewhere (or nowhere) and its settlement is submitted.
-    pub fn finish_transit(&self, entries: u64, bytes: u64, stored: u64) {
-        self.lock().finish_transit(entries, bytes, stored);
+    pub fn finish_transit(&self, transit: Transit) {
+        self.lock().finish_transit(transit);
     }
 
     /// Dead letters that reached no queue come back, to be sent on again after a while.
@@ -527,7 +535,7 @@ impl Queue {
     ) {
         let mut state = self.lock();
         state.keep_dead(kept, now);
-        self.note_deadline(&mut state, effects);
+        state.rest(self, effects);
     }
 
     /// As operators see it.
@@ -552,12 +560,6 @@ impl Queue {
     #[must_use]
     pub fn begin(self: &Arc<Self>) -> QueueChange<'_> {
         QueueChange { queue: self, state: self.lock() }
-    }
-
-    fn note_deadline(self: &Arc<Self>, state: &mut State, effects: &mut Effects) {
-        if let Some(at_ms) = state.next_deadline() {
-            effects.deadlines.push((at_ms, Arc::clone(self)));
-        }
     }
 
     fn submit(&self, batch: Batch) -> Lsn {

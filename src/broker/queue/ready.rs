@@ -5,83 +5,24 @@
 //! RabbitMQ: in classic ones to the place it had, in O(log n) of those that came back; in quorum
 //! ones behind the others that came back, and all of these before the new ones.
 //!
-//! Invariants: within a level of a classic queue the fifo's numbers ascend; `len` and `bytes` equal
-//! what is held; a level is marked as occupied if and only if it holds something.
-
-use std::collections::{BTreeMap, VecDeque};
+//! What a level holds beyond its head may be left to the store (`level`). Groups know each of their
+//! messages, so in a queue that has them all messages stay in memory.
+//!
+//! Invariants: `len`, `bytes` and the stored ones among them equal what is there, `held` what of it
+//! is in memory; a level is marked as occupied if and only if it has messages, in memory or not.
 
 use super::groups::Groups;
+use super::level::{Cold, Level};
 use super::{Entry, QueueArgs, QueueKind};
+use crate::broker::message::Message;
 use crate::store::QueueSeq;
 
-/// A fifo keeps this capacity when it runs empty; what a burst added beyond it is given back.
-const IDLE_CAPACITY: usize = 1024;
+/// What a message in memory takes beside its bytes: its entry, and what allocating it costs.
+const ENTRY_BYTES: u64 = size_of::<Entry>() as u64 + 32;
 
-/// Messages that came back.
-#[derive(Debug)]
-enum Returned {
-    /// Each leaves from the place it had.
-    InPlace(BTreeMap<u64, Entry>),
-    /// They leave first, in the order in which they came back.
-    First(VecDeque<Entry>),
-}
-
-impl Returned {
-    fn new(kind: QueueKind) -> Self {
-        match kind {
-            QueueKind::Classic => Self::InPlace(BTreeMap::new()),
-            QueueKind::Quorum => Self::First(VecDeque::new()),
-        }
-    }
-
-    /// The one that leaves before `fifo_front`.
-    fn front_before(&self, fifo_front: Option<&Entry>) -> Option<&Entry> {
-        match self {
-            Self::InPlace(entries) => {
-                let (seq, entry) = entries.first_key_value()?;
-                fifo_front.is_none_or(|front| *seq < front.seq.0).then_some(entry)
-            }
-            Self::First(entries) => entries.front(),
-        }
-    }
-
-    fn pop(&mut self) -> Option<Entry> {
-        match self {
-            Self::InPlace(entries) => entries.pop_first().map(|(_, entry)| entry),
-            Self::First(entries) => entries.pop_front(),
-        }
-    }
-
-    fn put_back(&mut self, entry: Entry) {
-        match self {
-            Self::InPlace(entries) => drop(entries.insert(entry.seq.0, entry)),
-            Self::First(entries) => entries.push_back(entry),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Level {
-    fifo: VecDeque<Entry>,
-    returned: Returned,
-}
-
-impl Level {
-    fn front(&self) -> Option<&Entry> {
-        let fifo_front = self.fifo.front();
-        self.returned.front_before(fifo_front).or(fifo_front)
-    }
-
-    fn pop(&mut self) -> Option<Entry> {
-        if self.returned.front_before(self.fifo.front()).is_some() {
-            return self.returned.pop();
-        }
-        let entry = self.fifo.pop_front();
-        if self.fifo.is_empty() && self.fifo.capacity() > IDLE_CAPACITY {
-            self.fifo.shrink_to(IDLE_CAPACITY);
-        }
-        entry
-    }
+/// The memory that a waiting message takes.
+fn weight(message: &Message) -> u64 {
+    ENTRY_BYTES + message.memory_bytes() as u64
 }
 
 /// A set of levels.
@@ -89,10 +30,6 @@ impl Level {
 struct Occupied([u64; 4]);
 
 impl Occupied {
-    fn is_empty(self) -> bool {
-        self.0 == [0; 4]
-    }
-
     fn set(&mut self, level: usize) {
         self.0[level / 64] |= 1 << (level % 64);
     }
@@ -115,6 +52,42 @@ impl Occupied {
     }
 }
 
+/// Messages and bytes of their bodies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
+impl Tally {
+    fn add(&mut self, entry: &Entry) {
+        self.messages += 1;
+        self.bytes += entry.message.body_len() as u64;
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        self.messages -= 1;
+        self.bytes -= entry.message.body_len() as u64;
+    }
+}
+
+/// What is settled all at once.
+#[derive(Debug)]
+pub(super) struct Purge {
+    /// A level's numbers, all of whose unsettled messages in the store go: so many.
+    pub(super) ranges: Vec<(QueueSeq, QueueSeq, Tally)>,
+    /// What was in memory and not in these ranges, which goes too.
+    pub(super) others: Vec<(QueueSeq, u64)>,
+}
+
+/// What is to be read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) from: QueueSeq,
+    /// Nothing of the level is in memory.
+    pub(super) urgent: bool,
+}
+
 /// The waiting messages of one queue.
 #[derive(Debug)]
 pub(super) struct Ready {
@@ -125,7 +98,10 @@ pub(super) struct Ready {
     groups: Option<Groups>,
     len: usize,
     bytes: u64,
-    stored: u64,
+    stored: Tally,
+    cold: Tally,
+    /// Bytes of memory.
+    held: u64,
 }
 
 impl Ready {
@@ -134,19 +110,36 @@ impl Ready {
         let groups = args.message_groups.then(Groups::default);
         // A group's next message comes to the place it has in the queue, before no other group's.
         let kind = if groups.is_some() { QueueKind::Classic } else { args.kind };
-        let level = |_| Level { fifo: VecDeque::new(), returned: Returned::new(kind) };
-        let levels = (0..=args.priority_max.unwrap_or(0)).map(level).collect();
-        let occupied = Occupied::default();
-        Self { kind, levels, occupied, groups, len: 0, bytes: 0, stored: 0 }
+        let levels = (0..=args.level_max()).map(|_| Level::new(kind)).collect();
+        Self {
+            kind,
+            levels,
+            occupied: Occupied::default(),
+            groups,
+            len: 0,
+            bytes: 0,
+            stored: Tally::default(),
+            cold: Tally::default(),
+            held: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether a message may leave: those that stand back in their group may not.
+    /// Whether a message may leave: those that stand back in their group may not, nor any while the
+    /// first one is not in memory.
     pub(super) fn has_next(&self) -> bool {
-        if self.groups.is_none() { self.len > 0 } else { !self.occupied.is_empty() }
+        if self.groups.is_none() && self.cold.messages == 0 {
+            return self.len > 0;
+        }
+        self.occupied.highest().is_some_and(|level| self.levels[level].front().is_some())
+    }
+
+    /// Whether a message would leave if it were in memory.
+    pub(super) fn waits_for_store(&self) -> bool {
+        self.cold.messages > 0 && !self.has_next()
     }
 
     /// Body bytes waiting.
@@ -154,12 +147,68 @@ impl Ready {
         self.bytes
     }
 
-    /// How many of the waiting messages the store keeps.
-    pub(super) fn stored(&self) -> u64 {
+    /// What of the waiting messages the store keeps.
+    pub(super) fn stored(&self) -> Tally {
         self.stored
     }
 
-    /// Appends a new message, whose number is above every earlier one.
+    /// What of the waiting messages only the store has.
+    pub(super) fn cold(&self) -> Tally {
+        self.cold
+    }
+
+    /// Bytes of memory that the waiting messages take.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Whether what only the store has can be waited for, or every message must be known.
+    pub(super) fn may_be_cold(&self) -> bool {
+        self.groups.is_none()
+    }
+
+    /// The number for a new message of a priority.
+    pub(super) fn take_seq(&mut self, priority: u8) -> QueueSeq {
+        let (at, level) = self.level_at(priority);
+        let number = level.next;
+        level.next += 1;
+        QueueSeq::new(at, number)
+    }
+
+    /// Whether a message has not come back, and is not out, if its stay has not ended.
+    pub(super) fn is_new(&self, seq: QueueSeq) -> bool {
+        let level = self.levels.get(usize::from(seq.level()));
+        level.is_some_and(|level| seq.number() >= level.first_new())
+    }
+
+    /// A level as it was found in the store, with its messages left there unless they will come one
+    /// by one. False when there is no such level.
+    pub(super) fn recover(&mut self, from: QueueSeq, next: u64, stored: Tally, cold: bool) -> bool {
+        let at = usize::from(from.level());
+        let Some(level) = self.levels.get_mut(at) else { return false };
+        level.next = level.next.max(next);
+        level.recovered = level.next;
+        if cold && stored.messages > 0 {
+            let Tally { messages, bytes } = stored;
+            level.cold = Cold { from: from.number(), messages, bytes };
+            self.occupied.set(at);
+            self.len += usize::try_from(messages).unwrap_or(usize::MAX);
+            self.bytes += bytes;
+            self.stored.messages += messages;
+            self.stored.bytes += bytes;
+            self.cold.messages += messages;
+            self.cold.bytes += bytes;
+        }
+        true
+    }
+
+    /// Whether a message was there when the node started.
+    pub(super) fn is_recovered(&self, seq: QueueSeq) -> bool {
+        let level = self.levels.get(usize::from(seq.level()));
+        level.is_some_and(|level| seq.number() < level.recovered)
+    }
+
+    /// Appends a message with a new number, above every earlier one of its level.
     pub(super) fn push(&mut self, entry: Entry) {
         self.count(&entry);
         let passed = match &mut self.groups {
@@ -167,33 +216,32 @@ impl Ready {
             None => Some(entry),
         };
         let Some(entry) = passed else { return };
-        let level = self.level_of(&entry);
-        debug_assert!(
-            matches!(level.returned, Returned::First(_))
-                || level.fifo.back().is_none_or(|last| last.seq < entry.seq)
-        );
-        level.fifo.push_back(entry);
+        let (memory, bytes) = (weight(&entry.message), entry.message.body_len() as u64);
+        let (at, level) = self.level_at(entry.priority);
+        if !level.push(entry) {
+            self.held -= memory;
+            self.cold.messages += 1;
+            self.cold.bytes += bytes;
+        }
+        self.occupied.set(usize::from(at));
     }
 
     /// Takes a message back.
     pub(super) fn put_back(&mut self, entry: Entry) {
         self.count(&entry);
-        self.level_of(&entry).returned.put_back(entry);
+        self.put_back_counted(entry);
     }
 
-    /// Takes a message back behind all others; one of a group keeps its place in the group.
-    pub(super) fn append_again(&mut self, entry: Entry) {
-        if self.groups.is_some() {
-            return self.put_back(entry);
-        }
-        self.count(&entry);
-        self.level_of(&entry).fifo.push_back(entry);
+    fn put_back_counted(&mut self, entry: Entry) {
+        let (at, level) = self.level_at(entry.priority);
+        level.put_back(entry);
+        self.occupied.set(usize::from(at));
     }
 
     /// A message's stay has ended: the next of its group may leave.
     pub(super) fn settled(&mut self, seq: QueueSeq) {
         if let Some(next) = self.groups.as_mut().and_then(|groups| groups.settled(seq.0)) {
-            self.level_of(&next).returned.put_back(next);
+            self.put_back_counted(next);
         }
     }
 
@@ -213,48 +261,166 @@ impl Ready {
     fn pop_from(&mut self, at: usize) -> Option<Entry> {
         let level = &mut self.levels[at];
         let entry = level.pop()?;
-        if level.front().is_none() {
+        if level.is_empty() {
             self.occupied.clear(at);
         }
         self.discount(&entry);
         Some(entry)
     }
 
-    /// The heads of the levels.
+    /// The heads of the levels, as far as they are in memory.
     pub(super) fn heads(&self) -> impl Iterator<Item = &Entry> {
         self.occupied.descending().filter_map(|level| self.levels[level].front())
     }
 
-    /// Takes everything, those that stand back in their groups included.
+    // ---- what only the store has -------------------------------------------------------------
+
+    /// Leaves messages to the store, those that would leave last first, until the rest takes no
+    /// more than `window` bytes or no more than the first message of each level is left.
+    pub(super) fn chill(&mut self, window: u64) {
+        if self.groups.is_some() {
+            return;
+        }
+        let (held, cold) = (&mut self.held, &mut self.cold);
+        for level in &mut self.levels {
+            if *held <= window {
+                return;
+            }
+            level.chill(|entry| {
+                *held -= weight(&entry.message);
+                cold.add(entry);
+                *held > window
+            });
+        }
+    }
+
+    /// What is to be read back first, when up to `low` bytes of memory are too few: a level whose
+    /// first message is not in memory, or what follows upon the highest level's head.
+    pub(super) fn wanted(&self, low: u64) -> Option<Wanted> {
+        if self.cold.messages == 0 {
+            return None;
+        }
+        let mut first = None;
+        for at in self.occupied.descending() {
+            let level = &self.levels[at];
+            if level.cold.messages == 0 {
+                continue;
+            }
+            let from = QueueSeq::new(u8::try_from(at).unwrap_or(u8::MAX), level.cold.from);
+            if level.front().is_none() {
+                return Some(Wanted { from, urgent: true });
+            }
+            first = first.or(Some(Wanted { from, urgent: false }));
+        }
+        first.filter(|_| self.held < low)
+    }
+
+    /// Takes in what was read from a place on. False when it is no longer what comes next there.
+    pub(super) fn load(&mut self, from: QueueSeq, read: Vec<Entry>) -> bool {
+        let at = usize::from(from.level());
+        let Some(level) = self.levels.get_mut(at) else { return false };
+        let (held, cold) = (&mut self.held, &mut self.cold);
+        level.load(from.number(), read, |entry| {
+            *held += weight(&entry.message);
+            cold.remove(entry);
+        })
+    }
+
+    /// Whether what only the store has begins at a place, in its level.
+    pub(super) fn is_cold_from(&self, from: QueueSeq) -> bool {
+        let level = self.levels.get(usize::from(from.level()));
+        level.is_some_and(|it| it.cold.messages > 0 && it.cold.from == from.number())
+    }
+
+    /// Gives up what was to be found from a place on.
+    pub(super) fn forget_cold(&mut self, from: QueueSeq) {
+        if !self.is_cold_from(from) {
+            return;
+        }
+        let at = usize::from(from.level());
+        let Cold { messages, bytes, .. } = self.levels[at].forget_cold();
+        self.len -= usize::try_from(messages).unwrap_or(usize::MAX);
+        self.bytes -= bytes;
+        for tally in [&mut self.stored, &mut self.cold] {
+            tally.messages -= messages;
+            tally.bytes -= bytes;
+        }
+        if self.levels[at].is_empty() {
+            self.occupied.clear(at);
+        }
+    }
+
+    // ---- everything --------------------------------------------------------------------------
+
+    /// What settles everything that waits in the store, and nothing that is out; `none_out` says
+    /// that nothing is. To be asked before [`take_all`](Self::take_all).
+    pub(super) fn purge(&self, none_out: bool) -> Purge {
+        let mut purge = Purge { ranges: Vec::new(), others: Vec::new() };
+        let mut keep = |entry: &Entry| {
+            if entry.stored {
+                purge.others.push((entry.seq, entry.message.body_len() as u64));
+            }
+        };
+        if let Some(groups) = &self.groups {
+            // What stands back lies between what is out.
+            groups.waiting().for_each(&mut keep);
+        }
+        for (at, level) in (0..).zip(&self.levels) {
+            let mut whole = Tally { messages: level.cold.messages, bytes: level.cold.bytes };
+            if self.groups.is_some() {
+                level.new_entries().chain(level.returned()).for_each(&mut keep);
+                continue;
+            }
+            let mut from = level.first_new();
+            level.new_entries().filter(|entry| entry.stored).for_each(|entry| whole.add(entry));
+            if none_out {
+                from = 0;
+                level.returned().filter(|entry| entry.stored).for_each(|entry| whole.add(entry));
+            } else {
+                level.returned().for_each(&mut keep);
+            }
+            if whole.messages > 0 {
+                let places = (QueueSeq::new(at, from), QueueSeq::new(at, level.next));
+                purge.ranges.push((places.0, places.1, whole));
+            }
+        }
+        purge
+    }
+
+    /// Takes everything that is in memory, those that stand back in their groups included; what is
+    /// not is forgotten.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
         let waiting = self.groups.as_mut().map_or_else(Vec::new, Groups::take_waiting);
         let kind = self.kind;
-        let empty = || Level { fifo: VecDeque::new(), returned: Returned::new(kind) };
-        let levels: Vec<Level> =
-            self.levels.iter_mut().map(|level| std::mem::replace(level, empty())).collect();
-        (self.len, self.bytes, self.stored) = (0, 0, 0);
+        let levels: Vec<_> = self.levels.iter_mut().map(|level| level.take(kind)).collect();
+        (self.len, self.bytes, self.held) = (0, 0, 0);
+        (self.stored, self.cold) = (Tally::default(), Tally::default());
         self.occupied = Occupied::default();
-        let of_level = |mut level: Level| std::iter::from_fn(move || level.pop());
-        waiting.into_iter().chain(levels.into_iter().flat_map(of_level))
+        waiting.into_iter().chain(levels.into_iter().flatten())
     }
 
-    /// The level that a message is put into next.
-    fn level_of(&mut self, entry: &Entry) -> &mut Level {
-        let at = usize::from(entry.priority).min(self.levels.len() - 1);
-        self.occupied.set(at);
-        &mut self.levels[at]
+    /// The level for messages of a priority; too high ones count as the highest.
+    fn level_at(&mut self, priority: u8) -> (u8, &mut Level) {
+        let at = usize::from(priority).min(self.levels.len() - 1);
+        (u8::try_from(at).unwrap_or(u8::MAX), &mut self.levels[at])
     }
 
     fn count(&mut self, entry: &Entry) {
         self.len += 1;
         self.bytes += entry.message.body_len() as u64;
-        self.stored += u64::from(entry.stored);
+        self.held += weight(&entry.message);
+        if entry.stored {
+            self.stored.add(entry);
+        }
     }
 
     fn discount(&mut self, entry: &Entry) {
         self.len -= 1;
         self.bytes -= entry.message.body_len() as u64;
-        self.stored -= u64::from(entry.stored);
+        self.held -= weight(&entry.message);
+        if entry.stored {
+            self.stored.remove(entry);
+        }
     }
 }
 

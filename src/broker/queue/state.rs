@@ -1,10 +1,10 @@
 //! The state of a queue and its transitions: pure apart from the operations and effects that it
 //! appends for its caller.
 //!
-//! Only this file and `lease_calls.rs` change a queue's state, always under the queue's lock. Times
-//! are Unix milliseconds and come in as arguments.
+//! Only this file, `memory.rs` and `lease_calls.rs` change a queue's state, always under the
+//! queue's lock. Times are Unix milliseconds and come in as arguments.
 //!
-//! Invariants: `unacked`, `unacked_bytes` and `unacked_stored` count exactly the messages that are
+//! Invariants: `unacked` counts exactly the messages that are
 //! assigned or in transit; a stored message's `Settle` is emitted once, by the transition that ends
 //! its stay; nothing is dispatched once `gone` is set.
 
@@ -15,10 +15,11 @@ use super::consumers::{Consumer, Consumers};
 use super::dedup::{Admission, Dedup};
 use super::delays::{Delays, Due, delay_ms};
 use super::leases::Leases;
-use super::ready::Ready;
+use super::memory::Memory;
+use super::ready::{Ready, Tally};
 use super::{
-    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeathReason, Departing, Departure, Effects, Entry,
-    Queue, QueueKind, QueueSpec, Rules,
+    Acks, Attempt, Closed, ConsumeRefusal, ConsumerSpec, DeathReason, Departing, Departure,
+    Effects, Entry, Fetched, Queue, QueueKind, QueueSpec, Rules, Transit,
 };
 use crate::broker::Now;
 use crate::broker::header_key::headers;
@@ -26,8 +27,8 @@ use crate::broker::message::Message;
 use crate::broker::outbox::{ConsumerId, Delivery, Item};
 use crate::broker::policy::AppliedPolicy;
 use crate::broker::views::{ConsumerView, QueueCounters, QueueView};
-use crate::protocol::properties::Hints;
-use crate::store::{Lsn, Op, QueueKey, QueueSeq};
+use crate::protocol::properties::{Hints, Properties};
+use crate::store::{Backlog, Lsn, Op, QueueKey, QueueSeq};
 
 /// Bytes assigned to one consumer before its outbox is filled and its room looked at again.
 const RUN_BYTES_MAX: usize = 256 * 1024;
@@ -87,15 +88,13 @@ pub(super) struct State {
     /// Dead letters that reached no queue, and when they are sent on again.
     kept_dead: Vec<Departing>,
     kept_until_ms: u64,
-    ready: Ready,
+    pub(super) ready: Ready,
+    pub(super) memory: Memory,
     consumers: Consumers,
-    next_seq: u64,
-    unacked: u64,
-    unacked_bytes: u64,
-    unacked_stored: u64,
+    unacked: Transit,
     counters: QueueCounters,
     exclusive: bool,
-    gone: bool,
+    pub(super) gone: bool,
     used_ms: u64,
     deadline_ms: Option<u64>,
 }
@@ -112,10 +111,8 @@ impl State {
             kept_until_ms: u64::MAX,
             ready: Ready::new(&spec.args),
             consumers: Consumers::new(spec.args.single_active_consumer, spec.args.kind),
-            next_seq: 1,
-            unacked: 0,
-            unacked_bytes: 0,
-            unacked_stored: 0,
+            memory: Memory::default(),
+            unacked: Transit::default(),
             counters: QueueCounters::default(),
             exclusive: false,
             gone: false,
@@ -139,16 +136,37 @@ impl State {
 
     // ---- messages in -------------------------------------------------------------------------
 
+    /// Takes a level in as it was found in the store. `None` when there is no such level; true when
+    /// its messages must be known one by one, by their time, their group or what tells a duplicate.
+    pub(super) fn recover_backlog(&mut self, found: &Backlog) -> Option<bool> {
+        let stored = Tally { messages: found.messages, bytes: found.body_bytes };
+        let is_cold = self.delays.is_none() && self.ready.may_be_cold();
+        let known = self.ready.recover(found.from, found.next, stored, is_cold);
+        known.then_some(!is_cold || self.dedup.is_some())
+    }
+
     pub(super) fn recover(&mut self, spec: &QueueSpec, seq: QueueSeq, message: Message) {
-        let published_ms = message.published_ms();
-        let mut entry = self.entry(spec, seq, message, published_ms);
-        entry.maybe_delivered = true;
-        entry.stored = true;
         if let Some(dedup) = &mut self.dedup {
-            dedup.recover(&entry.message, seq.0);
+            dedup.recover(&message, seq.0);
         }
-        self.next_seq = self.next_seq.max(seq.0 + 1);
+        if self.delays.is_none() && self.ready.may_be_cold() {
+            return;
+        }
+        let published_ms = message.published_ms();
+        let entry = self.stored_entry(spec, seq, message, published_ms);
         self.keep(entry, published_ms, published_ms);
+    }
+
+    /// A message that was found in the store, as it was before it was left to it.
+    pub(super) fn stored_entry(
+        &self,
+        spec: &QueueSpec,
+        seq: QueueSeq,
+        message: Message,
+        from_ms: u64,
+    ) -> Entry {
+        let maybe_delivered = self.ready.is_recovered(seq);
+        Entry { stored: true, maybe_delivered, ..self.entry(spec, seq, message, from_ms) }
     }
 
     /// Puts a message in its place: among those that wait for consumers, or for their time.
@@ -170,10 +188,6 @@ impl State {
         }
     }
 
-    pub(super) fn recover_tail(&mut self, next: QueueSeq) {
-        self.next_seq = self.next_seq.max(next.0);
-    }
-
     pub(super) fn enqueue(
         &mut self,
         spec: &QueueSpec,
@@ -184,8 +198,7 @@ impl State {
         if self.gone {
             return;
         }
-        let seq = QueueSeq(self.next_seq);
-        self.next_seq += 1;
+        let seq = self.take_seq(spec, &message);
         if let Some(dedup) = &mut self.dedup {
             let admission = dedup.admit(&message, seq.0, now);
             let stored = spec.stores(&message);
@@ -197,7 +210,7 @@ impl State {
                         // Settles what was never there, so it changes nothing; but whoever waits
                         // for the duplicate waits for the original with it, for a queue's changes
                         // become durable in their order.
-                        ops.push(Op::Settle { queue: spec.key, seq });
+                        ops.push(Op::Settle { queue: spec.key, seq, body_bytes: 0 });
                     }
                     return;
                 }
@@ -211,15 +224,21 @@ impl State {
         self.keep(entry, now.unix_ms, now.unix_ms);
     }
 
+    /// The place of a new message: the next one of its priority.
+    fn take_seq(&mut self, spec: &QueueSpec, message: &Message) -> QueueSeq {
+        let mut priority = 0;
+        if spec.args.priority_max.is_some() && has_expiration_or_priority(message.properties()) {
+            priority = Hints::of(message.properties()).priority.unwrap_or(0);
+        }
+        self.ready.take_seq(priority)
+    }
+
     fn entry(&self, spec: &QueueSpec, seq: QueueSeq, message: Message, from_ms: u64) -> Entry {
         let stored = spec.stores(&message);
-        let mut entry = Entry { stored, ..Entry::new(seq, message) };
+        let mut entry = Entry { stored, priority: seq.level(), ..Entry::new(seq, message) };
         let mut own_ttl_ms = None;
         if has_expiration_or_priority(entry.message.properties()) {
             let hints = Hints::of(entry.message.properties());
-            if spec.args.priority_max.is_some() {
-                entry.priority = hints.priority.unwrap_or(0);
-            }
             own_ttl_ms = hints.expiration.and_then(parse_decimal);
         }
         let ttl_ms = match (self.rules.message_ttl_ms, own_ttl_ms) {
@@ -250,26 +269,25 @@ impl State {
         now: Now,
         effects: &mut Effects,
     ) {
-        let seq = QueueSeq(self.next_seq);
-        self.next_seq += 1;
+        let seq = self.take_seq(queue.spec(), &message);
         let mut entry = self.entry(queue.spec(), seq, message, now.unix_ms);
         entry.stored = false;
         self.begin_transit(&entry);
         self.die(queue, entry, DeathReason::MaxLen, &mut Vec::new(), effects);
     }
 
+    /// Whether the queue has more than it may and drops what it has had longest.
+    pub(super) fn is_too_long(&self) -> bool {
+        let Rules { overflow, length_max, length_bytes_max, .. } = &*self.rules;
+        *overflow == Overflow::DropHead
+            && (length_max.is_some_and(|max| self.ready.len() as u64 > max)
+                || length_bytes_max.is_some_and(|max| self.ready.bytes() > max))
+    }
+
     /// Drops or dead-letters what exceeds the queue's length limits. What a consumer could take was
-    /// assigned before and does not count.
+    /// assigned before and does not count. What is not in memory is dropped once it has been read.
     fn trim(&mut self, queue: &Arc<Queue>, ops: &mut Vec<Op>, effects: &mut Effects) {
-        if self.rules.overflow != Overflow::DropHead {
-            return;
-        }
-        let too_long = |state: &Self| {
-            let Rules { length_max, length_bytes_max, .. } = &*state.rules;
-            length_max.is_some_and(|max| state.ready.len() as u64 > max)
-                || length_bytes_max.is_some_and(|max| state.ready.bytes() > max)
-        };
-        while too_long(self) {
+        while self.is_too_long() {
             // From the head, so of the highest priority: RabbitMQ's order.
             let Some(entry) = self.ready.pop() else { break };
             self.begin_transit(&entry);
@@ -307,9 +325,7 @@ impl State {
         self.assign_ready(queue.key(), effects);
         self.trim(queue, ops, effects);
         self.expire(queue, now, ops, effects);
-        if let Some(at_ms) = self.next_deadline() {
-            effects.deadlines.push((at_ms, Arc::clone(queue)));
-        }
+        self.rest(queue, effects);
     }
 
     /// Assigns waiting messages to consumers, in turn, as far as credit reaches.
@@ -356,11 +372,14 @@ impl State {
         self.consumers.assign(slot, Item::Deliver(delivery), bytes);
     }
 
-    pub(super) fn get(&mut self, acks: Acks, now: Now) -> Option<(Entry, u32)> {
+    pub(super) fn get(&mut self, acks: Acks, now: Now) -> Fetched {
         self.used_ms = now.unix_ms;
         let Some(entry) = self.ready.pop() else {
+            if self.ready.waits_for_store() {
+                return Fetched::NotYet;
+            }
             self.counters.get_empty += 1;
-            return None;
+            return Fetched::Nothing;
         };
         self.begin_transit(&entry);
         match acks {
@@ -368,7 +387,7 @@ impl State {
             Acks::Automatic => self.counters.get_auto_ack += 1,
         }
         self.counters.redelivered += u64::from(entry.redelivered());
-        Some((entry, clamp(self.ready.len())))
+        Fetched::Message(entry, clamp(self.ready.len()))
     }
 
     // ---- settling ----------------------------------------------------------------------------
@@ -377,13 +396,10 @@ impl State {
         let mut run: Option<(ConsumerId, u32)> = None;
         for one in settled {
             self.release(one.seq);
-            self.unacked -= 1;
-            self.unacked_bytes -= one.body_bytes;
-            if one.stored {
-                self.unacked_stored -= 1;
-                if !self.gone {
-                    ops.push(Op::Settle { queue: spec.key, seq: one.seq });
-                }
+            self.unacked.remove(Transit::of(one.body_bytes, one.stored));
+            if one.stored && !self.gone {
+                let Settled { seq, body_bytes, .. } = *one;
+                ops.push(Op::Settle { queue: spec.key, seq, body_bytes });
             }
             self.counters.acknowledged += u64::from(one.acks == Acks::Manual);
             match &mut run {
@@ -425,10 +441,28 @@ impl State {
         let is_quorum = queue.spec().args.kind == QueueKind::Quorum;
         if is_quorum && self.rules.delivery_limit.is_none() && attempt == Attempt::Refused {
             // It may come back for ever and holds nobody up: RabbitMQ appends it again.
-            self.ready.append_again(entry);
+            self.append_again(queue.spec(), entry, ops);
         } else {
             self.ready.put_back(entry);
         }
+    }
+
+    /// Gives a message that came back a new place, behind all others; one of a group keeps its own.
+    fn append_again(&mut self, spec: &QueueSpec, entry: Entry, ops: &mut Vec<Op>) {
+        if !self.ready.may_be_cold() {
+            return self.ready.put_back(entry);
+        }
+        let seq = self.ready.take_seq(entry.priority);
+        if entry.stored {
+            let (queue, message) = (spec.key, entry.message.clone());
+            let body_bytes = message.body_len() as u64;
+            ops.push(Op::Settle { queue, seq: entry.seq, body_bytes });
+            ops.push(Op::Enqueue { queue, seq, message });
+        }
+        if let Some(dedup) = &mut self.dedup {
+            dedup.renumbered(entry.seq, seq);
+        }
+        self.ready.push(Entry { seq, ..entry });
     }
 
     pub(super) fn reject(
@@ -461,7 +495,7 @@ impl State {
             return;
         }
         if entry.stored {
-            ops.push(Op::Settle { queue: queue.key(), seq: entry.seq });
+            ops.push(entry.settle(queue.key()));
         }
         self.end_transit(&entry);
     }
@@ -498,34 +532,46 @@ impl State {
     }
 
     fn begin_transit(&mut self, entry: &Entry) {
-        self.unacked += 1;
-        self.unacked_bytes += entry.message.body_len() as u64;
-        self.unacked_stored += u64::from(entry.stored);
+        self.unacked.add(entry.transit());
     }
 
     fn end_transit(&mut self, entry: &Entry) {
-        self.finish_transit(1, entry.message.body_len() as u64, u64::from(entry.stored));
+        self.finish_transit(entry.transit());
     }
 
-    pub(super) fn finish_transit(&mut self, entries: u64, bytes: u64, stored: u64) {
-        self.unacked -= entries;
-        self.unacked_bytes -= bytes;
-        self.unacked_stored -= stored;
+    pub(super) fn finish_transit(&mut self, transit: Transit) {
+        self.unacked.remove(transit);
     }
 
-    pub(super) fn purge(&mut self, spec: &QueueSpec, ops: &mut Vec<Op>) -> u32 {
+    /// Drops everything that waits, however much it is, with few operations.
+    pub(super) fn purge(
+        &mut self,
+        queue: &Arc<Queue>,
+        ops: &mut Vec<Op>,
+        effects: &mut Effects,
+    ) -> u32 {
         let messages = clamp(self.ready.len());
-        let at_once = self.unacked_stored == 0;
-        if at_once && self.ready.stored() > 0 {
-            let up_to = QueueSeq(self.next_seq - 1);
-            ops.push(Op::Purge { queue: spec.key, up_to, except: Vec::new() });
+        let queue_key = queue.key();
+        let purge = self.ready.purge(self.unacked.stored == 0);
+        ops.extend(purge.ranges.into_iter().map(|(from, to, Tally { messages, bytes })| {
+            Op::Purge { queue: queue_key, from, to, messages, body_bytes: bytes }
+        }));
+        ops.extend(purge.others.into_iter().map(|(seq, body_bytes)| Op::Settle {
+            queue: queue_key,
+            seq,
+            body_bytes,
+        }));
+        if let Some(dedup) = &mut self.dedup
+            && self.ready.cold().messages > 0
+        {
+            let ready = &self.ready;
+            dedup.purged(|seq| !ready.is_new(seq));
         }
         for entry in self.ready.take_all() {
-            if entry.stored && !at_once {
-                ops.push(Op::Settle { queue: spec.key, seq: entry.seq });
-            }
             self.release(entry.seq);
         }
+        self.wake_fetchers(effects);
+        self.rest(queue, effects);
         messages
     }
 
@@ -659,14 +705,16 @@ impl State {
         self.consumers.resume(consumers);
     }
 
-    pub(super) fn close(&mut self) -> (Vec<ConsumerSpec>, u32) {
-        let ready = clamp(self.ready.len());
+    pub(super) fn close(&mut self, queue: &Queue) -> Closed {
+        let messages = clamp(self.ready.len());
         self.gone = true;
         drop(self.ready.take_all());
+        let fetchers = self.forget_memory(queue);
         self.delays = None;
         self.kept_dead = Vec::new();
         let consumers = std::mem::take(&mut self.consumers);
-        (consumers.iter().map(|consumer| consumer.spec.clone()).collect(), ready)
+        let consumers = consumers.iter().map(|consumer| consumer.spec.clone()).collect();
+        Closed { consumers, messages, fetchers }
     }
 
     // ---- views -------------------------------------------------------------------------------
@@ -692,14 +740,23 @@ impl State {
             policy: self.policy.view(),
             delivery_limit: self.rules.delivery_limit,
             messages_ready: self.ready.len() as u64,
-            messages_unacked: self.unacked,
-            messages_persistent: self.ready.stored() + self.unacked_stored,
+            messages_unacked: self.unacked.messages,
+            messages_persistent: self.ready.stored().messages + self.unacked.stored,
+            messages_paged_out: self.ready.cold().messages,
             bytes_ready: self.ready.bytes(),
-            bytes_unacked: self.unacked_bytes,
+            bytes_unacked: self.unacked.bytes,
+            bytes_persistent: self.ready.stored().bytes + self.unacked.stored_bytes,
+            bytes_paged_out: self.ready.cold().bytes,
+            head_timestamp_s: self.ready.heads().next().and_then(timestamp_s),
             consumers: Vec::new(),
             counters: self.counters,
         }
     }
+}
+
+/// When a message was sent, as its publisher says.
+fn timestamp_s(entry: &Entry) -> Option<u64> {
+    Properties::parse(entry.message.properties()).ok()?.timestamp
 }
 
 /// Property flag bits of priority and expiration (0-9-1 section 4.2.6.1: bit 15 is content-type).

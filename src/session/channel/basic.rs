@@ -7,13 +7,14 @@ use crate::broker::REPLY_TO;
 use crate::broker::access::{Resource, Right};
 use crate::broker::outbox::ConsumerId;
 use crate::broker::queue::{
-    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeleteCondition, Queue, QueueKind, Settled,
+    Acks, Attempt, ConsumeRefusal, ConsumerSpec, DeleteCondition, Fetched, Queue, QueueKind,
+    Settled,
 };
 use crate::protocol::frame;
 use crate::protocol::method::{Method, basic as methods};
 use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::table::Table;
-use crate::session::core::Core;
+use crate::session::core::{Core, UnansweredGet};
 use crate::session::unacked::Outstanding;
 use crate::store::QueueKey;
 
@@ -207,12 +208,23 @@ impl Channel {
             ));
         }
         let acks = if get.no_ack { Acks::Automatic } else { Acks::Manual };
-        let taken = queue.get(acks, core.now, &mut core.effects);
+        let fetched = queue.get(acks, &core.outbox, core.now, &mut core.effects);
         core.broker.finish(&mut core.effects, core.now);
-        let Some((entry, message_count)) = taken else {
-            core.tally.get_empty += 1;
-            core.send(self.number, &Method::BasicGetEmpty(Default::default()));
-            return Ok(());
+        let (entry, message_count) = match fetched {
+            Fetched::Message(entry, left) => (entry, left),
+            Fetched::Nothing => {
+                core.tally.get_empty += 1;
+                core.send(self.number, &Method::BasicGetEmpty(Default::default()));
+                return Ok(());
+            }
+            Fetched::NotYet => {
+                core.unanswered_get = Some(UnansweredGet {
+                    channel: self.number,
+                    queue: Arc::clone(queue.name()),
+                    no_ack: get.no_ack,
+                });
+                return Ok(());
+            }
         };
         let tag = self.next_tag();
         let ok = Method::BasicGetOk(methods::GetOk {

@@ -204,7 +204,8 @@ impl Channel {
         purge: &queue_methods::Purge<'_>,
     ) -> Result<(), Refusal> {
         let queue = core.find_queue(self.queue_name(purge.queue)?, Right::Read)?;
-        let purged = queue.purge();
+        let purged = queue.purge(&mut core.effects);
+        core.broker.finish(&mut core.effects, core.now);
         if !purge.nowait {
             let ok = queue_methods::PurgeOk { message_count: purged.messages };
             core.send_when_durable(self.number, &Method::QueuePurgeOk(ok), purged.lsn);

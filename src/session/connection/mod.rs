@@ -290,6 +290,7 @@ impl Connection {
         match &self.phase {
             Phase::Running(running) => {
                 running.core.holds_until().is_some()
+                    || running.core.unanswered_get.is_some()
                     || running.throttle.is_blocked()
                     || self.waits_for_store()
             }
@@ -308,6 +309,7 @@ impl Connection {
         match &self.phase {
             Phase::Running(running) => {
                 running.core.holds_until().is_none()
+                    && running.core.unanswered_get.is_none()
                     && !running.throttle.is_blocked()
                     && running.core.out.len() < OUTPUT_PAUSES_INPUT_BYTES
                     && !self.waits_for_store()

@@ -194,7 +194,12 @@ impl Running {
     }
 
     /// Closes what the refusal closes.
-    fn refused(&mut self, number: u16, refusal: Refusal, id: (u16, u16)) -> Result<(), End> {
+    pub(super) fn refused(
+        &mut self,
+        number: u16,
+        refusal: Refusal,
+        id: (u16, u16),
+    ) -> Result<(), End> {
         if refusal.scope == Scope::Connection {
             // A fault of RabbitMQ's own does not say over which method it stumbled.
             let id = if refusal.code == ReplyCode::INTERNAL_ERROR { NO_METHOD } else { id };

@@ -9,6 +9,8 @@ use std::sync::{Arc, PoisonError};
 use super::closing::{End, NO_METHOD};
 use super::{ChannelState, OUTPUT_BYTES_MAX, Running};
 use crate::broker::outbox::{Item, Wake};
+use crate::protocol::method::Method;
+use crate::protocol::method::basic::Get;
 use crate::protocol::refusal;
 use crate::session::held::Resumption;
 use crate::store::DurableWaker;
@@ -30,6 +32,7 @@ impl Running {
         self.look_at_rights()?;
         self.throttle.look(&mut self.core);
         self.flush();
+        self.try_get_again()?;
         self.deliver();
         // Deliveries that need no acknowledgement are settled at once, which lets queues assign
         // more; that wakes this connection again instead of keeping it in the loop.
@@ -47,6 +50,17 @@ impl Running {
         self.await_store(waker)?;
         self.core.fold_tally();
         Ok(())
+    }
+
+    /// Answers a basic.get if its message has been read meanwhile.
+    fn try_get_again(&mut self) -> Result<(), End> {
+        let Some(get) = self.core.unanswered_get.take() else { return Ok(()) };
+        let Some(ChannelState::Open(channel)) = self.channels.get_mut(&get.channel) else {
+            return Ok(());
+        };
+        let method = Method::BasicGet(Get { queue: &get.queue, no_ack: get.no_ack });
+        let result = channel.on_method(&mut self.core, &method);
+        result.or_else(|refusal| self.refused(get.channel, refusal, method.id()))
     }
 
     fn flush(&mut self) {

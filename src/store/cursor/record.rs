@@ -1,18 +1,15 @@
-//! A cursor on disk: its record, what the record lists, and how the rest is found again.
+//! A cursor on disk: its record, and what the record lists.
 
 use std::ops::Range;
 
-use super::{Cursor, OutOfOrder, Span};
+use super::{Cursor, Span};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const CHECKSUM_BYTES: usize = 4;
 
 /// Why bytes, or what was found beside them, are not a queue's cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CursorError {
-    /// Messages that do not ascend.
-    #[error(transparent)]
-    OutOfOrder(#[from] OutOfOrder),
     /// Written by a layout that this build does not know.
     #[error("cursor record of unknown version {0}")]
     Version(u8),
@@ -67,8 +64,9 @@ impl Cursor {
         Listed { head: self.head, spans: self.stored_spans().collect() }
     }
 
-    /// The record: version, then varints (head, distance to tail, ready, bytes, the count of spans
-    /// and for each its distance from the previous one and its length), then a CRC-32.
+    /// The record: version, then varints (head, distance to tail, ready, bytes of records and of
+    /// bodies, the count of spans and for each its distance from the previous one and its length),
+    /// then a CRC-32.
     pub(crate) fn encode(&self, record: &mut Vec<u8>) {
         record.clear();
         record.push(VERSION);
@@ -76,6 +74,7 @@ impl Cursor {
         put_varint(record, self.tail - self.head);
         put_varint(record, self.ready);
         put_varint(record, self.ready_bytes);
+        put_varint(record, self.body_bytes);
         put_varint(record, self.stored.len() as u64);
         let mut at = self.head;
         for span in self.stored_spans() {
@@ -86,7 +85,7 @@ impl Cursor {
         record.extend_from_slice(&crc32fast::hash(record).to_le_bytes());
     }
 
-    /// Reads a record back. The cursor knows no gaps until it is [rebuilt](Self::rebuild).
+    /// Reads a record back. The cursor knows no gaps until it [learns](Self::learn) of them.
     ///
     /// # Errors
     /// When the bytes are not a whole record of a known version.
@@ -108,8 +107,10 @@ impl Cursor {
         let tail = head.checked_add(take_varint(&mut body)?)?;
         let ready = take_varint(&mut body)?;
         let ready_bytes = take_varint(&mut body)?;
+        let body_bytes = take_varint(&mut body)?;
         let count = take_varint(&mut body)?;
-        let mut cursor = Self { head, tail, ready, ready_bytes, ..Self::default() };
+        let counts = Self { ready, ready_bytes, body_bytes, ..Self::default() };
+        let mut cursor = Self { head, tail, unread: head..tail, ..counts };
         let mut at = head;
         let mut listed: u64 = 0;
         for _ in 0..count {
@@ -127,14 +128,6 @@ impl Cursor {
         sound.then_some(cursor)
     }
 
-    /// Starts to make a decoded cursor exact again while its unsettled messages are read.
-    pub(crate) fn rebuild(&self) -> Rebuild<'_> {
-        Rebuild {
-            record: self,
-            exact: Self { head: self.head, tail: self.head, ..Self::default() },
-        }
-    }
-
     fn stored_spans(&self) -> impl Iterator<Item = Range<u64>> {
         self.stored.iter().filter_map(|start| Some(*start..self.spans.get(start)?.end))
     }
@@ -146,49 +139,6 @@ impl Cursor {
                 known.stored = false;
             }
         }
-    }
-}
-
-/// A cursor as its record tells it, made exact by the messages that are found.
-pub(crate) struct Rebuild<'a> {
-    record: &'a Cursor,
-    exact: Cursor,
-}
-
-impl Rebuild<'_> {
-    /// Takes the next unsettled message that lies on disk, in ascending order.
-    ///
-    /// # Errors
-    /// When the record knows of no such message.
-    pub(crate) fn found(&mut self, seq: u64, bytes: u64) -> Result<(), CursorError> {
-        let tail = self.record.tail;
-        if seq >= tail {
-            return Err(CursorError::Beyond { seq, tail });
-        }
-        Ok(self.exact.enqueue(seq, bytes)?)
-    }
-
-    /// The exact cursor.
-    ///
-    /// # Errors
-    /// When there were fewer or more messages than the record counts.
-    pub(crate) fn finish(mut self) -> Result<Cursor, CursorError> {
-        let (counted, found) = (self.record.ready, self.exact.ready);
-        if counted != found {
-            return Err(CursorError::Count { counted, found });
-        }
-        if let Some(last) = self.record.tail.checked_sub(1)
-            && last >= self.exact.tail
-        {
-            self.exact.skip(last)?;
-        }
-        // What the record lists as lying on disk still does, wherever it is not below the head.
-        for span in self.record.stored_spans() {
-            if span.end > self.exact.head {
-                self.exact.insert(span.start.max(self.exact.head), span.end, true);
-            }
-        }
-        Ok(self.exact)
     }
 }
 

@@ -16,9 +16,10 @@ use rocksdb::WriteBatch;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::schema::{self, APPLIED_KEY};
-use crate::store::cursor::Cursor;
-use crate::store::image::{message_bytes, queue_damaged};
-use crate::store::{Batch, Lsn, Op, QueueKey, QueueSeq, StoreError};
+use crate::broker::message::Message;
+use crate::store::cursor::{Cursor, OutOfOrder, Surplus};
+use crate::store::image::{message_size, queue_damaged};
+use crate::store::{Batch, LevelKey, Lsn, Op, QueueKey, QueueSeq, StoreError};
 
 /// Settled messages of a queue that may lie on disk before they are deleted.
 const DEAD_MESSAGES_MAX: u64 = 10_000;
@@ -54,8 +55,8 @@ pub(super) struct Pending {
 /// What can be done about files once a group is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reclaim {
-    /// Files that lie between these numbers of the queue hold nothing that is needed.
-    Files { queue: QueueKey, below: u64 },
+    /// Files that hold only this level's messages below a number are not needed.
+    Files { level: LevelKey, below: u64 },
     /// Much was deleted since the last time: see whether tables should be rewritten.
     Tables,
 }
@@ -76,9 +77,9 @@ pub(super) struct PutOff {
     pub(super) more: bool,
 }
 
-/// A queue's cursor, and what of its past lies on disk.
+/// The cursor of a queue's level, and what of its past lies on disk.
 #[derive(Debug, Default)]
-pub(super) struct QueueState {
+pub(super) struct LevelState {
     pub(super) cursor: Cursor,
     /// Whether a record of the cursor has ever been written.
     pub(super) recorded: bool,
@@ -99,9 +100,9 @@ struct Dead {
 /// All queues.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    pub(super) states: FxHashMap<QueueKey, QueueState>,
+    pub(super) states: FxHashMap<LevelKey, LevelState>,
     /// Ran empty while rations were used up.
-    emptied: FxHashSet<QueueKey>,
+    emptied: FxHashSet<LevelKey>,
     rations_bytes: u64,
     trimmed_bytes: u64,
     record: Vec<u8>,
@@ -111,7 +112,8 @@ impl Queues {
     /// Encodes a group and moves the cursors.
     ///
     /// # Errors
-    /// When a queue's numbers do not increase. Nothing may be written after that.
+    /// When a queue's numbers do not increase, or more is purged than there is. Nothing may be
+    /// written after that.
     pub(super) fn encode(&mut self, group: &[Pending], path: &str) -> Result<Encoded, StoreError> {
         let cost: u64 = group.iter().map(|pending| pending.cost_bytes).sum();
         let mut encoder = Encoder {
@@ -146,14 +148,14 @@ impl Queues {
         }
         let mut batch = WriteBatch::default();
         let mut reclaims = Vec::new();
-        let some: Vec<QueueKey> = self.emptied.iter().take(PUT_OFF_MAX).copied().collect();
-        for queue in some {
-            self.emptied.remove(&queue);
-            if let Some(state) = self.states.get_mut(&queue)
+        let some: Vec<LevelKey> = self.emptied.iter().take(PUT_OFF_MAX).copied().collect();
+        for level in some {
+            self.emptied.remove(&level);
+            if let Some(state) = self.states.get_mut(&level)
                 && state.cursor.is_empty()
             {
-                self.trimmed_bytes += state.trim(queue, &mut batch);
-                reclaims.extend(state.reclaim_files(queue));
+                self.trimmed_bytes += state.trim(level, &mut batch);
+                reclaims.extend(state.reclaim_files(level));
             }
         }
         self.reclaim_tables(&mut reclaims);
@@ -174,7 +176,7 @@ impl Queues {
     }
 }
 
-impl QueueState {
+impl LevelState {
     /// What a recovery starts from.
     pub(super) fn recovered(cursor: Cursor) -> Self {
         Self { cursor, recorded: true, ..Self::default() }
@@ -196,13 +198,13 @@ impl QueueState {
 
     /// Deletes everything below the head, and long spans behind it when the head is stuck. Answers
     /// with about how many bytes that was.
-    fn trim(&mut self, queue: QueueKey, batch: &mut WriteBatch) -> u64 {
+    fn trim(&mut self, level: LevelKey, batch: &mut WriteBatch) -> u64 {
         let head = self.cursor.head();
-        delete(batch, queue, self.trimmed..head);
+        delete(batch, level, self.trimmed..head);
         self.trimmed = self.trimmed.max(head);
         let worthwhile = (DEAD_BYTES_MAX / self.cursor.average_bytes()).clamp(1, LONG_SPAN);
         for span in self.cursor.spill_long(worthwhile) {
-            delete(batch, queue, span);
+            delete(batch, level, span);
         }
         let bytes = std::mem::take(&mut self.dead).bytes;
         self.trimmed_bytes += bytes;
@@ -210,55 +212,71 @@ impl QueueState {
     }
 
     /// Asks for the files of what was trimmed when that is much.
-    fn reclaim_files(&mut self, queue: QueueKey) -> Option<Reclaim> {
+    fn reclaim_files(&mut self, level: LevelKey) -> Option<Reclaim> {
         (self.trimmed_bytes >= TRIMMED_BYTES_MAX).then(|| {
             self.trimmed_bytes = 0;
-            Reclaim::Files { queue, below: self.trimmed }
+            Reclaim::Files { level, below: self.trimmed }
         })
     }
 }
 
 /// Deletes the records in a range of numbers, some of which may not exist.
-fn delete(batch: &mut WriteBatch, queue: QueueKey, range: Range<u64>) {
+fn delete(batch: &mut WriteBatch, level: LevelKey, range: Range<u64>) {
     if range.end.saturating_sub(range.start) > POINT_DELETES_MAX {
-        let from = schema::message_key(queue, range.start);
-        batch.delete_range(from, schema::message_key(queue, range.end));
+        let from = schema::message_key(level, range.start);
+        batch.delete_range(from, schema::message_key(level, range.end));
     } else {
-        range.for_each(|seq| batch.delete(schema::message_key(queue, seq)));
+        range.for_each(|seq| batch.delete(schema::message_key(level, seq)));
     }
 }
 
-/// A purge at a place in the group: up to which number, and what stays.
-struct Purge<'a> {
+/// A purge at a place in the group.
+struct Purge {
     at: usize,
-    up_to: u64,
-    except: &'a [QueueSeq],
+    numbers: Range<u64>,
 }
 
 /// Which of a group's messages will be settled later in the same group.
 #[derive(Default)]
-struct Fates<'a> {
-    settles: FxHashMap<(QueueKey, u64), usize>,
-    purges: FxHashMap<QueueKey, Vec<Purge<'a>>>,
+struct Fates {
+    settles: FxHashMap<(QueueKey, QueueSeq), usize>,
+    purges: FxHashMap<LevelKey, Vec<Purge>>,
     drops: FxHashMap<QueueKey, usize>,
 }
 
-impl<'a> Fates<'a> {
+/// What becomes of a message within its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    /// It is as if it had never come.
+    Settled,
+    /// It counts until the purge, which counts it too; only its record need not be written.
+    Purged,
+}
+
+impl Fates {
     /// Looks for settles of numbers that no earlier group has brought. Everything is kept with its
     /// place in the group: only what comes after an enqueue can undo it.
-    fn foresee(group: &'a [Pending], states: &FxHashMap<QueueKey, QueueState>) -> Self {
+    fn foresee(group: &[Pending], states: &FxHashMap<LevelKey, LevelState>) -> Self {
         let mut fates = Self::default();
-        let is_new = |queue, seq| states.get(queue).is_none_or(|state| seq >= state.cursor.tail());
+        let is_new = |level: LevelKey, number| {
+            states.get(&level).is_none_or(|state| number >= state.cursor.tail())
+        };
         for (at, op) in group.iter().flat_map(|pending| &pending.batch.ops).enumerate() {
             match op {
-                Op::Settle { queue, seq } if is_new(queue, seq.0) => {
-                    fates.settles.insert((*queue, seq.0), at);
+                Op::Settle { queue, seq, .. }
+                    if is_new(LevelKey::of(*queue, *seq), seq.number()) =>
+                {
+                    fates.settles.insert((*queue, *seq), at);
                 }
-                Op::Purge { queue, up_to, except } if is_new(queue, up_to.0) => {
-                    let purge = Purge { at, up_to: up_to.0, except };
-                    fates.purges.entry(*queue).or_default().push(purge);
+                Op::Purge { queue, from, to, .. } => {
+                    let level = LevelKey::of(*queue, *from);
+                    if is_new(level, to.number().saturating_sub(1)) {
+                        let purge = Purge { at, numbers: from.number()..to.number() };
+                        fates.purges.entry(level).or_default().push(purge);
+                    }
                 }
-                Op::DropQueue { queue } => {
+                Op::DropQueue { queue, .. } => {
                     fates.drops.insert(*queue, at);
                 }
                 _ => {}
@@ -267,17 +285,27 @@ impl<'a> Fates<'a> {
         fates
     }
 
-    fn is_doomed(&self, at: usize, queue: QueueKey, seq: u64) -> bool {
-        let settled = !self.settles.is_empty()
-            && self.settles.get(&(queue, seq)).is_some_and(|settle| *settle > at);
-        let is_purged = |purge: &Purge<'_>| {
-            purge.at > at
-                && seq <= purge.up_to
-                && purge.except.binary_search(&QueueSeq(seq)).is_err()
+    fn of(&self, at: usize, queue: QueueKey, seq: QueueSeq) -> Fate {
+        let settle = match self.settles.is_empty() {
+            true => None,
+            false => self.settles.get(&(queue, seq)).filter(|settle| **settle > at),
         };
-        settled
-            || (!self.purges.is_empty()
-                && self.purges.get(&queue).is_some_and(|purges| purges.iter().any(is_purged)))
+        // Of what comes first the message's counts are taken.
+        let purges = |purge: &Purge| {
+            purge.at > at
+                && settle.is_none_or(|settle| *settle > purge.at)
+                && purge.numbers.contains(&seq.number())
+        };
+        if !self.purges.is_empty()
+            && let Some(known) = self.purges.get(&LevelKey::of(queue, seq))
+            && known.iter().any(purges)
+        {
+            return Fate::Purged;
+        }
+        if settle.is_some() {
+            return Fate::Settled;
+        }
+        Fate::Stays
     }
 
     fn is_dropped(&self, at: usize, queue: QueueKey) -> bool {
@@ -285,21 +313,26 @@ impl<'a> Fates<'a> {
     }
 }
 
-struct Encoder<'a, 'g> {
+/// Why an operation cannot be applied.
+#[derive(Debug, thiserror::Error)]
+enum Contradiction {
+    #[error(transparent)]
+    OutOfOrder(#[from] OutOfOrder),
+    #[error(transparent)]
+    Surplus(#[from] Surplus),
+}
+
+struct Encoder<'a> {
     queues: &'a mut Queues,
-    fates: Fates<'g>,
+    fates: Fates,
     batch: WriteBatch,
-    touched: Vec<QueueKey>,
+    touched: Vec<LevelKey>,
     reclaims: Vec<Reclaim>,
     annihilated: u64,
 }
 
-impl Encoder<'_, '_> {
-    fn apply(
-        &mut self,
-        at: usize,
-        op: &Op,
-    ) -> Result<(), (QueueKey, crate::store::cursor::OutOfOrder)> {
+impl Encoder<'_> {
+    fn apply(&mut self, at: usize, op: &Op) -> Result<(), (QueueKey, Contradiction)> {
         match op {
             Op::Enqueue { queue, .. } | Op::Settle { queue, .. } | Op::Purge { queue, .. }
                 if self.fates.is_dropped(at, *queue) =>
@@ -307,84 +340,108 @@ impl Encoder<'_, '_> {
                 self.annihilated += u64::from(matches!(op, Op::Enqueue { .. }));
             }
             Op::Enqueue { queue, seq, message } => {
-                let doomed = self.fates.is_doomed(at, *queue, seq.0);
-                let state = touch(&mut self.queues.states, &mut self.touched, *queue);
-                if doomed {
-                    self.annihilated += 1;
-                    return state.cursor.skip(seq.0).map_err(|error| (*queue, error));
-                }
-                let enqueued = state.cursor.enqueue(seq.0, message_bytes(message));
-                enqueued.map_err(|error| (*queue, error))?;
-                let key = schema::message_key(*queue, seq.0);
-                match message.record_parts() {
-                    (record, []) => self.batch.put(key, record),
-                    (head, body) => {
-                        // RocksDB takes a value in one piece only.
-                        let record = &mut self.queues.record;
-                        record.clear();
-                        record.extend_from_slice(head);
-                        record.extend_from_slice(body);
-                        self.batch.put(key, record);
-                    }
-                }
+                self.enqueue(at, *queue, *seq, message).map_err(|error| (*queue, error.into()))?;
             }
-            Op::Settle { queue, seq } => {
-                if let Some(state) = self.queues.states.get_mut(queue)
-                    && let Some(bytes) = state.cursor.settle(seq.0)
+            Op::Settle { queue, seq, body_bytes } => {
+                let level = LevelKey::of(*queue, *seq);
+                if let Some(state) = self.queues.states.get_mut(&level)
+                    && let Some(bytes) = state.cursor.settle(seq.number(), *body_bytes)
                 {
                     state.bury(1, bytes);
-                    mark_touched(state, &mut self.touched, *queue);
+                    mark_touched(state, &mut self.touched, level);
                 }
             }
-            Op::Purge { queue, up_to, except } => {
-                if let Some(state) = self.queues.states.get_mut(queue) {
-                    let settled = state.cursor.purge(up_to.0, except.iter().map(|seq| seq.0));
-                    state.bury(settled.messages, settled.bytes);
-                    mark_touched(state, &mut self.touched, *queue);
+            Op::Purge { queue, from, to, messages, body_bytes } => {
+                let level = LevelKey::of(*queue, *from);
+                if let Some(state) = self.queues.states.get_mut(&level) {
+                    let numbers = from.number()..to.number();
+                    let purged = state.cursor.purge(numbers, *messages, *body_bytes);
+                    let bytes = purged.map_err(|error| (*queue, error.into()))?;
+                    state.bury(*messages, bytes);
+                    mark_touched(state, &mut self.touched, level);
                 }
             }
-            Op::DropQueue { queue } => self.drop_queue(*queue),
+            Op::DropQueue { queue, level_max } => {
+                for level in 0..=*level_max {
+                    self.drop_level(LevelKey { queue: *queue, level });
+                }
+            }
             Op::PutMeta { key, value } => self.batch.put(schema::meta_key(key), value),
             Op::DelMeta { key } => self.batch.delete(schema::meta_key(key)),
         }
         Ok(())
     }
 
-    fn drop_queue(&mut self, queue: QueueKey) {
-        let Some(state) = self.queues.states.remove(&queue) else { return };
+    fn enqueue(
+        &mut self,
+        at: usize,
+        queue: QueueKey,
+        seq: QueueSeq,
+        message: &Message,
+    ) -> Result<(), OutOfOrder> {
+        let fate = self.fates.of(at, queue, seq);
+        let level = LevelKey::of(queue, seq);
+        let state = touch(&mut self.queues.states, &mut self.touched, level);
+        if fate != Fate::Stays {
+            self.annihilated += 1;
+        }
+        if fate == Fate::Settled {
+            return state.cursor.skip(seq.number());
+        }
+        state.cursor.enqueue(seq.number(), message_size(message))?;
+        if fate == Fate::Purged {
+            return Ok(());
+        }
+        let key = schema::message_key(level, seq.number());
+        match message.record_parts() {
+            (record, []) => self.batch.put(key, record),
+            (head, body) => {
+                // RocksDB takes a value in one piece only.
+                let record = &mut self.queues.record;
+                record.clear();
+                record.extend_from_slice(head);
+                record.extend_from_slice(body);
+                self.batch.put(key, record);
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_level(&mut self, level: LevelKey) {
+        let Some(state) = self.queues.states.remove(&level) else { return };
         if !state.recorded {
             return;
         }
-        self.batch.delete(schema::cursor_key(queue));
+        self.batch.delete(schema::cursor_key(level));
         let tail = state.cursor.tail();
-        delete(&mut self.batch, queue, state.trimmed..tail);
+        delete(&mut self.batch, level, state.trimmed..tail);
         let bytes = state.dead.bytes + state.cursor.ready_bytes();
         self.queues.trimmed_bytes += bytes;
         if state.trimmed_bytes + bytes >= TRIMMED_BYTES_MAX {
-            self.reclaims.push(Reclaim::Files { queue, below: tail });
+            self.reclaims.push(Reclaim::Files { level, below: tail });
         }
     }
 
     /// Deletes what is dead in the queues that were touched and puts their cursors.
     fn finish_queues(&mut self) {
         let queues = &mut *self.queues;
-        for queue in &self.touched {
+        for level in &self.touched {
             // A queue may have been dropped since it was touched.
-            let Some(state) = queues.states.get_mut(queue) else { continue };
+            let Some(state) = queues.states.get_mut(level) else { continue };
             state.touched = false;
             let rationed = !state.is_due() && state.has_emptied();
             if rationed && queues.rations_bytes < EMPTIED_RATION_BYTES {
-                queues.emptied.insert(*queue);
+                queues.emptied.insert(*level);
             } else if rationed || state.is_due() {
                 queues.rations_bytes = queues.rations_bytes.saturating_sub(EMPTIED_RATION_BYTES);
-                queues.trimmed_bytes += state.trim(*queue, &mut self.batch);
+                queues.trimmed_bytes += state.trim(*level, &mut self.batch);
             }
             for span in state.cursor.spill(SPANS_MAX) {
-                delete(&mut self.batch, *queue, span);
+                delete(&mut self.batch, *level, span);
             }
-            self.reclaims.extend(state.reclaim_files(*queue));
+            self.reclaims.extend(state.reclaim_files(*level));
             state.cursor.encode(&mut queues.record);
-            self.batch.put(schema::cursor_key(*queue), &queues.record);
+            self.batch.put(schema::cursor_key(*level), &queues.record);
             state.recorded = true;
         }
         // One huge body must not keep its memory for good.
@@ -398,26 +455,26 @@ impl Encoder<'_, '_> {
 const RECORD_BYTES_KEPT: usize = 1 << 20;
 
 fn touch<'a>(
-    states: &'a mut FxHashMap<QueueKey, QueueState>,
-    touched: &mut Vec<QueueKey>,
-    queue: QueueKey,
-) -> &'a mut QueueState {
-    let state = states.entry(queue).or_default();
-    mark_touched(state, touched, queue);
+    states: &'a mut FxHashMap<LevelKey, LevelState>,
+    touched: &mut Vec<LevelKey>,
+    level: LevelKey,
+) -> &'a mut LevelState {
+    let state = states.entry(level).or_default();
+    mark_touched(state, touched, level);
     state
 }
 
-fn mark_touched(state: &mut QueueState, touched: &mut Vec<QueueKey>, queue: QueueKey) {
+fn mark_touched(state: &mut LevelState, touched: &mut Vec<LevelKey>, level: LevelKey) {
     if !state.touched {
         state.touched = true;
-        touched.push(queue);
+        touched.push(level);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::message::{Envelope, Message};
+    use crate::broker::message::Envelope;
 
     fn pending(lsn: u64, ops: Vec<Op>) -> Pending {
         // No cost: nothing is earned for the range deletions of queues that run empty.
@@ -426,6 +483,10 @@ mod tests {
 
     fn key(queue: u64) -> QueueKey {
         QueueKey { shard: 0, queue }
+    }
+
+    fn level(queue: u64) -> LevelKey {
+        LevelKey { queue: key(queue), level: 0 }
     }
 
     /// Fills queues and empties them again, in two groups.
@@ -445,7 +506,9 @@ mod tests {
             Op::Enqueue { queue, seq: QueueSeq(seq), message }
         });
         queues.encode(&[pending(1, enqueues.collect())], "test").unwrap();
-        let settles = all().map(|(queue, seq)| Op::Settle { queue, seq: QueueSeq(seq) });
+        let body_bytes = body.len() as u64;
+        let settle = |(queue, seq)| Op::Settle { queue, seq: QueueSeq(seq), body_bytes };
+        let settles = all().map(settle);
         let encoded = queues.encode(&[pending(2, settles.collect())], "test").unwrap();
         assert!(encoded.reclaims.is_empty());
     }
@@ -465,10 +528,10 @@ mod tests {
         let mut queues = Queues::default();
         emptied(&mut queues, 0..1, 3, &[0; 1 << 20]);
         // As if much had been trimmed before.
-        queues.states.get_mut(&key(0)).unwrap().trimmed_bytes = TRIMMED_BYTES_MAX - 1;
+        queues.states.get_mut(&level(0)).unwrap().trimmed_bytes = TRIMMED_BYTES_MAX - 1;
         queues.trimmed_bytes = TRIMMED_BYTES_MAX - 1;
         let put_off = queues.encode_put_off().unwrap();
-        let files = Reclaim::Files { queue: key(0), below: 3 };
+        let files = Reclaim::Files { level: level(0), below: 3 };
         assert_eq!(put_off.reclaims, [files, Reclaim::Tables]);
     }
 
@@ -479,14 +542,21 @@ mod tests {
             (0..1_000)
                 .flat_map(|of| {
                     let queue = key(of);
-                    let purge = |up_to| Op::Purge { queue, up_to: QueueSeq(up_to), except: vec![] };
-                    [purge(5), purge(9)]
+                    let purge = |to| Op::Purge {
+                        queue,
+                        from: QueueSeq(0),
+                        to: QueueSeq(to),
+                        messages: 0,
+                        body_bytes: 0,
+                    };
+                    [purge(6), purge(10)]
                 })
                 .collect(),
         )];
         let fates = Fates::foresee(&group, &FxHashMap::default());
-        assert!(fates.is_doomed(0, key(7), 9) && !fates.is_doomed(0, key(7), 10));
-        assert!(!fates.is_doomed(15, key(7), 9), "a purge does not reach what comes after it");
+        let fate = |at, seq| fates.of(at, key(7), QueueSeq(seq));
+        assert_eq!((fate(0, 9), fate(0, 10)), (Fate::Purged, Fate::Stays));
+        assert_eq!(fate(15, 9), Fate::Stays, "a purge does not reach what comes after it");
         assert!(fates.purges.values().all(|purges| purges.len() == 2));
     }
 }

@@ -163,6 +163,28 @@ impl Shared {
         self.intake().failure.clone()
     }
 
+    /// Something that was written cannot be read: nothing more is promised.
+    pub(super) fn fail(&self, failure: &StoreError) {
+        let mut intake = self.intake();
+        if intake.failure.is_some() || intake.closing {
+            return;
+        }
+        let reached = self.fail_intake(&mut intake, failure.clone());
+        intake.committer = Committing::Busy;
+        drop(intake);
+        self.work.notify_one();
+        reached.iter().for_each(|waker| waker.wake());
+    }
+
+    /// Takes note of a failure. Returns everyone who waits for what will not come.
+    fn fail_intake(&self, intake: &mut Intake, failure: StoreError) -> Vec<Arc<dyn DurableWaker>> {
+        let mut reached = Vec::new();
+        self.failed.store(true, Ordering::Release);
+        intake.failure = Some(failure);
+        intake.waiters.take_all(&mut reached);
+        reached
+    }
+
     /// Lets the committer write what is left and end.
     pub(super) fn begin_closing(&self) {
         let mut intake = self.intake();
@@ -286,6 +308,9 @@ impl Committer {
             let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
             let waiting = !intake.waiting.is_empty();
             let urgent = intake.closing || intake.wanted > durable || intake.is_full();
+            if intake.failure.is_some() {
+                return Work::Stop;
+            }
             if due(self.tidy_by) {
                 return Work::Tidy { idle: !waiting };
             }
@@ -350,11 +375,14 @@ impl Committer {
     /// Moves the watermark to what has just been synced and wakes whoever waited for it.
     fn publish(&mut self, durable: Lsn, bytes: u64) {
         let shared = &self.shared;
-        shared.durable.store(durable.0, Ordering::Release);
         shared.backlog_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.tidy_by.get_or_insert_with(|| now() + TIDY_AFTER);
         let mut reached = Vec::new();
         let mut intake = shared.intake();
+        if intake.failure.is_some() {
+            return; // a reader has found that the store is damaged
+        }
+        shared.durable.store(durable.0, Ordering::Release);
         intake.in_flight = Arc::default();
         intake.waiters.take_reached(durable, &mut reached);
         drop(intake);
@@ -382,9 +410,12 @@ impl Committer {
     fn end(&self, failure: Option<StoreError>) {
         let mut reached = Vec::new();
         let mut intake = self.shared.intake();
-        self.shared.failed.store(failure.is_some(), Ordering::Release);
-        intake.failure = failure;
-        intake.waiters.take_all(&mut reached);
+        match failure {
+            Some(failure) if intake.failure.is_none() => {
+                reached = self.shared.fail_intake(&mut intake, failure);
+            }
+            _ => intake.waiters.take_all(&mut reached),
+        }
         let unwritten = std::mem::take(&mut intake.waiting);
         let in_flight = std::mem::take(&mut intake.in_flight);
         drop(intake);

@@ -14,8 +14,8 @@
 //! # Threads and locks
 //!
 //! The intake's lock is a leaf, held for a push or for taking a group; `read` holds it while it
-//! looks through what is not yet written. The queues' lock is held while a group is encoded, never
-//! during a write or a sync. Nobody holds both.
+//! looks through what is not yet written, which it does only near a queue's end. The queues' lock
+//! is held while a group is encoded, never during a write or a sync. Nobody holds both.
 
 mod apply;
 mod commit;
@@ -38,7 +38,8 @@ use rocksdb::statistics::Ticker;
 pub use tuning::Options;
 
 use super::{
-    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, Recovery, Store, StoreCounters, StoreError,
+    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, ReadLimit, Recovery, Store, StoreCounters,
+    StoreError,
 };
 use crate::broker::message::Message;
 use commit::{Committer, Shared};
@@ -154,9 +155,10 @@ impl Store for RocksStore {
         &self,
         queue: QueueKey,
         from: QueueSeq,
-        messages_max: usize,
+        limit: ReadLimit,
     ) -> Result<Vec<(QueueSeq, Message)>, StoreError> {
-        read::read(&self.shared, queue, from, messages_max)
+        let read = read::read(&self.shared, queue, from, limit);
+        read.inspect_err(|error| self.shared.fail(error))
     }
 
     fn recover(&self, visitor: &mut dyn Recovery) -> Result<(), StoreError> {

@@ -4,9 +4,13 @@
 //! A read never starts at a queue's beginning but at its cursor's head: below lie deleted records,
 //! and walking through those took up to two seconds where a bounded read takes 20 to 80 µs. It does
 //! not fill the block cache, for a message is read once.
+//!
+//! What is unwritten is looked at only by a read that comes to the end of what is written: a
+//! backlog's messages are read far from there, and looking through the intake keeps publishers
+//! waiting.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use rocksdb::{DB, DBRawIterator, ReadOptions};
 
@@ -16,78 +20,157 @@ use super::tuning::store_error;
 use crate::broker::message::Message;
 use crate::store::cursor::Listed;
 use crate::store::image::queue_damaged;
-use crate::store::{Batch, Op, QueueKey, QueueSeq, StoreError};
+use crate::store::{Batch, LevelKey, Op, QueueKey, QueueSeq, ReadLimit, StoreError};
 
 /// A run of settled records up to this long is stepped over; a longer one is jumped.
 const STEPS_MAX: u64 = 16;
+/// Messages that a read makes room for at once.
+const FOUND_MAX: usize = 1_024;
+/// Bytes that RocksDB reads ahead.
+const READ_AHEAD_BYTES: usize = 256 << 10;
 
 /// See [`Store::read`](crate::store::Store::read).
 pub(super) fn read(
     shared: &Shared,
     queue: QueueKey,
     from: QueueSeq,
-    messages_max: usize,
+    limit: ReadLimit,
 ) -> Result<Vec<(QueueSeq, Message)>, StoreError> {
-    if messages_max == 0 {
+    if limit.messages == 0 {
         return Ok(Vec::new());
     }
-    // What is written is looked at last, so nothing falls between the two. It may be written in the
-    // meantime and be found there as well, by when it came before or after a settle nobody knows:
-    // so what was unwritten is taken from here alone.
-    let mut unwritten = Unwritten::default();
-    shared.each_unwritten(|batch| unwritten.apply(batch, queue));
-    let newer = unwritten.enqueued.range(from.0..).take(messages_max);
-    let mut messages: Vec<_> =
-        newer.map(|(seq, message)| (QueueSeq(*seq), message.clone())).collect();
-    let listed = shared.queues().states.get(&queue).map(|state| state.cursor.listed());
-    if let Some(listed) = listed
-        && !unwritten.dropped
-    {
-        let mut room = messages_max;
-        each_message(&shared.db, &shared.path(), queue, &listed, from.0, |seq, message| {
-            if !unwritten.touches(seq.0) && is_kept(shared, queue, seq) {
-                messages.push((seq, message));
-                room -= 1;
-            }
-            Ok(if room == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
+    let of = LevelKey::of(queue, from);
+    loop {
+        let before = shared.durable();
+        let Written { mut messages, whole } = read_written(shared, of, from, limit)?;
+        if !whole {
+            return Ok(messages);
+        }
+        let mut unwritten = Unwritten::default();
+        shared.each_unwritten(|batch| unwritten.apply(batch, of));
+        if shared.durable() != before {
+            continue; // something may have been neither here nor there
+        }
+        messages.retain(|(seq, _)| !unwritten.touches(seq.number()));
+        if unwritten.dropped {
+            messages.clear();
+        }
+        let newer = unwritten.enqueued.range(from.number()..);
+        messages
+            .extend(newer.map(|(seq, message)| (QueueSeq::new(of.level, *seq), message.clone())));
         messages.sort_unstable_by_key(|(seq, _)| *seq);
-        messages.truncate(messages_max);
+        let mut room = Room::of(limit);
+        let fitting = messages.iter().take_while(|(_, message)| room.takes(message)).count();
+        messages.truncate(fitting);
+        return Ok(messages);
     }
-    Ok(messages)
 }
 
-/// Whether a message that was found is unsettled. What is listed does not tell: a group that has
-/// been encoded takes spans off the list, and their records lie there until it is written.
-fn is_kept(shared: &Shared, queue: QueueKey, seq: QueueSeq) -> bool {
-    shared.queues().states.get(&queue).is_some_and(|state| !state.cursor.is_settled(seq.0))
+/// Counts what a read may still return.
+#[derive(Debug, Clone)]
+struct Room {
+    messages: usize,
+    bytes: usize,
 }
 
-/// What unwritten batches do to one queue.
+impl Room {
+    fn of(limit: ReadLimit) -> Self {
+        Self { messages: limit.messages, bytes: limit.bytes.max(1) }
+    }
+
+    fn is_left(&self) -> bool {
+        self.messages > 0 && self.bytes > 0
+    }
+
+    /// Whether another one still fits.
+    fn takes(&mut self, message: &Message) -> bool {
+        let fits = self.is_left();
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(message.memory_bytes());
+        fits
+    }
+}
+
+/// What was found on disk.
+struct Written {
+    messages: Vec<(QueueSeq, Message)>,
+    /// Nothing lies behind it.
+    whole: bool,
+}
+
+fn read_written(
+    shared: &Shared,
+    of: LevelKey,
+    from: QueueSeq,
+    limit: ReadLimit,
+) -> Result<Written, StoreError> {
+    let listed = shared.queues().states.get(&of).map(|state| state.cursor.listed());
+    let Some(listed) = listed else {
+        return Ok(Written { messages: Vec::new(), whole: true });
+    };
+    let path = shared.path();
+    let mut from = from.number().max(listed.head);
+    let mut room = Room::of(limit);
+    let mut messages = Vec::new();
+    loop {
+        let mut found = Vec::with_capacity(room.messages.min(FOUND_MAX));
+        let mut left = room.clone();
+        each_message(&shared.db, &path, of, &listed, from, |seq, message| {
+            let _ = left.takes(&message);
+            found.push((seq, message));
+            Ok(if left.is_left() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        let whole = left.is_left();
+        let next = found.last().map(|(seq, _)| seq.number() + 1);
+        // What is listed does not tell what is settled: a group that has been encoded takes spans
+        // off the list, and their records lie there until it is written.
+        let mut queues = shared.queues();
+        let Some(state) = queues.states.get_mut(&of) else {
+            return Ok(Written { messages: Vec::new(), whole: true });
+        };
+        let numbers = found.iter().map(|(seq, _)| seq.number());
+        let learned = state.cursor.learn(from, numbers, whole);
+        learned.map_err(|error| queue_damaged(&path, of.queue, &error))?;
+        found.retain(|(seq, _)| !state.cursor.is_settled(seq.number()));
+        drop(queues);
+        for (_, message) in &found {
+            let _ = room.takes(message);
+        }
+        messages.append(&mut found);
+        if whole || !room.is_left() {
+            return Ok(Written { messages, whole });
+        }
+        from = next.unwrap_or(from);
+    }
+}
+
+/// What unwritten batches do to one level of a queue.
 #[derive(Default)]
 struct Unwritten {
     enqueued: BTreeMap<u64, Message>,
     settled: HashSet<u64>,
-    purges: Vec<(u64, Vec<QueueSeq>)>,
+    purges: Vec<Range<u64>>,
     dropped: bool,
 }
 
 impl Unwritten {
-    fn apply(&mut self, batch: &Batch, of: QueueKey) {
+    fn apply(&mut self, batch: &Batch, of: LevelKey) {
+        let is_ours = |queue: &QueueKey, seq: &QueueSeq| LevelKey::of(*queue, *seq) == of;
         for op in &batch.ops {
             match op {
-                Op::Enqueue { queue, seq, message } if *queue == of => {
-                    self.enqueued.insert(seq.0, message.clone());
+                Op::Enqueue { queue, seq, message } if is_ours(queue, seq) => {
+                    self.enqueued.insert(seq.number(), message.clone());
                 }
-                Op::Settle { queue, seq } if *queue == of => {
-                    self.enqueued.remove(&seq.0);
-                    self.settled.insert(seq.0);
+                Op::Settle { queue, seq, .. } if is_ours(queue, seq) => {
+                    self.enqueued.remove(&seq.number());
+                    self.settled.insert(seq.number());
                 }
-                Op::Purge { queue, up_to, except } if *queue == of => {
-                    self.enqueued.retain(|seq, _| !is_purged(*seq, up_to.0, except));
-                    self.purges.push((up_to.0, except.clone()));
+                Op::Purge { queue, from, to, .. } if is_ours(queue, from) => {
+                    let purged = from.number()..to.number();
+                    self.enqueued.retain(|seq, _| !purged.contains(seq));
+                    self.purges.push(purged);
                 }
-                Op::DropQueue { queue } if *queue == of => {
+                Op::DropQueue { queue, .. } if *queue == of.queue => {
                     self.enqueued.clear();
                     self.dropped = true;
                 }
@@ -100,36 +183,34 @@ impl Unwritten {
     fn touches(&self, seq: u64) -> bool {
         self.enqueued.contains_key(&seq)
             || self.settled.contains(&seq)
-            || self.purges.iter().any(|(up_to, except)| is_purged(seq, *up_to, except))
+            || self.purges.iter().any(|purged| purged.contains(&seq))
     }
 }
 
-fn is_purged(seq: u64, up_to: u64, except: &[QueueSeq]) -> bool {
-    seq <= up_to && except.binary_search(&QueueSeq(seq)).is_err()
-}
-
-/// Shows the unsettled messages of a queue from a number on, ascending, until told to stop.
+/// Shows the unsettled messages of a level from a number on, ascending, until told to stop.
 pub(super) fn each_message(
     db: &DB,
     path: &str,
-    queue: QueueKey,
+    of: LevelKey,
     listed: &Listed,
     from: u64,
     mut visit: impl FnMut(QueueSeq, Message) -> Result<ControlFlow<()>, StoreError>,
 ) -> Result<(), StoreError> {
+    let queue = of.queue;
     let start = from.max(listed.head);
-    let start_key = schema::message_key(queue, start);
-    let mut records = bounded(db, &start_key, &schema::messages_end(queue));
+    let start_key = schema::message_key(of, start);
+    let end_key = schema::message_key(of, QueueSeq::NUMBERS_END);
+    let mut records = bounded(db, &start_key, &end_key);
     records.seek(start_key);
     let mut spans = listed.spans.iter().skip_while(|span| span.end <= start).peekable();
     while let Some((key, value)) = records.item() {
-        let seq = schema::seq_of_message(key)
+        let number = schema::number_of_message(key)
             .ok_or_else(|| queue_damaged(path, queue, &"a message under a key that is none"))?;
-        while spans.next_if(|span| span.end <= seq.0).is_some() {}
+        while spans.next_if(|span| span.end <= number).is_some() {}
         match spans.peek() {
-            Some(span) if span.contains(&seq.0) => {
-                if span.end - seq.0 > STEPS_MAX {
-                    records.seek(schema::message_key(queue, span.end));
+            Some(span) if span.contains(&number) => {
+                if span.end - number > STEPS_MAX {
+                    records.seek(schema::message_key(of, span.end));
                 } else {
                     records.next();
                 }
@@ -138,9 +219,9 @@ pub(super) fn each_message(
             _ => {}
         }
         let message = Message::from_record(value).map_err(|error| {
-            queue_damaged(path, queue, &format_args!("message {}: {error}", seq.0))
+            queue_damaged(path, queue, &format_args!("message {number}: {error}"))
         })?;
-        if visit(seq, message)?.is_break() {
+        if visit(QueueSeq::new(of.level, number), message)?.is_break() {
             return Ok(());
         }
         records.next();
@@ -169,6 +250,7 @@ fn bounded<'db>(db: &'db DB, from: &[u8], to: &[u8]) -> DBRawIterator<'db> {
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(to);
     options.fill_cache(false);
+    options.set_readahead_size(READ_AHEAD_BYTES);
     db.raw_iterator_opt(options)
 }
 
@@ -181,6 +263,10 @@ mod tests {
     use crate::store::{Lsn, Store};
 
     const QUEUE: QueueKey = QueueKey { shard: 0, queue: 1 };
+
+    fn up_to(messages: usize) -> ReadLimit {
+        ReadLimit { messages, bytes: usize::MAX }
+    }
 
     fn enqueue(seq: u64) -> Op {
         let envelope = Envelope {
@@ -195,7 +281,7 @@ mod tests {
     }
 
     fn settle(seq: u64) -> Op {
-        Op::Settle { queue: QUEUE, seq: QueueSeq(seq) }
+        Op::Settle { queue: QUEUE, seq: QueueSeq(seq), body_bytes: 1 }
     }
 
     fn commit(store: &RocksStore, ops: Vec<Op>) {
@@ -208,14 +294,15 @@ mod tests {
     #[test]
     fn what_comes_after_a_settle_of_its_number_is_found_wherever_it_lies() {
         // The reader looks at what is unwritten, then at the disk: meanwhile it may be written.
-        let purge = Op::Purge { queue: QUEUE, up_to: QueueSeq(3), except: Vec::new() };
+        let (from, to) = (QueueSeq(0), QueueSeq(4));
+        let purge = Op::Purge { queue: QUEUE, from, to, messages: 0, body_bytes: 0 };
         for round in 0..400 {
             let dir = tempfile::tempdir().unwrap();
             let store = RocksStore::open(dir.path(), Options::default()).unwrap();
             let first = vec![settle(0), purge.clone(), enqueue(0), enqueue(2), enqueue(4)];
             store.submit(Batch { ops: first, awaited: round % 2 == 0 });
             for _ in 0..20 {
-                let found = store.read(QUEUE, QueueSeq(0), 9).unwrap();
+                let found = store.read(QUEUE, QueueSeq(0), up_to(9)).unwrap();
                 let found: Vec<u64> = found.into_iter().map(|(seq, _)| seq.0).collect();
                 assert_eq!(found, [0, 2, 4]);
             }
@@ -234,7 +321,7 @@ mod tests {
         let group = [Pending { lsn: Lsn(3), cost_bytes: 0, batch }];
         let encoded = store.shared.queues().encode(&group, "test").unwrap();
         assert!(encoded.batch.len() > 60, "{} operations", encoded.batch.len());
-        let found = store.read(QUEUE, QueueSeq(0), 200).unwrap();
+        let found = store.read(QUEUE, QueueSeq(0), up_to(200)).unwrap();
         let expected = (0..1_000).filter(|seq| seq % 2 == 0 || (*seq > 255 && *seq != 501));
         let found: Vec<u64> = found.into_iter().map(|(seq, _)| seq.0).collect();
         assert_eq!(found, expected.take(200).collect::<Vec<_>>());

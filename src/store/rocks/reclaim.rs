@@ -19,7 +19,7 @@ use rocksdb::{CompactOptions, properties};
 use super::apply::Reclaim;
 use super::commit::Shared;
 use super::schema::message_key;
-use crate::store::QueueKey;
+use crate::store::LevelKey;
 
 /// Tables smaller than this are left alone.
 const TABLES_BYTES_MIN: u64 = 64 << 20;
@@ -30,18 +30,18 @@ const DEAD_RATIO: u64 = 2;
 pub(super) fn run(shared: &Arc<Shared>, work: &Receiver<Reclaim>) {
     while let Ok(reclaim) = work.recv() {
         match reclaim {
-            Reclaim::Files { queue, below } => drop_files(shared, queue, below),
+            Reclaim::Files { level, below } => drop_files(shared, level, below),
             Reclaim::Tables => merge_if_mostly_dead(shared),
         }
     }
 }
 
-/// Drops the table files that hold nothing but this queue's messages below a number.
-fn drop_files(shared: &Shared, queue: QueueKey, below: u64) {
+/// Drops the table files that hold nothing but this level's messages below a number.
+fn drop_files(shared: &Shared, level: LevelKey, below: u64) {
     // RocksDB counts the upper bound in: a file whose last record lies just there goes, too.
     let Some(last) = below.checked_sub(1) else { return };
     // A refusal only means that the space is found later, by merging.
-    let _ = shared.db.delete_file_in_range(message_key(queue, 0), message_key(queue, last));
+    let _ = shared.db.delete_file_in_range(message_key(level, 0), message_key(level, last));
 }
 
 fn merge_if_mostly_dead(shared: &Shared) {
@@ -72,9 +72,11 @@ mod tests {
     use super::*;
     use crate::broker::message::{Envelope, Message};
     use crate::store::rocks::{Options, RocksStore};
-    use crate::store::{Batch, Lsn, Op, QueueSeq, Recovery, Store};
+    use crate::store::{Backlog, Batch, Lsn, Op, QueueKey, QueueSeq, ReadLimit, Recovery, Store};
 
     const QUEUE: QueueKey = QueueKey { shard: 0, queue: 1 };
+    const LEVEL: LevelKey = LevelKey { queue: QUEUE, level: 0 };
+    const ONE: ReadLimit = ReadLimit { messages: 1, bytes: usize::MAX };
     const MESSAGES: u64 = 48;
 
     fn commit(store: &RocksStore, op: Op) {
@@ -98,7 +100,7 @@ mod tests {
     }
 
     fn settle(seq: u64) -> Op {
-        Op::Settle { queue: QUEUE, seq: QueueSeq(seq) }
+        Op::Settle { queue: QUEUE, seq: QueueSeq(seq), body_bytes: 256 << 10 }
     }
 
     /// Bytes that do not compress.
@@ -126,7 +128,7 @@ mod tests {
         rewriting.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         store.shared.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &rewriting);
         let last_in_a_file = |seq| {
-            let key = message_key(QUEUE, seq);
+            let key = message_key(LEVEL, seq);
             tables(&store).iter().any(|(_, last)| *last == key)
         };
         let lasts = (0..MESSAGES).filter(|seq| last_in_a_file(*seq)).count();
@@ -142,7 +144,9 @@ mod tests {
         fn message(&mut self, _: QueueKey, _: QueueSeq, _: Message) {
             self.0 += 1;
         }
-        fn tail(&mut self, _: QueueKey, _: QueueSeq) {}
+        fn backlog(&mut self, _: &Backlog) -> bool {
+            true
+        }
     }
 
     #[test]
@@ -151,8 +155,8 @@ mod tests {
         let mut store = spread_out(dir.path());
         let before = tables(&store).len();
         for head in 0..MESSAGES {
-            drop_files(&store.shared, QUEUE, head);
-            let read = store.read(QUEUE, QueueSeq(0), 1).unwrap();
+            drop_files(&store.shared, LEVEL, head);
+            let read = store.read(QUEUE, QueueSeq(0), ONE).unwrap();
             assert_eq!(read.first().map(|(seq, _)| seq.0), Some(head));
             if head % 16 == 3 {
                 store.close().unwrap();
@@ -164,7 +168,7 @@ mod tests {
             }
             commit(&store, settle(head));
         }
-        drop_files(&store.shared, QUEUE, MESSAGES);
+        drop_files(&store.shared, LEVEL, MESSAGES);
         let after = tables(&store).len();
         assert!(after + 4 < before, "{after} of {before} files are left");
         assert_eq!(store.durable(), Lsn(2 * MESSAGES));
@@ -192,7 +196,7 @@ mod tests {
             tables_bytes(&store) < full - 40 * MIB as u64
         };
         assert!((0..2_000).any(freed), "{} of {full} bytes left", tables_bytes(&store));
-        assert_eq!(store.read(QUEUE, QueueSeq(0), 1).unwrap()[0].0, QueueSeq(70));
+        assert_eq!(store.read(QUEUE, QueueSeq(0), ONE).unwrap()[0].0, QueueSeq(70));
     }
 
     #[test]

@@ -19,15 +19,15 @@ use std::time::Duration;
 
 use rocksdb::{DB, Options as DbOptions};
 
-use super::apply::{QueueState, Queues};
+use super::apply::{LevelState, Queues};
 use super::commit::Shared;
 use super::mark::{Mark, damaged, io_error};
 use super::read::{each_message, each_record};
 use super::schema::{self, APPLIED_KEY, LAYOUT_VERSION};
 use super::tuning::{Options, store_error};
 use crate::store::cursor::{Cursor, CursorError};
-use crate::store::image::{message_bytes, queue_damaged};
-use crate::store::{Lsn, QueueKey, QueueSeq, Recovery, StoreError};
+use crate::store::image::{backlog, queue_damaged};
+use crate::store::{LevelKey, Lsn, Recovery, StoreError};
 
 const VERSION_PREFIX: &str = "leveret store ";
 const LOCK_TRIES: u32 = 50;
@@ -192,19 +192,19 @@ fn newest_log(db_dir: &Path) -> PathBuf {
 fn read_cursors(db: &DB, path: &str) -> Result<Queues, StoreError> {
     let mut queues = Queues::default();
     each_record(db, path, schema::CURSORS, |key, value| {
-        let queue = schema::queue_of_cursor(key).ok_or_else(|| {
+        let of = schema::level_of_cursor(key).ok_or_else(|| {
             let reason = format!("a cursor under the key {key:02x?}");
             StoreError::Damaged { path: path.to_owned(), reason }
         })?;
-        let cursor = Cursor::decode(value).map_err(|error| queue_damaged(path, queue, &error))?;
-        queues.states.insert(queue, QueueState::recovered(cursor));
+        let cursor =
+            Cursor::decode(value).map_err(|error| queue_damaged(path, of.queue, &error))?;
+        queues.states.insert(of, LevelState::recovered(cursor));
         Ok(())
     })?;
     Ok(queues)
 }
 
-/// See [`Store::recover`](crate::store::Store::recover). Every cursor is exact afterwards, and was
-/// found to count what is there.
+/// See [`Store::recover`](crate::store::Store::recover).
 pub(super) fn replay(shared: &Shared, visitor: &mut dyn Recovery) -> Result<(), StoreError> {
     let path = shared.path();
     each_record(&shared.db, &path, schema::METAS, |key, value| {
@@ -212,19 +212,21 @@ pub(super) fn replay(shared: &Shared, visitor: &mut dyn Recovery) -> Result<(), 
         Ok(())
     })?;
     let mut queues = shared.queues();
-    let mut keys: Vec<QueueKey> = queues.states.keys().copied().collect();
-    keys.sort_unstable();
-    for queue in keys {
-        let Some(state) = queues.states.get_mut(&queue) else { continue };
-        let damaged = |error: CursorError| queue_damaged(&path, queue, &error);
-        let mut rebuild = state.cursor.rebuild();
-        each_message(&shared.db, &path, queue, &state.cursor.listed(), 0, |seq, message| {
-            rebuild.found(seq.0, message_bytes(&message)).map_err(damaged)?;
-            visitor.message(queue, seq, message);
+    let mut levels: Vec<LevelKey> = queues.states.keys().copied().collect();
+    levels.sort_unstable();
+    for of in levels {
+        let Some(state) = queues.states.get_mut(&of) else { continue };
+        if !visitor.backlog(&backlog(of, &state.cursor)) {
+            continue;
+        }
+        let damaged = |error: CursorError| queue_damaged(&path, of.queue, &error);
+        let listed = state.cursor.listed();
+        each_message(&shared.db, &path, of, &listed, 0, |seq, message| {
+            state.cursor.learn(0, [seq.number()], false).map_err(damaged)?;
+            visitor.message(of.queue, seq, message);
             Ok(ControlFlow::Continue(()))
         })?;
-        state.cursor = rebuild.finish().map_err(damaged)?;
-        visitor.tail(queue, QueueSeq(state.cursor.tail()));
+        state.cursor.learn(0, [], true).map_err(damaged)?;
     }
     Ok(())
 }
@@ -236,17 +238,22 @@ mod tests {
     use super::*;
     use crate::broker::message::{Envelope, Message};
     use crate::store::rocks::RocksStore;
-    use crate::store::{Batch, Op, Store};
+    use crate::store::{Backlog, Batch, Op, QueueKey, QueueSeq, Store};
 
-    #[derive(Default)]
-    struct Count(u64);
+    /// Counts the messages it asks for.
+    struct Count {
+        asks: bool,
+        messages: u64,
+    }
 
     impl Recovery for Count {
         fn meta(&mut self, _: &[u8], _: &[u8]) {}
         fn message(&mut self, _: QueueKey, _: QueueSeq, _: Message) {
-            self.0 += 1;
+            self.messages += 1;
         }
-        fn tail(&mut self, _: QueueKey, _: QueueSeq) {}
+        fn backlog(&mut self, _: &Backlog) -> bool {
+            self.asks
+        }
     }
 
     fn enqueue(queue: QueueKey, seq: u64) -> Op {
@@ -272,7 +279,7 @@ mod tests {
         // Just too few to be deleted: 12 queues with 9,000 dead messages each lie on disk.
         for queue in (0..12).map(|queue| QueueKey { shard: 0, queue }) {
             submit(&store, (0..9_005).map(|seq| enqueue(queue, seq)));
-            let settle = |seq| Op::Settle { queue, seq: QueueSeq(seq) };
+            let settle = |seq| Op::Settle { queue, seq: QueueSeq(seq), body_bytes: 4 };
             // Half of the queues keep their first message, and so a long settled span behind it.
             submit(&store, (queue.queue % 2..9_000).map(settle));
         }
@@ -280,12 +287,16 @@ mod tests {
         drop(store);
         let store = RocksStore::open(dir.path(), Options::default()).unwrap();
         set_perf_stats(PerfStatsLevel::EnableCount);
-        let mut perf = PerfContext::default();
-        perf.reset();
-        let mut count = Count::default();
-        store.recover(&mut count).unwrap();
-        let steps = perf.metric(PerfMetric::InternalKeySkippedCount);
-        assert_eq!(count.0, 12 * 5 + 6);
-        assert!((count.0..1_000).contains(&steps), "{steps} steps for {} messages", count.0);
+        let steps_of = |asks| {
+            let mut perf = PerfContext::default();
+            perf.reset();
+            let mut count = Count { asks, messages: 0 };
+            store.recover(&mut count).unwrap();
+            (perf.metric(PerfMetric::InternalKeySkippedCount), count.messages)
+        };
+        assert_eq!(steps_of(false), (0, 0), "nothing is read that is not asked for");
+        let (steps, messages) = steps_of(true);
+        assert_eq!(messages, 12 * 5 + 6);
+        assert!((messages..1_000).contains(&steps), "{steps} steps for {messages} messages");
     }
 }

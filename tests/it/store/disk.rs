@@ -104,11 +104,11 @@ fn a_directory_of_another_version_is_refused_and_left_alone() {
     let Disk { store, dir } = Disk::new();
     drop(store);
     let version = dir.path().join("VERSION");
-    for (text, expected) in [("leveret store 2\n", "2"), ("", ""), ("PG_VERSION", "PG_VERSION")] {
+    for (text, expected) in [("leveret store 1\n", "1"), ("", ""), ("PG_VERSION", "PG_VERSION")] {
         fs::write(&version, text).unwrap();
         let before = files(dir.path());
         match Disk::open(dir.path()).unwrap_err() {
-            StoreError::Version { found, expected: 1, .. } => assert_eq!(found, expected),
+            StoreError::Version { found, expected: 2, .. } => assert_eq!(found, expected),
             other => panic!("{other}"),
         }
         assert!(files(dir.path()) == before);
@@ -174,7 +174,7 @@ fn a_version_file_that_was_only_begun_is_made_again() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("VERSION"), begun).unwrap();
         drop(Disk::open(dir.path()).unwrap());
-        assert_eq!(fs::read(dir.path().join("VERSION")).unwrap(), b"leveret store 1\n");
+        assert_eq!(fs::read(dir.path().join("VERSION")).unwrap(), b"leveret store 2\n");
     }
 }
 
@@ -281,6 +281,9 @@ struct Ignored;
 
 impl leveret::store::Recovery for Ignored {
     fn meta(&mut self, _: &[u8], _: &[u8]) {}
+    fn backlog(&mut self, _: &leveret::store::Backlog) -> bool {
+        true
+    }
     fn message(
         &mut self,
         _: leveret::store::QueueKey,
@@ -288,7 +291,6 @@ impl leveret::store::Recovery for Ignored {
         _: leveret::broker::message::Message,
     ) {
     }
-    fn tail(&mut self, _: leveret::store::QueueKey, _: leveret::store::QueueSeq) {}
 }
 
 #[test]
@@ -299,9 +301,9 @@ fn a_message_settled_before_it_is_written_never_is() {
     let store = RocksStore::open(dir.path(), patient).unwrap();
     let body = [7; 2_000];
     store.submit(unawaited((0..100).map(|seq| enqueue(1, seq, &body))));
-    store.submit(unawaited((0..99).map(|seq| settle(1, seq))));
+    store.submit(unawaited((0..99).map(|seq| settle(1, seq, 2_000))));
     store.submit(unawaited((0..10).map(|seq| enqueue(2, seq, &body))));
-    store.submit(unawaited([purge(2, 8, &[4])]));
+    store.submit(unawaited([purge(2, 0..4, 4, 2_000), purge(2, 5..9, 4, 2_000)]));
     store.submit(unawaited((0..10).map(|seq| enqueue(3, seq, &body))));
     store.submit(unawaited([drop_queue(3)]));
     assert_eq!(store.counters().writes, 0);
@@ -392,14 +394,14 @@ fn a_long_queue_settled_in_any_order_is_found_again_exactly() {
         }
         expected = left;
         for chunk in settled.chunks(1_000) {
-            disk.store.submit(unawaited(chunk.iter().map(|seq| settle(1, *seq))));
+            disk.store.submit(unawaited(chunk.iter().map(|seq| settle(1, *seq, 40))));
             disk.commit(awaited([]));
         }
         disk = disk.restarted();
         let state = State::recovered(&disk.store);
         let found: Vec<u64> = state.queues[&queue(1)].bodies.keys().copied().collect();
         assert!(found == expected, "{} found, {} expected", found.len(), expected.len());
-        disk.commit(awaited([purge(1, u64::MAX, &[])]));
+        disk.commit(awaited([purge(1, 0..MESSAGES, expected.len() as u64, 40)]));
         disk = disk.restarted();
         assert!(State::recovered(&disk.store).queues[&queue(1)].bodies.is_empty());
     }
@@ -422,7 +424,7 @@ fn a_drained_queue_gives_its_disk_space_back() {
     let full = tables_bytes(dir.path());
     assert!(full > 100 << 20, "{full} bytes of tables");
     for seq in 0..2_400 {
-        let lsn = store.submit(unawaited([settle(seq % 3, seq)]));
+        let lsn = store.submit(unawaited([settle(seq % 3, seq, 64 << 10)]));
         if seq % 100 == 99 {
             wait_for(&store, lsn);
         }

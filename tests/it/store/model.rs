@@ -2,10 +2,11 @@
 //! endless workload that is the same for the same seed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex};
 
 use leveret::broker::message::{Envelope, Message};
-use leveret::store::{Batch, DurableWaker, Lsn, Op, QueueKey, QueueSeq, Recovery, Store};
+use leveret::store::{Backlog, Batch, DurableWaker, Lsn, Op, QueueKey, QueueSeq, Recovery, Store};
 
 pub(super) fn queue(queue: u64) -> QueueKey {
     QueueKey { shard: 0, queue }
@@ -27,17 +28,18 @@ pub(super) fn enqueue(to: u64, seq: u64, body: &[u8]) -> Op {
     Op::Enqueue { queue: queue(to), seq: QueueSeq(seq), message: message(body) }
 }
 
-pub(super) fn settle(of: u64, seq: u64) -> Op {
-    Op::Settle { queue: queue(of), seq: QueueSeq(seq) }
+pub(super) fn settle(of: u64, seq: u64, body_bytes: u64) -> Op {
+    Op::Settle { queue: queue(of), seq: QueueSeq(seq), body_bytes }
 }
 
-pub(super) fn purge(of: u64, up_to: u64, except: &[u64]) -> Op {
-    let except = except.iter().copied().map(QueueSeq).collect();
-    Op::Purge { queue: queue(of), up_to: QueueSeq(up_to), except }
+/// A purge of some messages, each with a body of so many bytes.
+pub(super) fn purge(of: u64, numbers: Range<u64>, messages: u64, each_bytes: u64) -> Op {
+    let (from, to) = (QueueSeq(numbers.start), QueueSeq(numbers.end));
+    Op::Purge { queue: queue(of), from, to, messages, body_bytes: messages * each_bytes }
 }
 
 pub(super) fn drop_queue(of: u64) -> Op {
-    Op::DropQueue { queue: queue(of) }
+    Op::DropQueue { queue: queue(of), level_max: 0 }
 }
 
 pub(super) fn put_meta(key: &str, value: &str) -> Op {
@@ -116,7 +118,7 @@ impl State {
     pub(super) fn recovered(store: &dyn Store) -> Self {
         let mut recovered = Recovered::default();
         store.recover(&mut recovered).unwrap();
-        assert!(recovered.open.is_none(), "messages of a queue without a tail");
+        recovered.check_counts();
         recovered.state
     }
 
@@ -129,18 +131,17 @@ impl State {
                     state.bodies.insert(seq.0, message.body().to_vec());
                     state.tail = seq.0 + 1;
                 }
-                Op::Settle { queue, seq } => {
+                Op::Settle { queue, seq, .. } => {
                     if let Some(state) = self.queues.get_mut(&queue) {
                         state.bodies.remove(&seq.0);
                     }
                 }
-                Op::Purge { queue, up_to, except } => {
+                Op::Purge { queue, from, to, .. } => {
                     if let Some(state) = self.queues.get_mut(&queue) {
-                        let stays = |seq: u64| seq > up_to.0 || except.contains(&QueueSeq(seq));
-                        state.bodies.retain(|seq, _| stays(*seq));
+                        state.bodies.retain(|seq, _| !(from.0..to.0).contains(seq));
                     }
                 }
-                Op::DropQueue { queue } => drop(self.queues.remove(&queue)),
+                Op::DropQueue { queue, .. } => drop(self.queues.remove(&queue)),
                 Op::PutMeta { key, value } => drop(self.meta.insert(key, value)),
                 Op::DelMeta { key } => drop(self.meta.remove(&key)),
             }
@@ -151,8 +152,22 @@ impl State {
 #[derive(Default)]
 struct Recovered {
     state: State,
-    /// The queue whose messages are coming, without its tail yet.
-    open: Option<QueueKey>,
+    counted: Vec<Backlog>,
+}
+
+impl Recovered {
+    /// What was counted must be what was there.
+    fn check_counts(&self) {
+        for backlog in &self.counted {
+            let bodies = &self.state.queues[&backlog.queue].bodies;
+            assert_eq!(backlog.messages, bodies.len() as u64);
+            assert_eq!(
+                backlog.body_bytes,
+                bodies.values().map(|body| body.len() as u64).sum::<u64>()
+            );
+            assert!(bodies.first_key_value().is_none_or(|(first, _)| *first >= backlog.from.0));
+        }
+    }
 }
 
 impl Recovery for Recovered {
@@ -163,22 +178,44 @@ impl Recovery for Recovered {
         self.state.meta.insert(key.to_vec(), value.to_vec());
     }
 
-    fn message(&mut self, queue: QueueKey, seq: QueueSeq, message: Message) {
-        assert!(self.open.is_none_or(|open| open == queue), "messages of two queues mixed");
-        assert_eq!(message.exchange(), b"logs");
-        self.open = Some(queue);
-        let bodies = &mut self.state.queues.entry(queue).or_default().bodies;
-        assert!(bodies.last_key_value().is_none_or(|(last, _)| *last < seq.0), "out of order");
-        bodies.insert(seq.0, message.body().to_vec());
+    fn backlog(&mut self, backlog: &Backlog) -> bool {
+        let state = QueueState { tail: backlog.next, ..QueueState::default() };
+        assert!(self.state.queues.insert(backlog.queue, state).is_none());
+        self.counted.push(*backlog);
+        true
     }
 
-    fn tail(&mut self, queue: QueueKey, next: QueueSeq) {
-        assert!(self.open.is_none_or(|open| open == queue), "the tail of another queue");
-        self.open = None;
-        let state = self.state.queues.entry(queue).or_default();
-        assert!(state.bodies.last_key_value().is_none_or(|(last, _)| *last < next.0));
-        state.tail = next.0;
+    fn message(&mut self, queue: QueueKey, seq: QueueSeq, message: Message) {
+        assert!(self.counted.last().is_some_and(|last| last.queue == queue), "of another queue");
+        assert_eq!(message.exchange(), b"logs");
+        let state = self.state.queues.get_mut(&queue).unwrap();
+        assert!(
+            state.bodies.last_key_value().is_none_or(|(last, _)| *last < seq.0),
+            "out of order"
+        );
+        assert!(seq.0 < state.tail);
+        state.bodies.insert(seq.0, message.body().to_vec());
     }
+}
+
+/// What a store counts at start, without a look at any message.
+pub(super) fn counts(store: &dyn Store) -> Vec<Backlog> {
+    struct Counts(Vec<Backlog>);
+
+    impl Recovery for Counts {
+        fn meta(&mut self, _: &[u8], _: &[u8]) {}
+        fn backlog(&mut self, backlog: &Backlog) -> bool {
+            self.0.push(*backlog);
+            false
+        }
+        fn message(&mut self, _: QueueKey, _: QueueSeq, _: Message) {
+            panic!("a message nobody asked for");
+        }
+    }
+
+    let mut counts = Counts(Vec::new());
+    store.recover(&mut counts).unwrap();
+    counts.0
 }
 
 /// SplitMix64.
@@ -247,10 +284,7 @@ impl Workload {
                 enqueue(queue, tail + gap, &self.body(queue, tail + gap))
             }
             50..93 => self.settle_one(queue),
-            93..96 => {
-                let kept = self.pick(queue).into_iter().collect::<Vec<_>>();
-                purge(queue, self.random.below(tail + 1), &kept)
-            }
+            93..96 => self.purge_some(queue, tail),
             96 => {
                 self.next_queue += 1;
                 drop_queue(queue)
@@ -264,8 +298,23 @@ impl Workload {
         let at_head = self.random.below(4) > 0;
         let bodies = self.state.queues.get(&super::queue(queue)).map(|state| &state.bodies);
         let head = bodies.and_then(|bodies| bodies.keys().next().copied());
-        let seq = if at_head { head } else { self.pick(queue) };
-        settle(queue, seq.unwrap_or_default())
+        let seq = if at_head { head } else { self.pick(queue) }.unwrap_or_default();
+        settle(queue, seq, self.body_bytes(queue, seq..seq + 1).1)
+    }
+
+    fn purge_some(&mut self, queue: u64, tail: u64) -> Op {
+        let from = self.random.below(tail + 1);
+        let to = from + self.random.below(tail - from + 2);
+        let (messages, body_bytes) = self.body_bytes(queue, from..to);
+        let (from, to) = (QueueSeq(from), QueueSeq(to));
+        Op::Purge { queue: super::queue(queue), from, to, messages, body_bytes }
+    }
+
+    /// How many messages have these numbers, and how many bytes their bodies.
+    fn body_bytes(&self, queue: u64, numbers: Range<u64>) -> (u64, u64) {
+        let bodies = self.state.queues.get(&super::queue(queue)).map(|state| &state.bodies);
+        let bodies = bodies.into_iter().flat_map(|bodies| bodies.range(numbers.clone()));
+        bodies.fold((0, 0), |(n, bytes), (_, body)| (n + 1, bytes + body.len() as u64))
     }
 
     fn pick(&mut self, queue: u64) -> Option<u64> {

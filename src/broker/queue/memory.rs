@@ -1,0 +1,148 @@
+//! What a queue holds in memory, and what it leaves to the store and reads back.
+//!
+//! At the end of every change a queue looks at itself (`State::rest`): what it holds beyond its
+//! window it leaves to the store, if the store has it; what its consumers will want soon it asks to
+//! be read. One read is under way at a time. Its answer is what any other change is: what was read
+//! takes its place at the head, and is expired, dropped or assigned as if it had always been there.
+//!
+//! The first message of a queue is in memory whenever possible, wanted or not: its time to live
+//! must be known.
+
+use std::sync::Arc;
+
+use super::ready::Wanted;
+use super::state::State;
+use super::{Effects, Queue};
+use crate::broker::Now;
+use crate::broker::outbox::Outbox;
+use crate::store::{Batch, ReadLimit};
+
+/// What is kept ready for consumers, if the window allows.
+const AHEAD_BYTES: u64 = 4 << 20;
+/// Messages that are read at once for someone.
+const READ_MESSAGES_MAX: usize = 1_000;
+/// Bytes that are read at once.
+const READ_BYTES_MAX: u64 = 1 << 20;
+/// Messages that are read where nobody waits for them.
+const GLANCE_MESSAGES: usize = 16;
+
+/// What a queue keeps in mind about its memory.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// What the budget knows of.
+    accounted: u64,
+    /// A read is asked for or under way.
+    reading: bool,
+    /// What was read last is used up already.
+    hungry: bool,
+    /// Connections that wait for the first message.
+    fetchers: Vec<Arc<Outbox>>,
+}
+
+impl State {
+    /// The end of every change: keeps within the window, asks for what will be wanted, notes when
+    /// something is to be done next.
+    pub(super) fn rest(&mut self, queue: &Arc<Queue>, effects: &mut Effects) {
+        if self.gone {
+            return;
+        }
+        if let Some(at_ms) = self.next_deadline() {
+            effects.deadlines.push((at_ms, Arc::clone(queue)));
+        }
+        let paging = queue.paging();
+        if self.ready.held() > paging.window() {
+            self.ready.chill(paging.window());
+        }
+        let held = self.ready.held();
+        if held != self.memory.accounted {
+            effects.over_budget |= paging.change(self.memory.accounted, held);
+            self.memory.accounted = held;
+        }
+        if !self.memory.reading && self.wanted(paging.window()).is_some() {
+            self.memory.reading = true;
+            effects.reads.push(Arc::clone(queue));
+        }
+    }
+
+    /// Someone waits for the queue's first message, which is not in memory.
+    pub(super) fn await_first(&mut self, outbox: &Arc<Outbox>) {
+        self.memory.fetchers.push(Arc::clone(outbox));
+    }
+
+    /// Lets those try again who wait for the first message.
+    pub(super) fn wake_fetchers(&mut self, effects: &mut Effects) {
+        self.memory.fetchers.drain(..).for_each(|outbox| effects.wakes.add(&outbox));
+    }
+
+    /// The queue is gone: it holds nothing. Returns who waits for it.
+    pub(super) fn forget_memory(&mut self, queue: &Queue) -> Vec<Arc<Outbox>> {
+        queue.paging().change(self.memory.accounted, 0);
+        std::mem::take(&mut self.memory).fetchers
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.consumers() > 0 || !self.memory.fetchers.is_empty() || self.is_too_long()
+    }
+
+    fn wanted(&self, window: u64) -> Option<Wanted> {
+        let low = if self.is_wanted() { AHEAD_BYTES.min(window / 2) } else { 0 };
+        self.ready.wanted(low)
+    }
+
+    /// What to read now, if anything still.
+    fn next_read(&mut self, window: u64) -> Option<(Wanted, ReadLimit)> {
+        let wanted = self.wanted(window).filter(|_| !self.gone);
+        let Some(wanted) = wanted else {
+            self.memory.reading = false;
+            return None;
+        };
+        let room = window.saturating_sub(self.ready.held()).clamp(1, READ_BYTES_MAX);
+        let bytes = usize::try_from(room).unwrap_or(usize::MAX);
+        let eager = self.is_wanted() || self.memory.hungry;
+        let messages = if eager { READ_MESSAGES_MAX } else { GLANCE_MESSAGES };
+        Some((wanted, ReadLimit { messages, bytes }))
+    }
+}
+
+impl Queue {
+    /// Reads back what is wanted next and lets it take its place.
+    pub(in crate::broker) fn read_back(self: &Arc<Self>, now: Now, effects: &mut Effects) {
+        let next = self.lock().next_read(self.paging().window());
+        let Some((Wanted { from, .. }, limit)) = next else { return };
+        // A store that cannot be read has failed, which ends the node.
+        let Ok(found) = self.store.read(self.spec.key, from, limit) else { return };
+        let mut state = self.lock();
+        state.memory.reading = false;
+        if state.gone {
+            return;
+        }
+        let entries = found.into_iter().map(|(seq, message)| {
+            let published_ms = message.published_ms();
+            state.stored_entry(&self.spec, seq, message, published_ms)
+        });
+        let entries: Vec<_> = entries.collect();
+        if entries.is_empty() {
+            // Nothing is there, whatever was counted: only a fault of ours could have done that.
+            debug_assert!(!state.ready.is_cold_from(from), "{:?}: nothing from {from:?} on", self);
+            state.ready.forget_cold(from);
+        } else {
+            state.ready.load(from, entries);
+        }
+        let mut batch = Batch::default();
+        state.memory.hungry = true;
+        state.dispatch(self, now, &mut batch.ops, effects);
+        state.memory.hungry = state.ready.waits_for_store();
+        state.wake_fetchers(effects);
+        self.submit(batch);
+    }
+
+    /// Bytes of memory that its waiting messages take.
+    pub(in crate::broker) fn held_bytes(&self) -> u64 {
+        self.lock().ready.held()
+    }
+
+    /// Leaves to the store what is held beyond the window.
+    pub(in crate::broker) fn keep_within_window(self: &Arc<Self>, effects: &mut Effects) {
+        self.lock().rest(self, effects);
+    }
+}
