@@ -168,6 +168,8 @@ impl Cursor {
         found: impl IntoIterator<Item = u64>,
         to_the_end: bool,
     ) -> Result<(), CursorError> {
+        // Below the head everything is settled, read or not.
+        self.unread.start = self.unread.start.max(self.head).min(self.unread.end);
         if self.unread.is_empty() || from > self.unread.start {
             return Ok(());
         }
@@ -569,9 +571,11 @@ mod tests {
         let mut record = Vec::new();
         cursor.encode(&mut record);
         let mut cursor = Cursor::decode(&record).unwrap();
+        let mut from = 0;
         for first in (0..1_000).step_by(10) {
             let found: Vec<u64> = (first..first + 10).map(|seq| 3 * seq).collect();
-            cursor.learn(3 * first, found.iter().copied(), first == 990).unwrap();
+            cursor.learn(from, found.iter().copied(), first == 990).unwrap();
+            from = 3 * (first + 9) + 1;
             for seq in found {
                 cursor.settle(seq, 60);
                 assert!(cursor.spans.len() <= 10, "{} spans", cursor.spans.len());

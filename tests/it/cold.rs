@@ -1,6 +1,7 @@
 //! Queues that are longer than their memory: what is left to the store, and read back. That no
-//! order, count or promise changes by it is what all other tests show when they are run with
-//! `LEVERET_TEST_QUEUE_MEMORY=1`, and `model` in any case.
+//! order, count or promise changes by it is what the other tests show when they are run with
+//! `LEVERET_TEST_QUEUE_MEMORY=1` (two of them count on messages being in memory: how many a lease
+//! takes, and how many move in a batch), and `model` in any case.
 
 use leveret::broker::queue::Queue;
 use leveret::broker::views::QueueView;
