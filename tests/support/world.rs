@@ -52,8 +52,10 @@ impl Default for Setup {
 /// What waiting messages may take, unless a test says otherwise: with a little of it every test is
 /// one of queues that are read back from the store.
 fn queue_memory_bytes() -> u64 {
-    let little = std::env::var("LEVERET_TEST_QUEUE_MEMORY").ok();
-    little.map_or(BrokerSettings::default().queue_memory_bytes, |bytes| bytes.parse().unwrap())
+    match std::env::var("LEVERET_TEST_QUEUE_MEMORY") {
+        Ok(bytes) => bytes.parse().unwrap(),
+        Err(_) => BrokerSettings::default().queue_memory_bytes,
+    }
 }
 
 /// A broker with clients.

@@ -220,7 +220,9 @@ impl Level {
     }
 
     fn take_kept_below(&mut self, number: u64) {
-        while let Some(entry) = self.kept.pop_front_if(|entry| entry.seq.number() < number) {
+        while self.kept.front().is_some_and(|entry| entry.seq.number() < number)
+            && let Some(entry) = self.kept.pop_front()
+        {
             self.plain += usize::from(self.is_plain(&entry));
             self.head.push_back(entry);
         }
