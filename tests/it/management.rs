@@ -263,7 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Whether the broker drops the connection, without another word.
-    pub(crate) async fn is_dropped(mut self) -> bool {
+    pub(crate) async fn ends_dropped(mut self) -> bool {
         let _ = self.stream.read_to_end(&mut self.input).await;
         self.input.is_empty()
     }

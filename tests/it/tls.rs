@@ -1,5 +1,6 @@
 //! TLS over real sockets: who is let in and who is not, what each hears of it, what operators see,
 //! and how certificates change under a running broker.
+#![allow(clippy::disallowed_methods, reason = "these tests measure real time")]
 
 mod authority;
 mod node;

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use super::grants::Right;
 use super::password::{Hashing, PasswordHash};
 use super::rights::Resource;
-use super::user::{User, UserLimits};
+use super::user::User;
 use super::{Access, Candidate};
 
 /// Says who someone is. Calls may take as long as the other machine does.
@@ -163,7 +163,7 @@ impl Access {
     /// An outsider as one of the node's users: with the limits of the one of the same name.
     fn identity(&self, outsider: Outsider) -> Identity {
         let Outsider { name, tags, authority } = outsider;
-        let limits = self.user(&name).map_or(UserLimits::default(), |own| own.limits);
+        let limits = self.user(&name).map(|own| own.limits).unwrap_or_default();
         let password = PasswordHash::none(Hashing::default());
         let user = Arc::new(User { name, password, tags, limits });
         Identity { user, authority: Some(authority) }

@@ -30,7 +30,7 @@ async fn beginning(node: &Node, bytes: &[u8]) -> TcpStream {
 }
 
 /// Whether the broker drops a connection without a word.
-async fn is_dropped(mut stream: TcpStream) -> bool {
+async fn ends_dropped(mut stream: TcpStream) -> bool {
     let mut heard = Vec::new();
     let _ = timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("it ends in time");
     heard.is_empty()
@@ -66,7 +66,7 @@ async fn a_header_can_take_a_local_clients_privilege_away_but_not_give_it() {
             client.expect(|method| matches!(method, Method::ConnectionTune(_))).await;
         } else {
             // guest is one of those who must be local; the socket closes without a word.
-            assert!(client.is_dropped().await, "{}", String::from_utf8_lossy(header));
+            assert!(client.ends_dropped().await, "{}", String::from_utf8_lossy(header));
         }
     }
 }
@@ -80,7 +80,7 @@ async fn whoever_is_not_trusted_is_not_even_read() {
         b"AMQP\0\0\x09\x01",
         b"",
     ] {
-        assert!(is_dropped(beginning(&node, bytes).await).await, "{bytes:?}");
+        assert!(ends_dropped(beginning(&node, bytes).await).await, "{bytes:?}");
     }
 }
 
@@ -97,7 +97,7 @@ async fn a_missing_malformed_or_oversized_header_ends_the_connection() {
         &too_long,
         &too_large,
     ] {
-        assert!(is_dropped(beginning(&node, bytes).await).await, "{bytes:?}");
+        assert!(ends_dropped(beginning(&node, bytes).await).await, "{bytes:?}");
     }
     assert_eq!(node.broker.connection_count(), 0);
 }
@@ -107,7 +107,7 @@ async fn a_header_that_does_not_come_is_not_waited_for_longer_than_a_handshake()
     let node = Node::with(through("127.0.0.1", 32)).await;
     for begun in [&b""[..], b"PROXY TCP4 127.0.0.1", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"] {
         let since = Instant::now();
-        assert!(is_dropped(beginning(&node, begun).await).await);
+        assert!(ends_dropped(beginning(&node, begun).await).await);
         let waited = since.elapsed();
         assert!(waited > Duration::from_millis(900), "{waited:?}");
     }
