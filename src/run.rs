@@ -194,7 +194,8 @@ pub(crate) fn run(
     });
     let broker =
         Broker::open(broker_settings(&settings)?, Arc::clone(&store), entropy, clock.now())?;
-    let chain = backends::chain(&settings.auth)
+    let unix_ms: backends::Clock = Arc::new(move || clock.now().unix_ms);
+    let chain = backends::chain(&settings.auth, &unix_ms)
         .map_err(|error| RunError::Setting { key: error.key.to_owned(), reason: error.reason })?;
     broker.access().ask_others(chain, Box::new(|work| tokio::task::block_in_place(work)));
     let audit = open_audit_log(&settings, &broker, clock)?;

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig, parse_pem};
 
-use super::BackendError;
+use super::{BackendError, https};
 use crate::broker::access::{Authority, Backend, Candidate, Outsider, Resource, Right};
 use crate::config::settings::{HttpAuth, HttpMethod};
 
@@ -49,27 +48,16 @@ impl HttpBackend {
     /// When the certificates that are to be trusted cannot be read.
     pub fn new(settings: HttpAuth) -> Result<Self, BackendError> {
         let timeout = |ms| Some(Duration::from_millis(ms));
-        let mut config = Agent::config_builder()
+        let tls = https::trusting(settings.cacertfile.as_deref())
+            .map_err(|reason| BackendError { key: "auth_http.ssl_options.cacertfile", reason })?;
+        let agent = Agent::config_builder()
             .timeout_connect(timeout(settings.connection_timeout_ms))
             .timeout_global(timeout(settings.request_timeout_ms))
             .http_status_as_error(false)
-            .max_redirects(0);
-        if let Some(file) = &settings.cacertfile {
-            let shown = |error: &dyn std::fmt::Display| BackendError {
-                key: "auth_http.ssl_options.cacertfile",
-                reason: format!("{}: {error}", file.display()),
-            };
-            let pem = std::fs::read(file).map_err(|error| shown(&error))?;
-            let roots = parse_pem(&pem).filter_map(|item| match item {
-                Ok(ureq::tls::PemItem::Certificate(certificate)) => Some(Ok(certificate)),
-                Ok(_) => None,
-                Err(error) => Some(Err(shown(&error))),
-            });
-            let roots: Vec<Certificate<'static>> = roots.collect::<Result<_, _>>()?;
-            let tls = TlsConfig::builder().root_certs(RootCerts::from(roots)).build();
-            config = config.tls_config(tls);
-        }
-        let agent = config.build().new_agent();
+            .max_redirects(0)
+            .tls_config(tls)
+            .build()
+            .new_agent();
         Ok(Self { service: Arc::new(Service { agent, settings }) })
     }
 

@@ -1,14 +1,16 @@
 //! Who else is asked who someone is and what they may do, besides the node's own records.
 //!
-//! Each backend implements [`Backend`]; the order in which they are asked is the configuration's
-//! (`auth_backends.N`). They may ask other machines and take their time: the broker calls them
-//! aside.
+//! Each implements the broker's trait for them; the order in which they are asked is the
+//! configuration's (`auth_backends.N`). They may ask other machines and take their time: the broker
+//! calls them aside. What time it is they are told.
 
 pub mod http;
+mod https;
+pub mod oauth2;
 
 use std::sync::Arc;
 
-use crate::broker::access::{Backend, ChainLink, Link};
+use crate::broker::access::{ChainLink, Link};
 use crate::config::settings::{Auth, AuthBackend};
 
 /// Why a backend cannot be asked as configured.
@@ -21,18 +23,28 @@ pub struct BackendError {
     pub reason: String,
 }
 
+/// The time, in milliseconds of Unix time.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// Whom to ask, as configured; each backend is made once.
 ///
 /// # Errors
 /// When a backend that is to be asked cannot be.
-pub fn chain(auth: &Auth) -> Result<Vec<ChainLink>, BackendError> {
-    let named = auth.backends.iter().flat_map(|pair| [Some(pair.authn), pair.authz]);
-    let asks_http = named.flatten().any(|backend| backend == AuthBackend::Http);
-    let http = asks_http.then(|| http::HttpBackend::new(auth.http.clone())).transpose()?;
-    let http = http.map(|backend| Arc::new(backend) as Arc<dyn Backend>);
-    let link = |backend| match (backend, &http) {
-        (AuthBackend::Http, Some(http)) => Link::Backend(Arc::clone(http)),
-        _ => Link::Records,
+pub fn chain(auth: &Auth, clock: &Clock) -> Result<Vec<ChainLink>, BackendError> {
+    let is_named = |backend| {
+        auth.backends.iter().any(|pair| pair.authn == backend || pair.authz == Some(backend))
+    };
+    let (mut http, mut oauth2) = (Link::Records, Link::Records);
+    if is_named(AuthBackend::Http) {
+        http = Link::Backend(Arc::new(http::HttpBackend::new(auth.http.clone())?));
+    }
+    if is_named(AuthBackend::OAuth2) {
+        oauth2 = Link::Backend(Arc::new(oauth2::OAuth2::new(&auth.oauth2, Arc::clone(clock))?));
+    }
+    let link = |backend| match backend {
+        AuthBackend::Internal => Link::Records,
+        AuthBackend::Http => http.clone(),
+        AuthBackend::OAuth2 => oauth2.clone(),
     };
     let links = auth.backends.iter().map(|pair| ChainLink {
         authenticates: link(pair.authn),

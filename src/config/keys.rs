@@ -6,19 +6,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::backends::{self, BackendsDraft};
 use super::encrypted::{Cipher, Hash};
 use super::settings::{
-    AlternativeName, Amount, AuthBackend, AuthMechanism, BackendPair, DiskFreeLimit, HttpMethod,
-    Limits, ListenAddress, LogLevel, LoginFrom, PasswordHashing, QueueType, Secrets, Settings,
-    TlsOptions,
+    AlternativeName, Amount, AuthMechanism, DiskFreeLimit, Limits, ListenAddress, LogLevel,
+    LoginFrom, PasswordHashing, QueueType, Secrets, Settings, TlsOptions,
 };
 use super::tls;
 use super::value::{self, Reason, Units};
 use crate::secret::Secret;
 
 /// Names are AMQP short strings: vhosts, users, queues.
-const NAME_BYTES_MAX: usize = 255;
-const TEXT_BYTES_MAX: usize = 4096;
+pub(super) const NAME_BYTES_MAX: usize = 255;
+pub(super) const TEXT_BYTES_MAX: usize = 4096;
 const MANAGEMENT_TLS_PORT: u16 = 15671;
 const PROMETHEUS_TLS_PORT: u16 = 15691;
 const MESSAGE_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -54,14 +54,14 @@ impl Assignment<'_> {
 /// sources have spoken.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
-    settings: Settings,
+    pub(super) settings: Settings,
     listeners: BTreeMap<String, ListenAddress>,
     listeners_none: bool,
     loopback_users: BTreeMap<String, bool>,
     loopback_users_none: bool,
     user_tags: BTreeMap<String, bool>,
     auth_mechanisms: BTreeMap<String, AuthMechanism>,
-    auth_backends: BTreeMap<u64, PartialPair>,
+    pub(super) backends: BackendsDraft,
     ssl_listeners_none: bool,
     management_off: bool,
     management: HttpDoors,
@@ -90,21 +90,6 @@ impl HttpDoors {
         let by_tls = self.tls.or_else(|| has_certificate.then(|| ListenAddress::any(tls_port)));
         let default = default.filter(|_| by_tls.is_none());
         [self.plain.or(default).filter(|_| !self.plain_off), by_tls]
-    }
-}
-
-/// A pair of backends whose halves may be named apart.
-#[derive(Debug, Default)]
-struct PartialPair {
-    authn: Option<AuthBackend>,
-    authz: Option<AuthBackend>,
-}
-
-impl PartialPair {
-    /// Whoever is named alone does both.
-    fn whole(self) -> BackendPair {
-        let Self { authn, authz } = self;
-        BackendPair { authn: authn.or(authz).unwrap_or_default(), authz }
     }
 }
 
@@ -150,10 +135,7 @@ impl Draft {
         if !self.auth_mechanisms.is_empty() {
             settings.auth.mechanisms = self.auth_mechanisms.into_values().collect();
         }
-        if !self.auth_backends.is_empty() {
-            let pairs = self.auth_backends.into_values();
-            settings.auth.backends = pairs.map(PartialPair::whole).collect();
-        }
+        self.backends.finish(&mut settings.auth);
         if self.ssl_listeners_none {
             settings.listeners.ssl.clear();
         }
@@ -167,12 +149,6 @@ impl Draft {
         [prometheus.listener, prometheus.tls_listener] =
             self.prometheus.finish(prometheus.listener, &prometheus.tls, PROMETHEUS_TLS_PORT);
         settings
-    }
-
-    /// The pair of this number.
-    fn backend(&mut self, assigned: &Assignment<'_>) -> Result<&mut PartialPair, Reason> {
-        let number = value::integer(&assigned.name(), 1..=1_000)?;
-        Ok(self.auth_backends.entry(number).or_default())
     }
 
     fn management_listener(&mut self) -> &mut ListenAddress {
@@ -245,7 +221,7 @@ fn names_that_are_true(names: BTreeMap<String, bool>) -> impl Iterator<Item = St
 
 /// The keys that have an effect.
 pub(super) fn keys() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().chain(tls::KEYS.into_iter().flatten())
+    KEYS.iter().chain(backends::KEYS).chain(tls::KEYS.into_iter().flatten())
 }
 
 const KEYS: &[Key] = &[
@@ -441,55 +417,6 @@ const KEYS: &[Key] = &[
             ("EXTERNAL", AuthMechanism::External),
         ];
         d.auth_mechanisms.insert(a.name(), value::word(a.value, &mechanisms)?);
-        Ok(())
-    }),
-    key("auth_backends.$num", |d, a| {
-        d.backend(a)?.authn = Some(value::word(a.value, &AuthBackend::WORDS)?);
-        Ok(())
-    }),
-    key("auth_backends.$num.authn", |d, a| {
-        d.backend(a)?.authn = Some(value::word(a.value, &AuthBackend::WORDS)?);
-        Ok(())
-    }),
-    key("auth_backends.$num.authz", |d, a| {
-        d.backend(a)?.authz = Some(value::word(a.value, &AuthBackend::WORDS)?);
-        Ok(())
-    }),
-    key("auth_http.http_method", |d, a| {
-        let methods = [("get", HttpMethod::Get), ("post", HttpMethod::Post)];
-        d.settings.auth.http.method = value::word(a.value, &methods)?;
-        Ok(())
-    }),
-    key("auth_http.user_path", |d, a| {
-        d.settings.auth.http.user_path = url(a.value)?;
-        Ok(())
-    }),
-    key("auth_http.vhost_path", |d, a| {
-        d.settings.auth.http.vhost_path = url(a.value)?;
-        Ok(())
-    }),
-    key("auth_http.resource_path", |d, a| {
-        d.settings.auth.http.resource_path = url(a.value)?;
-        Ok(())
-    }),
-    key("auth_http.topic_path", |d, a| {
-        d.settings.auth.http.topic_path = url(a.value)?;
-        Ok(())
-    }),
-    key("auth_http.request_timeout", |d, a| {
-        d.settings.auth.http.request_timeout_ms = value::integer(a.value, 1..=600_000)?;
-        Ok(())
-    }),
-    key("auth_http.connection_timeout", |d, a| {
-        d.settings.auth.http.connection_timeout_ms = value::integer(a.value, 1..=600_000)?;
-        Ok(())
-    }),
-    key("auth_http.ssl_options.cacertfile", |d, a| {
-        d.settings.auth.http.cacertfile = Some(path(a.value)?);
-        Ok(())
-    }),
-    key("auth_cache.cache_ttl", |d, a| {
-        d.settings.auth.http.answers_hold_ms = value::integer(a.value, 1..=86_400_000)?;
         Ok(())
     }),
     key("anonymous_login_user", |d, a| {
@@ -776,7 +703,7 @@ const fn unlimited_connections() -> usize {
 }
 
 /// Patterns are compiled where they are used; here they are only text of a sane length.
-fn pattern(text: &str) -> Result<String, Reason> {
+pub(super) fn pattern(text: &str) -> Result<String, Reason> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(format!("expected at most {TEXT_BYTES_MAX} bytes of text"));
     }
@@ -795,13 +722,6 @@ pub(super) fn secret(text: &str) -> Result<Secret, Reason> {
         return Err(format!("expected 1 to {TEXT_BYTES_MAX} bytes of text"));
     }
     Ok(text.into())
-}
-
-fn url(text: &str) -> Result<String, Reason> {
-    match text.starts_with("http://") || text.starts_with("https://") {
-        true => value::text(text, TEXT_BYTES_MAX),
-        false => Err(format!("expected an address that begins with http:// or https://: {text}")),
-    }
 }
 
 pub(super) fn path(text: &str) -> Result<PathBuf, Reason> {

@@ -101,6 +101,21 @@ pub(super) const REFUSED: Listing = &[
             "queue_types.quorum.enabled",
         ],
     ),
+    (
+        "one resource server with one provider of tokens is available, and is named without this",
+        &[
+            "auth_oauth2.resource_servers.*",
+            "auth_oauth2.oauth_providers.*",
+            "auth_oauth2.default_oauth_provider",
+        ],
+    ),
+    (
+        "certificates are not looked up in revocation lists, and names in them always count",
+        &[
+            "auth_oauth2.https.crl_check",
+            "auth_oauth2.https.hostname_verification",
+        ],
+    ),
 ];
 
 /// Accepted with a warning.
@@ -183,11 +198,34 @@ pub(super) const IGNORED: Listing = &[
         ],
     ),
     (
+        "keys are not discovered; auth_oauth2.jwks_uri says where they are",
+        &[
+            "auth_oauth2.issuer",
+            "auth_oauth2.discovery_endpoint_path",
+            "auth_oauth2.discovery_endpoint_params.$param",
+            "auth_oauth2.token_endpoint",
+            "auth_oauth2.authorization_endpoint",
+            "auth_oauth2.end_session_endpoint",
+        ],
+    ),
+    (
+        "rich authorization requests are not read: such tokens give no rights",
+        &[
+            "auth_oauth2.resource_server_type",
+        ],
+    ),
+    (
+        "it changes nothing where a server's certificate is checked",
+        &[
+            "auth_oauth2.https.depth",
+            "auth_oauth2.https.fail_if_no_peer_cert",
+        ],
+    ),
+    (
         "without the backend it belongs to it is never used",
         &[
             "auth_http.*",
             "auth_ldap.*",
-            "auth_oauth2.*",
             "auth_cache.*",
             "management.oauth_provider_url",
             "management.oauth_client_id",

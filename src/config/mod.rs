@@ -9,6 +9,7 @@
 //! | [`encrypted`] | encrypted values |
 //! | `value` | booleans, sizes, addresses: one value's text as a typed value |
 //! | `keys` | the keys that have an effect, and what they set |
+//! | `backends` | who else is asked who someone is, and their keys |
 //! | `tls` | the options of TLS listeners, and their keys |
 //! | `known` | RabbitMQ's other keys: the harmless ones and the ones we must refuse |
 //! | `suggest` | the nearest known key to a misspelt one |
@@ -16,6 +17,7 @@
 //! `spec/config.toml` lists the same keys for people; a test holds the two together. Nothing here
 //! does IO except [`load`], which reads files that it is given or told of.
 
+mod backends;
 pub mod encrypted;
 mod keys;
 mod known;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::encrypted::Algorithm;
 use crate::secret::Secret;
 
+pub use super::backends::{AuthBackend, BackendPair, HttpAuth, HttpMethod, OAuth2};
 pub use super::tls::{
     AlternativeName, CertificateLogin, LoginFrom, TlsIdentity, TlsOptions, TlsVersion,
 };
@@ -296,6 +297,8 @@ pub struct Auth {
     pub backends: Vec<BackendPair>,
     /// The web service that the backend `http` asks.
     pub http: HttpAuth,
+    /// The tokens that the backend `oauth2` takes.
+    pub oauth2: OAuth2,
     /// Who a client's certificate says it is.
     pub certificate_login: CertificateLogin,
     /// How passwords are hashed that are set from now on.
@@ -312,88 +315,10 @@ impl Default for Auth {
             anonymous_login_user: Some("guest".to_owned()),
             backends: vec![BackendPair::default()],
             http: HttpAuth::default(),
+            oauth2: OAuth2::default(),
             certificate_login: CertificateLogin::default(),
             password_hashing: PasswordHashing::Sha256,
             loopback_users: BTreeSet::from(["guest".to_owned()]),
-        }
-    }
-}
-
-/// Who is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AuthBackend {
-    /// The node's own records.
-    #[default]
-    Internal,
-    /// A web service.
-    Http,
-}
-
-impl AuthBackend {
-    /// Their names in the configuration.
-    pub const WORDS: [(&'static str, Self); 4] = [
-        ("internal", Self::Internal),
-        ("rabbit_auth_backend_internal", Self::Internal),
-        ("http", Self::Http),
-        ("rabbit_auth_backend_http", Self::Http),
-    ];
-}
-
-/// Who is asked who someone is, and who what they may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct BackendPair {
-    /// Who they are.
-    pub authn: AuthBackend,
-    /// What they may do; the same one if `None`.
-    pub authz: Option<AuthBackend>,
-}
-
-/// How a form is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HttpMethod {
-    /// In the body.
-    Post,
-    /// In the query.
-    Get,
-}
-
-/// A web service that knows users.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpAuth {
-    /// How it is asked.
-    pub method: HttpMethod,
-    /// Where it is asked who someone is.
-    pub user_path: String,
-    /// Where it is asked who may enter a vhost.
-    pub vhost_path: String,
-    /// Where it is asked who may use an exchange or a queue.
-    pub resource_path: String,
-    /// Where it is asked who may use a routing key.
-    pub topic_path: String,
-    /// How long an answer may take.
-    pub request_timeout_ms: u64,
-    /// How long connecting may take.
-    pub connection_timeout_ms: u64,
-    /// The certificates of those whom it may be vouched for by; `None`: the usual ones.
-    pub cacertfile: Option<PathBuf>,
-    /// How long an answer holds.
-    pub answers_hold_ms: u64,
-}
-
-impl Default for HttpAuth {
-    /// RabbitMQ's, but for how long answers hold.
-    fn default() -> Self {
-        let path = |of: &str| format!("http://localhost:8000/auth/{of}");
-        Self {
-            method: HttpMethod::Get,
-            user_path: path("user"),
-            vhost_path: path("vhost"),
-            resource_path: path("resource"),
-            topic_path: path("topic"),
-            request_timeout_ms: 15_000,
-            connection_timeout_ms: 15_000,
-            cacertfile: None,
-            answers_hold_ms: 5_000,
         }
     }
 }

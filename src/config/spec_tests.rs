@@ -34,7 +34,7 @@ fn entries(kind: &str) -> Vec<toml::Value> {
 }
 
 fn load(name: &str, value: &str) -> Result<Settings, String> {
-    let key = name.replace('$', "some-");
+    let key = name.replace("$num", "1").replace('$', "some-");
     let loaded = Loader::new().set(format!("{key}={value}")).load();
     loaded.map(|l| l.settings).map_err(|e| e.to_string())
 }

@@ -59,10 +59,11 @@ impl Service {
         let pair = BackendPair { authn: AuthBackend::Http, authz: None };
         let http = self.settings(method);
         let auth = Auth { backends: vec![pair], http, ..Auth::default() };
+        let timeless: backends::Clock = Arc::new(|| 0);
         world
             .broker()
             .access()
-            .ask_others(backends::chain(&auth).unwrap(), Box::new(|work| work()));
+            .ask_others(backends::chain(&auth, &timeless).unwrap(), Box::new(|work| work()));
         world
     }
 

@@ -33,6 +33,7 @@ mod limits;
 mod management;
 mod metrics;
 mod model;
+mod oauth2;
 mod permissions;
 mod policies;
 mod publish;

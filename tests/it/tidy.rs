@@ -29,7 +29,7 @@ const EDGE: &[&str] = &["backends", "doors.rs", "main.rs", "management", "run.rs
 
 /// Where things happen because they are called, never later.
 const SYNCHRONOUS: &[&str] =
-    &["broker", "config", "metrics", "protocol", "session", "store", "tls"];
+    &["backends", "broker", "config", "metrics", "protocol", "session", "store", "tls"];
 
 /// Who may ask what time it is, and why.
 const CLOCKS: &[(&str, &str)] = &[
