@@ -138,13 +138,16 @@ impl Backend for OAuth2 {
     }
 
     fn log_in(&self, _: Candidate<'_>, password: &[u8]) -> Option<Outsider> {
-        match self.outsider(password) {
-            Ok(outsider) => Some(outsider),
-            Err(refused) => {
-                tracing::info!("a token was refused: {refused}");
-                None
-            }
+        let refused = match self.outsider(password) {
+            Ok(outsider) => return Some(outsider),
+            Err(refused) => refused,
+        };
+        match refused {
+            // Somebody's password, most likely: others in the chain may know them.
+            Refused::Malformed => tracing::debug!("not a token: {refused}"),
+            _ => tracing::info!("a token was refused: {refused}"),
         }
+        None
     }
 
     /// Nobody: without a token there is nothing to go by.
