@@ -121,7 +121,8 @@ impl Access {
     }
 
     /// The one who shows this password: the first backend that knows them decides who they are.
-    /// Who may only come from a loopback address must, whoever knows them.
+    /// Who may only come from a loopback address must, whoever knows them, and whatever they called
+    /// themselves.
     #[must_use]
     pub fn log_in(&self, who: Candidate<'_>, password: &[u8]) -> Option<Identity> {
         let Some(chain) = self.outside.chain.get() else {
@@ -130,7 +131,9 @@ impl Access {
         if self.must_be_nearer(who) {
             return None;
         }
-        chain.iter().find_map(|link| self.log_in_by(link, who, password))
+        let known = chain.iter().find_map(|link| self.log_in_by(link, who, password))?;
+        let known_as = Candidate { name: &known.user.name, ..who };
+        (!self.must_be_nearer(known_as)).then_some(known)
     }
 
     fn log_in_by(&self, link: &ChainLink, who: Candidate<'_>, password: &[u8]) -> Option<Identity> {
