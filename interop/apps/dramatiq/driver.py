@@ -175,7 +175,7 @@ def scenario_queue_lost():
     actors.broker.declare_queue("lost", ensure=True)
     channel.queue_delete("lost")
     actors.broker.enqueue(actors.record.message("lost", 1).copy(queue_name="lost"))
-    eventually("it is there", lambda: (queue("lost") or {}).get("messages") == 1)
+    eventually("it is there", lambda: queue("lost").get("messages") == 1)
 
 
 def scenario_flush():

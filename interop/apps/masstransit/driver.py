@@ -178,7 +178,7 @@ def scenario_requests():
         equal("correlation", client.got[7][2].correlation_id, "7")
         equal("arguments", queue(name)["arguments"], {"x-expires": 60000})
     # Both go with their last user: the queue with its consumer, the exchange with its binding.
-    eventually("the queue is gone", lambda: queue(name) is None)
+    eventually("the queue is gone", lambda: not queue(name))
     eventually("the exchange is gone", lambda: management(f"exchanges/%2F/{name}") is None)
 
 
@@ -320,7 +320,7 @@ def scenario_broker_restart():
         equal("messages", messages(channel), list(range(100)))
         send(channel, ORDER, "again")
         channel.wait(101)
-    equal("temporary", queue("temporary"), None)
+    equal("temporary", queue("temporary"), {})
 
 
 if __name__ == "__main__":

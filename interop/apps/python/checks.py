@@ -75,7 +75,8 @@ def management(path, port=15672):
 
 
 def queue(name, vhost="%2F"):
-    return management(f"queues/{vhost}/{name}")
+    """What the management API says of a queue; nothing, an empty dict, while there is none."""
+    return management(f"queues/{vhost}/{name}") or {}
 
 
 def restart_broker(how="term"):
