@@ -191,7 +191,13 @@ impl Message {
         Head::read(&self.record).published_ms
     }
 
-    /// Bytes held in memory by the message itself.
+    /// What clones of this message have in common, and no other message that lives at the same time.
+    #[must_use]
+    pub fn identity(&self) -> *const u8 {
+        self.record.as_ptr()
+    }
+
+    /// Bytes held in memory by the message itself; as many as its record has.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.record.len() + self.large_body.as_ref().map_or(0, |body| body.len())

@@ -36,6 +36,11 @@ mod image;
 pub mod memory;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+#[cfg_attr(
+    not(feature = "rocksdb"),
+    expect(dead_code, reason = "only the RocksDB store keeps numbers in records")
+)]
+mod varint;
 mod waiters;
 
 use std::sync::Arc;

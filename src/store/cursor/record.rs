@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Cursor, Span};
+use crate::store::varint::{put_varint, take_varint};
 
 const VERSION: u8 = 2;
 const CHECKSUM_BYTES: usize = 4;
@@ -140,29 +141,4 @@ impl Cursor {
             }
         }
     }
-}
-
-fn put_varint(record: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        record.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    record.push(value.to_le_bytes()[0]);
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let low = u64::from(byte & 0x7f);
-        if low.leading_zeros() < shift {
-            return None;
-        }
-        value |= low << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }

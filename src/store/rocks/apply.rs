@@ -5,6 +5,8 @@
 //! group does lies in one RocksDB batch with the number of its last batch: all of it is found after
 //! a crash, or none.
 //!
+//! A message in several queues is put once, and so apart from them (`apart`).
+//!
 //! Dead records go by the range: one range deletion per queue once [`DEAD_MESSAGES_MAX`] messages
 //! or [`DEAD_BYTES_MAX`] bytes are settled, or the queue has run empty. A deletion per message
 //! would make every read of the queue's start wade through them, and range deletions by the
@@ -15,9 +17,10 @@ use std::ops::Range;
 use rocksdb::WriteBatch;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::schema::{self, APPLIED_KEY};
+use super::apart::{self, Apart, Place, Run};
+use super::schema::{self, APPLIED_KEY, ApartId, LINK_BYTES};
 use crate::broker::message::Message;
-use crate::store::cursor::{Cursor, OutOfOrder, Surplus};
+use crate::store::cursor::{Cursor, OutOfOrder, Size, Surplus};
 use crate::store::image::{message_size, queue_damaged};
 use crate::store::{Batch, LevelKey, Lsn, Op, QueueKey, QueueSeq, StoreError};
 
@@ -43,6 +46,8 @@ const LONG_SPAN: u64 = 1_000;
 const PUT_OFF_MAX: usize = 50;
 /// Deleted bytes after which files that hold nothing else are looked for.
 const TRIMMED_BYTES_MAX: u64 = 64 << 20;
+/// The same where there is nothing else to do.
+const TRIMMED_IDLE_BYTES_MAX: u64 = 4 << 20;
 
 /// A batch on its way.
 #[derive(Debug)]
@@ -57,6 +62,10 @@ pub(super) struct Pending {
 pub(super) enum Reclaim {
     /// Files that hold only this level's messages below a number are not needed.
     Files { level: LevelKey, below: u64 },
+    /// Files that hold only these records, which lie apart, are not needed.
+    Apart(Run),
+    /// See which of the records that lie apart are dead.
+    Sweep,
     /// Much was deleted since the last time: see whether tables should be rewritten.
     Tables,
 }
@@ -98,9 +107,10 @@ struct Dead {
 }
 
 /// All queues.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queues {
     pub(super) states: FxHashMap<LevelKey, LevelState>,
+    pub(super) apart: Apart,
     /// Ran empty while rations were used up.
     emptied: FxHashSet<LevelKey>,
     rations_bytes: u64,
@@ -109,6 +119,18 @@ pub(super) struct Queues {
 }
 
 impl Queues {
+    /// No queues, with what lies apart.
+    pub(super) fn new(apart: Apart) -> Self {
+        Self {
+            states: FxHashMap::default(),
+            apart,
+            emptied: FxHashSet::default(),
+            rations_bytes: 0,
+            trimmed_bytes: 0,
+            record: Vec::new(),
+        }
+    }
+
     /// Encodes a group and moves the cursors.
     ///
     /// # Errors
@@ -119,35 +141,42 @@ impl Queues {
         let mut encoder = Encoder {
             fates: Fates::foresee(group, &self.states),
             queues: self,
-            batch: WriteBatch::with_capacity_bytes(usize::try_from(cost).unwrap_or_default()),
+            shared: FxHashMap::default(),
+            next_apart: ApartId { lsn: Lsn::ZERO, index: 0 },
             touched: Vec::new(),
             reclaims: Vec::new(),
             annihilated: 0,
+            settled_bytes: 0,
+            batch: WriteBatch::with_capacity_bytes(usize::try_from(cost).unwrap_or_default()),
         };
         let mut ops = 0;
-        for op in group.iter().flat_map(|pending| &pending.batch.ops) {
-            encoder.apply(ops, op).map_err(|(queue, error)| queue_damaged(path, queue, &error))?;
-            ops += 1;
+        for pending in group {
+            encoder.begin(ops, pending);
+            for op in &pending.batch.ops {
+                let applied = encoder.apply(ops, op);
+                applied.map_err(|(queue, error)| queue_damaged(path, queue, &error))?;
+                ops += 1;
+            }
         }
         encoder.finish_queues();
         if let Some(last) = group.last() {
             encoder.batch.put(APPLIED_KEY, last.lsn.0.to_be_bytes());
         }
-        let Encoder { batch, annihilated, mut reclaims, .. } = encoder;
+        let Encoder { mut batch, annihilated, mut reclaims, settled_bytes, .. } = encoder;
+        self.apart.settled(settled_bytes);
+        self.trimmed_bytes += self.apart.finish_group(&self.states, &mut batch, &mut reclaims);
         let rations_max = EMPTIED_RATIONS_MAX * EMPTIED_RATION_BYTES;
         self.rations_bytes = (self.rations_bytes + cost).min(rations_max);
-        self.reclaim_tables(&mut reclaims);
+        self.reclaim_tables(TRIMMED_BYTES_MAX, &mut reclaims);
         Ok(Encoded { batch, ops: ops as u64, annihilated, reclaims })
     }
 
-    /// Some of the range deletions that were put off, now that nothing else is to be done. `None`
-    /// when there are none.
+    /// Some of the deletions that were put off, now that nothing else is to be done. `None` when
+    /// there are none.
     pub(super) fn encode_put_off(&mut self) -> Option<PutOff> {
-        if self.emptied.is_empty() {
-            return None;
-        }
         let mut batch = WriteBatch::default();
         let mut reclaims = Vec::new();
+        self.trimmed_bytes += self.apart.finish_idle(&self.states, &mut batch, &mut reclaims);
         let some: Vec<LevelKey> = self.emptied.iter().take(PUT_OFF_MAX).copied().collect();
         for level in some {
             self.emptied.remove(&level);
@@ -158,21 +187,23 @@ impl Queues {
                 reclaims.extend(state.reclaim_files(level));
             }
         }
-        self.reclaim_tables(&mut reclaims);
-        Some(PutOff { batch, reclaims, more: !self.emptied.is_empty() })
+        self.reclaim_tables(TRIMMED_IDLE_BYTES_MAX, &mut reclaims);
+        let is_nothing = batch.is_empty() && reclaims.is_empty() && self.emptied.is_empty();
+        (!is_nothing).then(|| PutOff { batch, reclaims, more: !self.emptied.is_empty() })
     }
 
     /// Asks for a look at the tables when much was deleted.
-    fn reclaim_tables(&mut self, reclaims: &mut Vec<Reclaim>) {
-        if self.trimmed_bytes >= TRIMMED_BYTES_MAX {
+    fn reclaim_tables(&mut self, bytes_max: u64, reclaims: &mut Vec<Reclaim>) {
+        if self.trimmed_bytes >= bytes_max {
             self.trimmed_bytes = 0;
             reclaims.push(Reclaim::Tables);
         }
     }
 
-    /// Bytes of all unsettled messages.
-    pub(super) fn ready_bytes(&self) -> u64 {
-        self.states.values().map(|state| state.cursor.ready_bytes()).sum()
+    /// Bytes of all unsettled messages' records, and of what lies apart.
+    pub(super) fn live_bytes(&self) -> u64 {
+        let queues: u64 = self.states.values().map(|state| state.cursor.ready_bytes()).sum();
+        queues + self.apart.bytes()
     }
 }
 
@@ -322,16 +353,82 @@ enum Contradiction {
     Surplus(#[from] Surplus),
 }
 
+/// A message of the batch being applied whose record lies apart.
+enum Shared {
+    /// Still to be put, with all of its places.
+    Due(Vec<Place>),
+    Put(ApartId),
+}
+
 struct Encoder<'a> {
     queues: &'a mut Queues,
     fates: Fates,
     batch: WriteBatch,
+    /// By the message's identity.
+    shared: FxHashMap<*const u8, Shared>,
+    next_apart: ApartId,
     touched: Vec<LevelKey>,
     reclaims: Vec<Reclaim>,
     annihilated: u64,
+    /// Bytes of bodies.
+    settled_bytes: u64,
 }
 
 impl Encoder<'_> {
+    /// Looks for what will lie apart, before a batch is applied whose first operation is the
+    /// group's `at`-th.
+    fn begin(&mut self, at: usize, pending: &Pending) {
+        self.shared.clear();
+        self.next_apart = ApartId { lsn: pending.lsn, index: 0 };
+        let enqueues = || {
+            pending.batch.ops.iter().enumerate().filter_map(|(offset, op)| match op {
+                Op::Enqueue { queue, seq, message } => Some((offset, *queue, *seq, message)),
+                _ => None,
+            })
+        };
+        let first = enqueues().next().map(|(_, queue, ..)| queue);
+        let in_several = enqueues().any(|(_, queue, ..)| Some(queue) != first);
+        for (offset, queue, seq, message) in enqueues() {
+            if self.queues.apart.may_lie_apart(message.memory_bytes(), in_several)
+                && self.fates.of(at + offset, queue, seq) == Fate::Stays
+                && !self.fates.is_dropped(at + offset, queue)
+            {
+                let place = (LevelKey::of(queue, seq), seq.number());
+                match self.shared.entry(message.identity()).or_insert(Shared::Due(Vec::new())) {
+                    Shared::Due(places) => places.push(place),
+                    Shared::Put(_) => {}
+                }
+            }
+        }
+        if !self.shared.is_empty() {
+            let sizes =
+                enqueues().map(|(.., message)| (message.identity(), message.memory_bytes()));
+            for (identity, bytes) in sizes {
+                if let Some(Shared::Due(places)) = self.shared.get(&identity)
+                    && !self.queues.apart.lies_apart(bytes, places.len())
+                {
+                    self.shared.remove(&identity);
+                }
+            }
+        }
+    }
+
+    /// Puts a message's record apart, if that is where it is to lie and is not yet, and answers
+    /// with its name.
+    fn put_apart(&mut self, message: &Message) -> Option<ApartId> {
+        let shared = self.shared.get_mut(&message.identity())?;
+        let places = match shared {
+            Shared::Put(id) => return Some(*id),
+            Shared::Due(places) => std::mem::take(places),
+        };
+        let id = self.next_apart;
+        self.next_apart = id.after();
+        *shared = Shared::Put(id);
+        let Queues { apart, record, .. } = &mut *self.queues;
+        apart.put(id, message, places, record, &mut self.batch);
+        Some(id)
+    }
+
     fn apply(&mut self, at: usize, op: &Op) -> Result<(), (QueueKey, Contradiction)> {
         match op {
             Op::Enqueue { queue, .. } | Op::Settle { queue, .. } | Op::Purge { queue, .. }
@@ -347,6 +444,7 @@ impl Encoder<'_> {
                 if let Some(state) = self.queues.states.get_mut(&level)
                     && let Some(bytes) = state.cursor.settle(seq.number(), *body_bytes)
                 {
+                    self.settled_bytes += *body_bytes;
                     state.bury(1, bytes);
                     mark_touched(state, &mut self.touched, level);
                 }
@@ -357,6 +455,7 @@ impl Encoder<'_> {
                     let numbers = from.number()..to.number();
                     let purged = state.cursor.purge(numbers, *messages, *body_bytes);
                     let bytes = purged.map_err(|error| (*queue, error.into()))?;
+                    self.settled_bytes += *body_bytes;
                     state.bury(*messages, bytes);
                     mark_touched(state, &mut self.touched, level);
                 }
@@ -388,21 +487,22 @@ impl Encoder<'_> {
         if fate == Fate::Settled {
             return state.cursor.skip(seq.number());
         }
-        state.cursor.enqueue(seq.number(), message_size(message))?;
         if fate == Fate::Purged {
-            return Ok(());
+            return state.cursor.enqueue(seq.number(), message_size(message));
         }
         let key = schema::message_key(level, seq.number());
-        match message.record_parts() {
-            (record, []) => self.batch.put(key, record),
-            (head, body) => {
-                // RocksDB takes a value in one piece only.
-                let record = &mut self.queues.record;
-                record.clear();
-                record.extend_from_slice(head);
-                record.extend_from_slice(body);
-                self.batch.put(key, record);
-            }
+        let apart = match self.shared.is_empty() {
+            true => None,
+            false => self.put_apart(message),
+        };
+        let state = self.queues.states.entry(level).or_default();
+        let size = message_size(message);
+        if let Some(id) = apart {
+            state.cursor.enqueue(seq.number(), Size { record: LINK_BYTES as u64, ..size })?;
+            self.batch.put(key, schema::link(id));
+        } else {
+            state.cursor.enqueue(seq.number(), size)?;
+            apart::put_record(&mut self.batch, key, message, &mut self.queues.record);
         }
         Ok(())
     }
@@ -416,6 +516,7 @@ impl Encoder<'_> {
         let tail = state.cursor.tail();
         delete(&mut self.batch, level, state.trimmed..tail);
         let bytes = state.dead.bytes + state.cursor.ready_bytes();
+        self.settled_bytes += state.cursor.body_bytes();
         self.queues.trimmed_bytes += bytes;
         if state.trimmed_bytes + bytes >= TRIMMED_BYTES_MAX {
             self.reclaims.push(Reclaim::Files { level, below: tail });
@@ -515,7 +616,7 @@ mod tests {
 
     #[test]
     fn range_deletions_that_were_put_off_come_a_few_at_a_time() {
-        let mut queues = Queues::default();
+        let mut queues = Queues::new(Apart::new(usize::MAX, 0));
         emptied(&mut queues, 0..120, 100, b"x");
         let counts: Vec<_> = std::iter::from_fn(|| queues.encode_put_off())
             .map(|put_off| (put_off.batch.len(), put_off.more))
@@ -525,7 +626,7 @@ mod tests {
 
     #[test]
     fn files_and_tables_are_looked_for_after_what_was_put_off_too() {
-        let mut queues = Queues::default();
+        let mut queues = Queues::new(Apart::new(usize::MAX, 0));
         emptied(&mut queues, 0..1, 3, &[0; 1 << 20]);
         // As if much had been trimmed before.
         queues.states.get_mut(&level(0)).unwrap().trimmed_bytes = TRIMMED_BYTES_MAX - 1;

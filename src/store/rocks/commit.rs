@@ -70,6 +70,8 @@ struct Intake {
     /// The highest place that someone awaits.
     wanted: Lsn,
     committer: Committing,
+    /// Something has turned up that can be tidied away.
+    untidy: bool,
     closing: bool,
     failure: Option<StoreError>,
     waiters: Waiters,
@@ -95,6 +97,7 @@ impl Shared {
             last: applied,
             wanted: Lsn::ZERO,
             committer: Committing::Busy,
+            untidy: false,
             closing: false,
             failure: None,
             waiters: Waiters::default(),
@@ -183,6 +186,13 @@ impl Shared {
         intake.failure = Some(failure);
         intake.waiters.take_all(&mut reached);
         reached
+    }
+
+    /// Lets the committer delete what was found dead, if it has nothing else to write.
+    pub(super) fn tidy_soon(&self) {
+        let mut intake = self.intake();
+        intake.untidy = true;
+        self.wake_committer(intake, true);
     }
 
     /// Lets the committer write what is left and end.
@@ -311,7 +321,7 @@ impl Committer {
             if intake.failure.is_some() {
                 return Work::Stop;
             }
-            if due(self.tidy_by) {
+            if due(self.tidy_by) || std::mem::take(&mut intake.untidy) {
                 return Work::Tidy { idle: !waiting };
             }
             if waiting && (urgent || due(self.write_by)) {

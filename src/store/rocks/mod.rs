@@ -17,6 +17,7 @@
 //! looks through what is not yet written, which it does only near a queue's end. The queues' lock
 //! is held while a group is encoded, never during a write or a sync. Nobody holds both.
 
+mod apart;
 mod apply;
 mod commit;
 mod mark;

@@ -12,8 +12,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::{ControlFlow, Range};
 
-use rocksdb::{DB, DBRawIterator, ReadOptions};
+use rocksdb::{DB, ReadOptions};
 
+use super::apart::Reader;
 use super::commit::Shared;
 use super::schema;
 use super::tuning::store_error;
@@ -200,7 +201,10 @@ pub(super) fn each_message(
     let start = from.max(listed.head);
     let start_key = schema::message_key(of, start);
     let end_key = schema::message_key(of, QueueSeq::NUMBERS_END);
-    let mut records = bounded(db, &start_key, &end_key);
+    // Links and what they name are seen as they were at one moment.
+    let snapshot = db.snapshot();
+    let mut records = snapshot.raw_iterator_opt(bounds(&start_key, &end_key));
+    let mut apart = None;
     records.seek(start_key);
     let mut spans = listed.spans.iter().skip_while(|span| span.end <= start).peekable();
     while let Some((key, value)) = records.item() {
@@ -218,9 +222,18 @@ pub(super) fn each_message(
             }
             _ => {}
         }
-        let message = Message::from_record(value).map_err(|error| {
-            queue_damaged(path, queue, &format_args!("message {number}: {error}"))
-        })?;
+        let damaged = |what: &dyn std::fmt::Display| {
+            queue_damaged(path, queue, &format_args!("message {number}: {what}"))
+        };
+        let record = match schema::linked(value) {
+            None => value,
+            Some(None) => return Err(damaged(&"a link of a wrong length")),
+            Some(Some(id)) => {
+                let apart = apart.get_or_insert_with(|| Reader::new(&snapshot));
+                apart.read(id, path)?.ok_or_else(|| damaged(&"its record is missing"))?
+            }
+        };
+        let message = Message::from_record(record).map_err(|error| damaged(&error))?;
         if visit(QueueSeq::new(of.level, number), message)?.is_break() {
             return Ok(());
         }
@@ -236,7 +249,7 @@ pub(super) fn each_record(
     (from, to): ([u8; 1], [u8; 1]),
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let mut records = bounded(db, &from, &to);
+    let mut records = db.raw_iterator_opt(bounds(&from, &to));
     records.seek(from);
     while let Some((key, value)) = records.item() {
         visit(key, value)?;
@@ -245,13 +258,14 @@ pub(super) fn each_record(
     records.status().map_err(|error| store_error(path, &error))
 }
 
-fn bounded<'db>(db: &'db DB, from: &[u8], to: &[u8]) -> DBRawIterator<'db> {
+/// Reads between two keys, each record once.
+pub(super) fn bounds(from: &[u8], to: &[u8]) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(to);
     options.fill_cache(false);
     options.set_readahead_size(READ_AHEAD_BYTES);
-    db.raw_iterator_opt(options)
+    options
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //! large as those that live they are merged: each such merge frees at least as much as it writes.
 //! Both are counted before compression, for nobody knows how well those that live compress.
 //!
+//! It also looks for what is dead among the records that lie apart (`apart`).
+//!
 //! It works only on what is durable: a file dropped before the cursor's move is synced could be
 //! missed after a power failure. Dropping a file may bring older dead records below it back to
 //! light; readers start at the cursor, and ids and numbers are never used twice, so nobody sees
@@ -16,13 +18,14 @@ use std::sync::mpsc::Receiver;
 
 use rocksdb::{CompactOptions, properties};
 
+use super::apart;
 use super::apply::Reclaim;
 use super::commit::Shared;
 use super::schema::message_key;
 use crate::store::LevelKey;
 
 /// Tables smaller than this are left alone.
-const TABLES_BYTES_MIN: u64 = 64 << 20;
+const TABLES_BYTES_MIN: u64 = 8 << 20;
 /// Tables are merged when they are so many times larger than what lives in them.
 const DEAD_RATIO: u64 = 2;
 
@@ -31,6 +34,15 @@ pub(super) fn run(shared: &Arc<Shared>, work: &Receiver<Reclaim>) {
     while let Ok(reclaim) = work.recv() {
         match reclaim {
             Reclaim::Files { level, below } => drop_files(shared, level, below),
+            Reclaim::Apart(run) => {
+                let [first, last] = run.keys();
+                drop_files_between(shared, first, last);
+            }
+            Reclaim::Sweep => {
+                if let Err(error) = apart::sweep(shared) {
+                    shared.fail(&error);
+                }
+            }
             Reclaim::Tables => merge_if_mostly_dead(shared),
         }
     }
@@ -40,8 +52,13 @@ pub(super) fn run(shared: &Arc<Shared>, work: &Receiver<Reclaim>) {
 fn drop_files(shared: &Shared, level: LevelKey, below: u64) {
     // RocksDB counts the upper bound in: a file whose last record lies just there goes, too.
     let Some(last) = below.checked_sub(1) else { return };
+    drop_files_between(shared, message_key(level, 0), message_key(level, last));
+}
+
+/// Drops the table files that hold nothing but records from one key to another, both included.
+fn drop_files_between<K: AsRef<[u8]>>(shared: &Shared, first: K, last: K) {
     // A refusal only means that the space is found later, by merging.
-    let _ = shared.db.delete_file_in_range(message_key(level, 0), message_key(level, last));
+    let _ = shared.db.delete_file_in_range(first, last);
 }
 
 fn merge_if_mostly_dead(shared: &Shared) {
@@ -49,7 +66,7 @@ fn merge_if_mostly_dead(shared: &Shared) {
     let records = shared.db.property_value(properties::AGGREGATED_TABLE_PROPERTIES);
     let tables_bytes = tables.ok().flatten().unwrap_or_default();
     let records_bytes = records.ok().flatten().map_or(0, |text| raw_bytes(&text));
-    let live_bytes = shared.queues().ready_bytes();
+    let live_bytes = shared.queues().live_bytes();
     if tables_bytes < TABLES_BYTES_MIN || records_bytes / DEAD_RATIO < live_bytes {
         return;
     }
@@ -78,6 +95,8 @@ mod tests {
     const LEVEL: LevelKey = LevelKey { queue: QUEUE, level: 0 };
     const ONE: ReadLimit = ReadLimit { messages: 1, bytes: usize::MAX };
     const MESSAGES: u64 = 48;
+    /// Large messages fill a queue's tables soon: here they lie in them.
+    const TOGETHER: Options = Options { apart_bytes_min: usize::MAX, ..Options::DEFAULT };
 
     fn commit(store: &RocksStore, op: Op) {
         let lsn = store.submit(Batch { ops: vec![op], awaited: true });
@@ -120,7 +139,7 @@ mod tests {
 
     /// A queue in many merged tables of a few messages each.
     fn spread_out(dir: &std::path::Path) -> RocksStore {
-        let store = RocksStore::open(dir, Options::default()).unwrap();
+        let store = RocksStore::open(dir, TOGETHER).unwrap();
         store.shared.db.set_options(&[("target_file_size_base", "1000000")]).unwrap();
         (0..MESSAGES).for_each(|seq| commit(&store, enqueue(seq, &noise(seq, 256 << 10))));
         store.shared.db.flush().unwrap();
@@ -161,7 +180,7 @@ mod tests {
             if head % 16 == 3 {
                 store.close().unwrap();
                 drop(store);
-                store = RocksStore::open(dir.path(), Options::default()).unwrap();
+                store = RocksStore::open(dir.path(), TOGETHER).unwrap();
                 let mut count = Count::default();
                 store.recover(&mut count).unwrap();
                 assert_eq!(count.0, MESSAGES - head);
@@ -183,7 +202,7 @@ mod tests {
     fn a_queue_that_is_more_than_half_full_gives_files_back_and_merges_nothing() {
         const MIB: usize = 1 << 20;
         let dir = tempfile::tempdir().unwrap();
-        let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+        let store = RocksStore::open(dir.path(), TOGETHER).unwrap();
         store.shared.db.set_options(&[("target_file_size_base", "4000000")]).unwrap();
         (0..160).for_each(|seq| commit(&store, enqueue(seq, &noise(seq, MIB))));
         store.shared.db.flush().unwrap();
@@ -202,7 +221,7 @@ mod tests {
     #[test]
     fn mostly_dead_tables_are_merged_however_well_their_records_compress() {
         let dir = tempfile::tempdir().unwrap();
-        let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+        let store = RocksStore::open(dir.path(), TOGETHER).unwrap();
         for seq in 0..115 {
             let mut body = noise(seq, 620 << 10);
             body.resize(1 << 20, 0);

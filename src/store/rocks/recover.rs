@@ -17,8 +17,9 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rocksdb::{DB, Options as DbOptions};
+use rocksdb::{DB, Options as DbOptions, Range};
 
+use super::apart::Apart;
 use super::apply::{LevelState, Queues};
 use super::commit::Shared;
 use super::mark::{Mark, damaged, io_error};
@@ -80,7 +81,8 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
         sync_dir(dir)?;
     }
     let applied = check_applied(&db, &db_dir, marked)?;
-    let queues = read_cursors(&db, &path)?;
+    let apart = Apart::new(options.apart_bytes_min, apart_bytes(&db));
+    let queues = read_cursors(&db, &path, apart)?;
     // What was found beyond the mark has just been put into a table file: it is on disk for good.
     mark.write(applied)?;
     let statistics = options.observes_syncs.then_some(db_options);
@@ -189,8 +191,8 @@ fn newest_log(db_dir: &Path) -> PathBuf {
     logs.max().unwrap_or_else(|| db_dir.to_owned())
 }
 
-fn read_cursors(db: &DB, path: &str) -> Result<Queues, StoreError> {
-    let mut queues = Queues::default();
+fn read_cursors(db: &DB, path: &str, apart: Apart) -> Result<Queues, StoreError> {
+    let mut queues = Queues::new(apart);
     each_record(db, path, schema::CURSORS, |key, value| {
         let of = schema::level_of_cursor(key).ok_or_else(|| {
             let reason = format!("a cursor under the key {key:02x?}");
@@ -202,6 +204,12 @@ fn read_cursors(db: &DB, path: &str) -> Result<Queues, StoreError> {
         Ok(())
     })?;
     Ok(queues)
+}
+
+/// About how many bytes lie apart.
+fn apart_bytes(db: &DB) -> u64 {
+    let (from, to) = schema::ALL_APART;
+    db.get_approximate_sizes(&[Range::new(&from, &to)]).into_iter().sum()
 }
 
 /// See [`Store::recover`](crate::store::Store::recover).

@@ -3,24 +3,35 @@
 //! | key | value |
 //! | --- | --- |
 //! | `0x00` shard queue level | the cursor of a queue's level, see `store::cursor` |
-//! | `0x01` shard queue level seq | an unsettled message's record, see `broker::message` |
+//! | `0x01` shard queue level seq | an unsettled message's record, see `broker::message`, or where it lies apart |
 //! | `0x02` | the `Lsn` of the last batch applied, 8 bytes |
 //! | `0x03` and a definition's key | the definition |
+//! | `0x04` lsn index | the places of a message whose record lies apart, see `apart` |
+//! | `0x05` lsn index | that record |
 //!
 //! Numbers are big endian, so that keys sort as the numbers do: a shard takes 2 bytes, a queue 8, a
-//! level 1 and a number within the level 8. Queues with priorities have a level for each.
+//! level 1 and a number within the level 8. Queues with priorities have a level for each. What lies
+//! apart is named by the batch that brought it (8 bytes) and an index within it (4).
 //!
 //! Everything lies in one column family. Families share the log, and one that is rarely written
 //! pins it: 2.8 GB on disk for a backlog of 10 MB were measured.
 
-use crate::store::{LevelKey, QueueKey};
+use crate::store::{LevelKey, Lsn, QueueKey};
 
 /// The layout's version. A change of any key or record above is a new one.
-pub(super) const LAYOUT_VERSION: u32 = 2;
+pub(super) const LAYOUT_VERSION: u32 = 3;
 
 const CURSOR: u8 = 0x00;
 const MESSAGE: u8 = 0x01;
 const META: u8 = 0x03;
+const PLACES: u8 = 0x04;
+const APART: u8 = 0x05;
+
+/// What a message's value begins with when its record lies apart; a record begins with its version.
+const LIES_APART: u8 = 0xff;
+/// Bytes that say so.
+pub(super) const LINK_BYTES: usize = 1 + ApartId::BYTES;
+const APART_KEY_BYTES: usize = 1 + ApartId::BYTES;
 
 const CURSOR_KEY_BYTES: usize = 12;
 const MESSAGE_KEY_BYTES: usize = 20;
@@ -33,6 +44,78 @@ pub(super) const CURSORS: ([u8; 1], [u8; 1]) = ([CURSOR], [CURSOR + 1]);
 
 /// The bounds of all definitions.
 pub(super) const METAS: ([u8; 1], [u8; 1]) = ([META], [META + 1]);
+
+/// The bounds of all places of what lies apart.
+pub(super) const ALL_PLACES: ([u8; 1], [u8; 1]) = ([PLACES], [PLACES + 1]);
+
+/// The bounds of all that lies apart.
+pub(super) const ALL_APART: ([u8; 1], [u8; 1]) = ([APART], [APART + 1]);
+
+/// The name of a record that lies apart. They ascend as the store is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ApartId {
+    /// The batch that brought it.
+    pub(super) lsn: Lsn,
+    /// Its number within the batch.
+    pub(super) index: u32,
+}
+
+impl ApartId {
+    const BYTES: usize = 12;
+
+    /// The next name that any record can have.
+    pub(super) fn after(self) -> Self {
+        match self.index.checked_add(1) {
+            Some(index) => Self { index, ..self },
+            None => Self { lsn: Lsn(self.lsn.0 + 1), index: 0 },
+        }
+    }
+
+    fn write(self, bytes: &mut [u8; Self::BYTES]) {
+        bytes[..8].copy_from_slice(&self.lsn.0.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.index.to_be_bytes());
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (lsn, index) = bytes.split_first_chunk()?;
+        let lsn = Lsn(u64::from_be_bytes(*lsn));
+        Some(Self { lsn, index: u32::from_be_bytes(index.try_into().ok()?) })
+    }
+
+    fn behind(self, first: u8) -> [u8; APART_KEY_BYTES] {
+        let mut bytes = [first; APART_KEY_BYTES];
+        if let Some(rest) = bytes.last_chunk_mut() {
+            self.write(rest);
+        }
+        bytes
+    }
+}
+
+/// Where the places of a message stand whose record lies apart.
+pub(super) fn places_key(id: ApartId) -> [u8; APART_KEY_BYTES] {
+    id.behind(PLACES)
+}
+
+/// Where a record stands that lies apart.
+pub(super) fn apart_key(id: ApartId) -> [u8; APART_KEY_BYTES] {
+    id.behind(APART)
+}
+
+/// The record whose places, or which itself, stand under a key.
+pub(super) fn apart_of_key(key: &[u8]) -> Option<ApartId> {
+    ApartId::read(key.get(1..)?)
+}
+
+/// What stands for a message whose record lies apart.
+pub(super) fn link(id: ApartId) -> [u8; LINK_BYTES] {
+    id.behind(LIES_APART)
+}
+
+/// Where the record of a message lies apart, if it does. The inner `None` is a damaged link.
+pub(super) fn linked(value: &[u8]) -> Option<Option<ApartId>> {
+    let (&first, id) = value.split_first()?;
+    (first == LIES_APART).then(|| ApartId::read(id))
+}
 
 /// Where a level's cursor stands.
 pub(super) fn cursor_key(of: LevelKey) -> [u8; CURSOR_KEY_BYTES] {
@@ -85,6 +168,18 @@ mod tests {
         assert!(message_key(of, u64::MAX) < message_key(level(0x0102, 8), 0));
         assert!(message_key(level(0x0102, 255), u64::MAX) < message_key(level(0x0103, 0), 0));
         assert_eq!(number_of_message(&message_key(of, 77)), Some(77));
+    }
+
+    #[test]
+    fn what_lies_apart_is_found_by_what_stands_in_its_place() {
+        let id = ApartId { lsn: Lsn(0x0102_0304), index: 5 };
+        assert_eq!(linked(&link(id)), Some(Some(id)));
+        assert_eq!(linked(&link(id)[..7]), Some(None));
+        assert_eq!(linked(b"\x01 a record"), None);
+        assert_eq!(apart_of_key(&places_key(id)), Some(id));
+        assert_eq!(apart_of_key(&apart_key(id)), Some(id));
+        let last = ApartId { index: u32::MAX, ..id };
+        assert!(id < id.after() && apart_key(last) < apart_key(last.after()));
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Options {
     pub write_buffers_max: u8,
     /// Blocks of table files kept in memory.
     pub block_cache_bytes: usize,
+    /// A record of so many bytes lies apart from its queue, where no merge of queues copies it.
+    pub apart_bytes_min: usize,
     /// Log files kept for reuse. A reused file's blocks are allocated already, so a sync need not
     /// write the file's metadata.
     pub recycled_logs: u8,
@@ -72,6 +74,7 @@ impl Options {
         write_buffer_bytes: 16 << 20,
         write_buffers_max: 4,
         block_cache_bytes: 8 << 20,
+        apart_bytes_min: 4 << 10,
         recycled_logs: 4,
         files_max: 4_096,
         gather_ms_max: 200,

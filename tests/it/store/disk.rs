@@ -108,7 +108,7 @@ fn a_directory_of_another_version_is_refused_and_left_alone() {
         fs::write(&version, text).unwrap();
         let before = files(dir.path());
         match Disk::open(dir.path()).unwrap_err() {
-            StoreError::Version { found, expected: 2, .. } => assert_eq!(found, expected),
+            StoreError::Version { found, expected: 3, .. } => assert_eq!(found, expected),
             other => panic!("{other}"),
         }
         assert!(files(dir.path()) == before);
@@ -174,7 +174,7 @@ fn a_version_file_that_was_only_begun_is_made_again() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("VERSION"), begun).unwrap();
         drop(Disk::open(dir.path()).unwrap());
-        assert_eq!(fs::read(dir.path().join("VERSION")).unwrap(), b"leveret store 2\n");
+        assert_eq!(fs::read(dir.path().join("VERSION")).unwrap(), b"leveret store 3\n");
     }
 }
 
@@ -436,7 +436,7 @@ fn a_drained_queue_gives_its_disk_space_back() {
     assert!((0..1_000).any(freed), "{} of {full} bytes left", tables_bytes(dir.path()));
 }
 
-fn tables_bytes(dir: &Path) -> u64 {
+pub(super) fn tables_bytes(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir.join("db")).unwrap().map(Result::unwrap);
     let tables = entries.filter(|entry| entry.path().extension().is_some_and(|e| e == "sst"));
     // A file may be dropped while it is looked at.

@@ -239,6 +239,8 @@ pub(super) struct Workload {
     random: Random,
     pub(super) batches: u64,
     pub(super) state: State,
+    /// The queues in use; a dropped one's number is never used again.
+    queues: Vec<u64>,
     next_queue: u64,
 }
 
@@ -248,7 +250,8 @@ const QUEUES: u64 = 6;
 impl Workload {
     pub(super) fn new(seed: u64) -> Self {
         let state = State::default();
-        Self { random: Random(seed), batches: 0, state, next_queue: QUEUES }
+        let queues = (0..QUEUES).collect();
+        Self { random: Random(seed), batches: 0, state, queues, next_queue: QUEUES }
     }
 
     /// The workload as it stood when a recovered state was current.
@@ -269,15 +272,39 @@ impl Workload {
         self.state.apply(&batch);
         for _ in 0..self.random.below(6) {
             let op = self.next_op();
-            self.state.apply(&unawaited([op.clone()]));
-            batch.ops.push(op);
+            self.apply(&mut batch, op);
+            if self.random.below(8) == 0 {
+                self.fan_out(&mut batch);
+            }
         }
         batch
     }
 
+    fn apply(&mut self, batch: &mut Batch, op: Op) {
+        self.state.apply(&unawaited([op.clone()]));
+        batch.ops.push(op);
+    }
+
+    /// One message to several queues.
+    fn fan_out(&mut self, batch: &mut Batch) {
+        let (skipped, taken) = (self.random.below(QUEUES), self.random.below(QUEUES));
+        let message = message(&self.body(skipped, self.batches));
+        let index = |n| usize::try_from(n).unwrap();
+        for of in self.queues.clone().into_iter().skip(index(skipped)).take(index(taken)) {
+            let seq = QueueSeq(self.tail(of));
+            let op = Op::Enqueue { queue: queue(of), seq, message: message.clone() };
+            self.apply(batch, op);
+        }
+    }
+
+    fn tail(&self, of: u64) -> u64 {
+        self.state.queues.get(&queue(of)).map_or(0, |state| state.tail)
+    }
+
     fn next_op(&mut self) -> Op {
-        let queue = self.next_queue - 1 - self.random.below(QUEUES);
-        let tail = self.state.queues.get(&super::queue(queue)).map_or(0, |state| state.tail);
+        let slot = usize::try_from(self.random.below(QUEUES)).unwrap();
+        let queue = self.queues[slot];
+        let tail = self.tail(queue);
         match self.random.below(100) {
             0..50 => {
                 let gap = if self.random.below(4) == 0 { self.random.below(3) } else { 0 };
@@ -286,6 +313,7 @@ impl Workload {
             50..93 => self.settle_one(queue),
             93..96 => self.purge_some(queue, tail),
             96 => {
+                self.queues[slot] = self.next_queue;
                 self.next_queue += 1;
                 drop_queue(queue)
             }
