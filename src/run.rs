@@ -23,7 +23,7 @@ use leveret::server::descriptors::Descriptors;
 use leveret::server::{self, Door, Hall, LobbyLimits};
 use leveret::session::{Mechanism, SessionSettings};
 use leveret::store::rocks::{Options, RocksStore};
-use leveret::store::{DurableWaker, Lsn, Store, StoreError};
+use leveret::store::{Durability, DurableWaker, Lsn, Store, StoreError};
 use leveret::tls::TlsError;
 use rustix::process::{Resource, getrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -185,7 +185,16 @@ pub(crate) fn run(
     let tls = Tls::open(&settings)?;
     let descriptors = descriptors(&settings);
     let files_max = u16::try_from(descriptors.store).unwrap_or(u16::MAX);
-    let options = Options { files_max, ..Options::default() };
+    let durability = match settings.store.syncs_before_confirm {
+        true => Durability::Fsync,
+        false => Durability::Os,
+    };
+    if durability == Durability::Os {
+        tracing::warn!(
+            "leveret.durability = os: a power cut can lose messages that were confirmed"
+        );
+    }
+    let options = Options { files_max, durability, ..Options::default() };
     let store = RocksStore::open(&settings.store.path, options)?;
     let store: Arc<dyn Store> = Arc::new(store);
     let clock = Clock::start();

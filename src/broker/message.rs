@@ -191,7 +191,7 @@ impl Message {
         Head::read(&self.record).published_ms
     }
 
-    /// What clones of this message have in common, and no other message that lives at the same time.
+    /// What clones of this message have in common, and no other that lives at the same time.
     #[must_use]
     pub fn identity(&self) -> *const u8 {
         self.record.as_ptr()

@@ -20,7 +20,7 @@ use super::queue::{Effects, Overflow, QueueArgs, QueueKind, Rules, Wishes};
 use super::vhost::Vhost;
 use super::{Broker, Now};
 use crate::protocol::table::{Table, Value};
-use crate::store::{Batch, Lsn};
+use crate::store::{Batch, Durability, Lsn};
 
 /// Who made a policy, and so which of two an object obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -288,6 +288,14 @@ const KEYS: &[Key] = &[
         operators: false,
         take: |value, wishes, _| put(&mut wishes.ack_ms_max, duration(value, 1)),
         refusal: "is not a valid consumer timeout",
+    },
+    Key {
+        name: "durability",
+        operators: true,
+        take: |value, wishes, _| {
+            put(&mut wishes.durability, value.as_long_str().and_then(Durability::from_name))
+        },
+        refusal: "is not a valid durability",
     },
     // Taken and shown, without effect on one node.
     Key {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::limits::LimitHits;
 use super::policy::AppliedPolicyView;
 use crate::protocol::table::Table;
+use crate::store::Durability;
 
 /// Node-wide counters since start. Connections add to them once per turn.
 #[derive(Debug, Default)]
@@ -155,6 +156,8 @@ pub struct QueueView {
     pub policy: AppliedPolicyView,
     /// How often a message may come back, where that is limited.
     pub delivery_limit: Option<u32>,
+    /// How safe a message is once its publisher is told; `None` for a queue that is not durable.
+    pub durability: Option<Durability>,
     /// Messages waiting.
     pub messages_ready: u64,
     /// Messages delivered and not acknowledged.

@@ -646,6 +646,11 @@ const KEYS: &[Key] = &[
         d.settings.store.backlog_bytes_max = value::bytes(a.value, Units::Decimal, range)?;
         Ok(())
     }),
+    key("leveret.durability", |d, a| {
+        let words = [("fsync", true), ("os", false)];
+        d.settings.store.syncs_before_confirm = value::word(a.value, &words)?;
+        Ok(())
+    }),
     key("leveret.queues.memory_max", |d, a| {
         let bytes = value::bytes(a.value, Units::Decimal, 1024..=u64::MAX)?;
         d.settings.queues.memory_bytes_max = Some(bytes);

@@ -569,11 +569,17 @@ pub struct Store {
     pub path: PathBuf,
     /// Bytes not yet on disk above which sockets are not read.
     pub backlog_bytes_max: u64,
+    /// Whether a message is synced before it is confirmed, where its queue asks for nothing else.
+    pub syncs_before_confirm: bool,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { path: PathBuf::from("/var/lib/leveret"), backlog_bytes_max: 64 * 1024 * 1024 }
+        Self {
+            path: PathBuf::from("/var/lib/leveret"),
+            backlog_bytes_max: 64 * 1024 * 1024,
+            syncs_before_confirm: true,
+        }
     }
 }
 

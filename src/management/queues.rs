@@ -9,6 +9,7 @@ use super::request::Request;
 use super::sampler::Rates;
 use super::value;
 use crate::broker::views::{Activity, ConsumerView, QueueView};
+use crate::store::Durability;
 
 /// `GET /api/queues`, `/api/queues/detailed` and `/api/queues/{vhost}`.
 pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
@@ -43,6 +44,7 @@ fn one(queue: &QueueView, node: &str, rates: &Rates) -> Json {
         "vhost": queue.vhost,
         "type": queue.kind,
         "durable": queue.durable,
+        "durability": queue.durability.map(Durability::name),
         "auto_delete": queue.auto_delete,
         "exclusive": queue.owner.is_some(),
         "internal": false,

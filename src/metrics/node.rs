@@ -9,7 +9,8 @@ use super::{PREFIX, single};
 use crate::broker::alarms::Alarms;
 use crate::broker::inspect::{Inspect, MessageSizes};
 use crate::broker::limits::Limit;
-use crate::broker::views::NodeCounters;
+use crate::broker::views::{NodeCounters, QueueView};
+use crate::store::Durability;
 
 /// Families of the node that `/metrics/detailed` knows by name.
 const FAMILIES: [(&str, Writer); 5] = [
@@ -65,7 +66,7 @@ pub(super) fn alone(
     let help = "Start time of the process since unix epoch in seconds";
     single(page, "", "process_start_time_seconds", Kind::Gauge, help, started_s);
     limit_hits(page, inspect.counters());
-    store(page, inspect);
+    store(page, inspect, objects);
     if let Some(threads) = process.threads {
         let help = "Threads of the broker's process";
         single(page, "", "leveret_process_threads", Kind::Gauge, help, threads);
@@ -339,7 +340,7 @@ fn limit_hits(page: &mut Page, c: &NodeCounters) {
     }
 }
 
-fn store(page: &mut Page, inspect: &dyn Inspect) {
+fn store(page: &mut Page, inspect: &dyn Inspect, objects: &Objects<'_>) {
     let c = inspect.store_counters();
     for (name, help, value) in [
         ("batches_total", "Batches of changes handed to the store", c.batches),
@@ -355,6 +356,10 @@ fn store(page: &mut Page, inspect: &dyn Inspect) {
     ] {
         single(page, "leveret_store_", name, Kind::Counter, help, value);
     }
+    let help = "Durable queues that confirm a message before it is on disk";
+    let of_the_system = |queue: &QueueView| queue.durability == Some(Durability::Os);
+    let unsynced = objects.queues().iter().filter(|queue| of_the_system(queue)).count();
+    single(page, "leveret_queues_", "unsynced", Kind::Gauge, help, unsynced as u64);
     let help = "1 once the store has failed and confirms nothing any more";
     let failed = u64::from(inspect.store_failure().is_some());
     single(page, "leveret_store_", "failed", Kind::Gauge, help, failed);

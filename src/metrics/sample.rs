@@ -16,6 +16,7 @@ use crate::broker::views::{
     QueueCounters, QueueView,
 };
 use crate::protocol::table::Table;
+use crate::store::Durability;
 use crate::store::StoreCounters;
 
 /// The views. Users' passwords are their names.
@@ -51,6 +52,7 @@ pub(crate) fn queues() -> Vec<QueueView> {
             definition: Table::new().with("max-length", 5_i32),
         },
         delivery_limit: Some(20),
+        durability: Some(Durability::Os),
         messages_ready: 5,
         messages_unacked: 2,
         messages_persistent: 7,
@@ -88,6 +90,7 @@ pub(crate) fn queues() -> Vec<QueueView> {
         arguments: Table::new(),
         policy: AppliedPolicyView::default(),
         delivery_limit: None,
+        durability: None,
         messages_ready: 0,
         messages_unacked: 0,
         messages_persistent: 0,

@@ -160,6 +160,7 @@ fn the_summed_page_adds_objects_up() {
         ("rabbitmq_global_messages_received_total{protocol=\"amqp091\"}", 9.0),
         ("rabbitmq_auth_attempts_total{protocol=\"amqp091\"}", 1.0),
         ("leveret_store_written_bytes_total", 400.0),
+        ("leveret_queues_unsynced", 1.0),
         ("process_start_time_seconds", 1_700_000_000.0),
     ] {
         assert_eq!(value(&page, series), Some(wanted), "{series}");

@@ -28,7 +28,7 @@ use crate::broker::{Asker, Broker, Now};
 use crate::protocol::frame;
 use crate::protocol::method::Method;
 use crate::protocol::refusal::{self, Refusal};
-use crate::store::{Batch, Lsn, Store};
+use crate::store::{Batch, Durability, Lsn, Progress, Store};
 
 /// How often deliveries are looked at for their age, as in RabbitMQ.
 const ACK_CHECK_MS: u64 = 60_000;
@@ -166,24 +166,24 @@ impl Gathered {
         self.publishes == 0 && self.settled == 0
     }
 
-    /// Hands everything to the queues; returns where the store has all publishes.
-    fn flush(&mut self, store: &dyn Store, now: Now, effects: &mut Effects) -> Lsn {
+    /// Hands everything to the queues; returns what the publishes' confirms wait for.
+    fn flush(&mut self, store: &dyn Store, now: Now, effects: &mut Effects) -> Progress {
         let publisher = match std::mem::take(&mut self.awaited) {
             true => Publisher::Waits,
             false => Publisher::GoesOn,
         };
-        let last = if std::mem::take(&mut self.joint) {
+        let due = if std::mem::take(&mut self.joint) {
             self.flush_jointly(store, publisher, now, effects)
         } else {
-            let mut last = Lsn::ZERO;
+            let mut due = Progress::NOW;
             for Slot { queue, publishes, settled } in &mut self.slots {
                 if !publishes.is_empty() || !settled.is_empty() {
                     let turn = Turn { settled, publishes, publisher };
-                    last = last.max(queue.take_turn(turn, now, effects));
+                    due = due.and(queue.take_turn(turn, now, effects));
                     settled.clear();
                 }
             }
-            last
+            due
         };
         self.publishes = 0;
         self.settled = 0;
@@ -192,7 +192,7 @@ impl Gathered {
             self.by_queue.clear();
             self.last = 0;
         }
-        last
+        due
     }
 
     /// The same as one batch.
@@ -202,7 +202,7 @@ impl Gathered {
         publisher: Publisher,
         now: Now,
         effects: &mut Effects,
-    ) -> Lsn {
+    ) -> Progress {
         let mut slots: Vec<_> = self.slots.iter_mut().filter(|slot| !slot.is_empty()).collect();
         slots.sort_unstable_by_key(|slot| slot.queue.key());
         let mut batch = Batch::default();
@@ -210,16 +210,21 @@ impl Gathered {
         for Slot { queue, publishes, settled } in slots {
             changes.push((queue.begin(), Turn { settled, publishes, publisher }));
         }
+        let mut durability = Durability::Os;
+        let mut stored = false;
         for (change, turn) in &mut changes {
-            let stored = change.take_turn(turn, now, &mut batch.ops, effects);
-            batch.awaited |= stored && publisher == Publisher::Waits;
+            if change.take_turn(turn, now, &mut batch.ops, effects) {
+                stored = true;
+                durability = durability.max(change.durability());
+            }
         }
+        batch.awaited = stored && publisher == Publisher::Waits && durability == Durability::Fsync;
         let lsn = if batch.is_empty() { Lsn::ZERO } else { store.submit(batch) };
         drop(changes);
         for slot in &mut self.slots {
             slot.settled.clear();
         }
-        lsn
+        if stored { Progress::at(lsn, durability) } else { Progress::NOW }
     }
 }
 
@@ -261,8 +266,8 @@ pub(super) struct Core {
     held_until: Option<Lsn>,
     /// A basic.get whose message is being read from the store. Input rests meanwhile.
     pub(super) unanswered_get: Option<UnansweredGet>,
-    /// Where the store had everything that was flushed last.
-    pub(super) flushed: Lsn,
+    /// What the confirms of all that was flushed wait for.
+    pub(super) flushed: Progress,
     /// Queues found no room in the outbox; now there is some.
     pub(super) has_room_again: bool,
     /// What operators see of the connection has changed.
@@ -302,7 +307,7 @@ impl Core {
             held: Vec::new(),
             held_until: None,
             unanswered_get: None,
-            flushed: Lsn::ZERO,
+            flushed: Progress::NOW,
             has_room_again: false,
             view_changed: false,
         }
@@ -373,8 +378,8 @@ impl Core {
         let worked = !self.gathered.is_empty();
         if worked {
             let store = self.broker.store().as_ref();
-            let lsn = self.gathered.flush(store, self.now, &mut self.effects);
-            self.flushed = self.flushed.max(lsn);
+            let due = self.gathered.flush(store, self.now, &mut self.effects);
+            self.flushed = self.flushed.and(due);
         }
         self.broker.finish(&mut self.effects, self.now);
         worked

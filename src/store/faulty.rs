@@ -214,6 +214,15 @@ impl Store for FaultyStore {
         waker.wake();
     }
 
+    /// With the operating system is what was submitted, whatever becomes of it.
+    fn written(&self) -> Lsn {
+        Lsn(self.lock().last)
+    }
+
+    fn notify_written(&self, _: Lsn, waker: Arc<dyn DurableWaker>) {
+        waker.wake();
+    }
+
     fn backlog_bytes(&self) -> u64 {
         self.lock().unsynced.iter().map(Batch::cost_bytes).sum()
     }

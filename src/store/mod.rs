@@ -7,7 +7,8 @@
 //! # The crash contract
 //!
 //! - **Prefix.** After any crash the recovered state equals the effect of batches `1..=k` in `Lsn`
-//!   order, with `k` at least the highest `durable()` that anyone has seen.
+//!   order, with `k` at least the highest `durable()` that anyone has seen; where only the process
+//!   has ended and not the operating system, at least the highest `written()`.
 //! - **Atomic.** A batch is wholly there or wholly absent, however many queues it touches.
 //! - **Order.** `submit` hands out increasing `Lsn`s. The broker submits a queue's operations while
 //!   it holds that queue's lock, so the operations of one queue are in the order of its states: the
@@ -34,6 +35,7 @@ mod cursor;
 pub mod faulty;
 mod image;
 pub mod memory;
+mod progress;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 #[cfg_attr(
@@ -46,6 +48,7 @@ mod waiters;
 use std::sync::Arc;
 
 use crate::broker::message::Message;
+pub use progress::{Durability, Progress};
 
 /// The position of a batch in the store's total order. `Lsn::ZERO` precedes every batch, so it is
 /// always durable: transient work carries it.
@@ -315,10 +318,32 @@ pub trait Store: Send + Sync {
     /// Everything up to here is on disk.
     fn durable(&self) -> Lsn;
 
+    /// Everything up to here is with the operating system, and will be on disk within 200 ms.
+    fn written(&self) -> Lsn {
+        self.durable()
+    }
+
+    /// Both watermarks.
+    fn reached(&self) -> Progress {
+        // In this order: what is written only grows meanwhile.
+        let synced = self.durable();
+        Progress { written: self.written(), synced }
+    }
+
+    /// How safe a queue's messages are that asks for nothing else.
+    fn durability(&self) -> Durability {
+        Durability::Fsync
+    }
+
     /// Asks for one [`DurableWaker::wake`] once `durable()` has reached `lsn`, or never will
     /// because the store has failed or closed; at once if it already has. [`Lsn::NEVER`] thus waits
     /// for the store's end.
     fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>);
+
+    /// The same with `written()`.
+    fn notify_written(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
+        self.notify(lsn, waker);
+    }
 
     /// Bytes submitted and not yet durable. Readers of sockets pause above a limit.
     fn backlog_bytes(&self) -> u64;

@@ -243,6 +243,31 @@ fn what_need_not_survive_is_confirmed_at_once() {
 }
 
 #[test]
+fn a_queue_may_be_content_with_the_operating_systems_word() {
+    covers!("queue.x-durability");
+    let (world, disk) = World::on_disk(Faults::default());
+    let client = world.client();
+    client.send(1, queue("q").durable().arg("x-durability", "os"));
+    client.send(1, queue("safe").durable().arg("x-durability", "fsync"));
+    client.send(1, bind("q", "amq.fanout", ""));
+    client.send(1, bind("safe", "amq.fanout", ""));
+    for _ in 0..4 {
+        disk.sync();
+        world.pump();
+        assert!(client.next(1).is_some());
+    }
+    client.ok(1, confirm_select());
+    client.send(1, publish("", "q", "x").with_bytes(PERSISTENT));
+    client.expect(1, confirmed(1));
+    client.send(1, publish("amq.fanout", "", "y").with_bytes(PERSISTENT));
+    client.send(1, publish("", "q", "z").with_bytes(PERSISTENT));
+    client.expect_nothing();
+    disk.sync();
+    world.pump();
+    client.expect(1, confirmed_up_to(3));
+}
+
+#[test]
 fn a_message_for_several_queues_waits_for_all_of_them() {
     let (world, disk) = World::on_disk(Faults::default());
     let client = world.client();

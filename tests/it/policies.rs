@@ -2,6 +2,7 @@
 
 use leveret::broker::policy::{Policy, PolicyKind, PolicySpec};
 use leveret::protocol::table::{Table, Value};
+use leveret::store::Durability;
 
 use crate::support::*;
 
@@ -214,6 +215,24 @@ fn a_full_queue_refuses_once_its_policy_says_so_and_no_longer_than_that() {
 }
 
 #[test]
+fn how_safe_a_confirmed_message_is_follows_declaration_policy_and_node_in_this_order() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, queue("q").durable());
+    client.declare(1, queue("own").durable().arg("x-durability", "fsync"));
+    client.declare(1, queue("transient"));
+    let durability = |name: &str| {
+        let vhost = world.broker().vhost("/").unwrap();
+        vhost.queue(name.as_bytes()).unwrap().view().durability.map(Durability::name)
+    };
+    assert_eq!([durability("q"), durability("transient")], [Some("fsync"), None]);
+    set(&world, "quick", "", "durability", "os");
+    assert_eq!([durability("q"), durability("own")], [Some("os"), Some("fsync")]);
+    world.clear_policy(PolicyKind::User, "quick");
+    assert_eq!(durability("q"), Some("fsync"));
+}
+
+#[test]
 fn a_delivery_limit_by_policy_is_obeyed_by_quorum_queues() {
     let world = World::new();
     let client = world.client();
@@ -281,6 +300,7 @@ fn a_policy_that_makes_no_sense_is_refused_with_rabbitmqs_words() {
         ("message-ttl", Value::F64(1.5), "1.5 is not a valid message TTL"),
         ("expires", Value::I64(0), "0 is not a valid queue expiry"),
         ("overflow", Value::from("x"), "<<\"x\">> is not a valid overflow value"),
+        ("durability", Value::from("x"), "<<\"x\">> is not a valid durability"),
         ("dead-letter-exchange", Value::I64(5), "5 is not a valid dead letter exchange name"),
         ("dead-letter-routing-key", Value::I64(5), "5 is not a valid dead letter routing key"),
         ("alternate-exchange", Value::I64(5), "5 is not a valid alternate exchange name"),

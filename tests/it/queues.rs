@@ -247,7 +247,7 @@ fn arguments_with_unacceptable_values_are_refused() {
                    {value_negative,-1}";
     client.refused(1, queue("q").arg("x-max-length", -1), 406, literal);
     let bool_as_text = Value::from("true");
-    let cases: [(&str, Value, &str); 19] = [
+    let cases: [(&str, Value, &str); 20] = [
         ("x-expires", 0.into(), "{value_zero,0}"),
         ("x-expires", (-1).into(), "{value_negative,-1}"),
         ("x-expires", 315_360_000_001_i64.into(), "{value_too_large,315360000001}"),
@@ -261,6 +261,7 @@ fn arguments_with_unacceptable_values_are_refused() {
         ("x-max-priority", 256.into(), "{max_value_exceeded,256}"),
         ("x-max-priority", (-1_i8).into(), "{value_negative,-1}"),
         ("x-overflow", "drop-tail".into(), "invalid_overflow"),
+        ("x-durability", "maybe".into(), "invalid_durability"),
         ("x-overflow", 1.into(), "{unacceptable_type,signedint}"),
         ("x-dead-letter-routing-key", "k".into(), "routing_key_but_no_dlx_defined"),
         ("x-dead-letter-routing-key", 1.into(), "{unacceptable_type,signedint}"),

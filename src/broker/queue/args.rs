@@ -9,6 +9,7 @@ use super::dedup::DedupArgs;
 use super::rules::{DeadLetterStrategy, Wishes};
 use crate::broker::dedup::{CACHE_SIZE, CACHE_SIZE_MAX, CACHE_TTL, DEDUPLICATION, HEADER};
 use crate::protocol::table::{Table, Value};
+use crate::store::Durability;
 
 /// Kinds of queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -123,6 +124,7 @@ const COMMON: &[&str] = &[
     "x-single-active-consumer",
     "x-queue-leader-locator",
     "x-message-groups",
+    "x-durability",
     DEDUPLICATION,
     CACHE_SIZE,
     CACHE_TTL,
@@ -190,6 +192,12 @@ impl QueueArgs {
                 .transpose()?,
             delivery_limit: integer(table, "x-delivery-limit")?,
             ack_ms_max: None,
+            durability: text(table, "x-durability")?
+                .map(|name| {
+                    let invalid = || invalid("x-durability", "invalid_durability");
+                    Durability::from_name(name).ok_or_else(invalid)
+                })
+                .transpose()?,
         };
         let args = Self {
             kind,

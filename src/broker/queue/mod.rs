@@ -45,7 +45,9 @@ use crate::broker::paging::Paging;
 use crate::broker::policy::AppliedPolicy;
 use crate::broker::views::QueueView;
 use crate::protocol::table::Table;
-use crate::store::{Backlog, Batch, Lsn, Op, QueueKey, QueueSeq, ReadLimit, Store, StoreError};
+use crate::store::{
+    Backlog, Batch, Durability, Lsn, Op, Progress, QueueKey, QueueSeq, ReadLimit, Store, StoreError,
+};
 
 /// What basic.get finds.
 #[derive(Debug)]
@@ -289,16 +291,24 @@ impl Queue {
     }
 
     /// Takes a connection's turn: what it is done with, then what it publishes, in order; then
-    /// assigns what can be assigned. Returns where the store has the publishes (`Lsn::ZERO` when
-    /// none needed storing). A deleted queue takes and forgets them, as a queue that was deleted a
-    /// moment later would.
-    pub fn take_turn(self: &Arc<Self>, mut turn: Turn<'_>, now: Now, effects: &mut Effects) -> Lsn {
+    /// assigns what can be assigned. Returns what the publishes' confirms wait for. A deleted queue
+    /// takes and forgets them, as a queue that was deleted a moment later would.
+    pub fn take_turn(
+        self: &Arc<Self>,
+        mut turn: Turn<'_>,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Progress {
         let mut ops = Vec::new();
-        let awaited = turn.publisher == Publisher::Waits;
+        let waits = turn.publisher == Publisher::Waits;
         let mut change = self.begin();
         let stored = change.take_turn(&mut turn, now, &mut ops, effects);
-        let lsn = self.submit(Batch { ops, awaited: awaited && stored });
-        if stored { lsn } else { Lsn::ZERO }
+        let durability = change.durability();
+        // For the operating system's word alone the store need not sync: it hears of those who wait
+        // for that when they have nothing else to do.
+        let awaited = waits && stored && durability == Durability::Fsync;
+        let lsn = self.submit(Batch { ops, awaited });
+        if stored { Progress::at(lsn, durability) } else { Progress::NOW }
     }
 
     /// Messages come back. `attempt` says how, and whether a client may have seen them.
@@ -551,6 +561,8 @@ impl Queue {
             auto_delete: spec.auto_delete,
             owner: spec.owner.as_ref().map(|(_, name)| name.to_string()),
             arguments: spec.arguments.clone(),
+            durability: (spec.durable)
+                .then(|| state.rules().durability.unwrap_or_else(|| self.store.durability())),
             consumers: state.consumer_views(),
             ..state.view()
         }
@@ -650,6 +662,12 @@ impl QueueChange<'_> {
     #[must_use]
     pub fn key(&self) -> QueueKey {
         self.queue.key()
+    }
+
+    /// How safe a message must be before its publisher is told.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.state.rules().durability.unwrap_or_else(|| self.queue.store.durability())
     }
 
     /// See [`Queue::take_turn`]; what must be stored goes to `ops`. True when a publish must be.

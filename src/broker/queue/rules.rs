@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::args::{Overflow, QueueKind};
+use crate::store::Durability;
 
 /// RabbitMQ's default delivery limit of quorum queues since 4.0.
 const QUORUM_DELIVERY_LIMIT: i64 = 20;
@@ -56,6 +57,8 @@ pub struct Wishes {
     pub dead_letter_strategy: Option<DeadLetterStrategy>,
     /// A policy's `consumer-timeout`, milliseconds; a declaration's is RabbitMQ's own affair.
     pub ack_ms_max: Option<u64>,
+    /// `x-durability`.
+    pub durability: Option<Durability>,
 }
 
 impl Wishes {
@@ -73,6 +76,7 @@ impl Wishes {
             dead_letter_strategy: self.dead_letter_strategy,
             delivery_limit: stricter(self.delivery_limit, operator.delivery_limit),
             ack_ms_max: self.ack_ms_max,
+            durability: operator.durability.or(self.durability),
         }
     }
 }
@@ -100,6 +104,8 @@ pub struct Rules {
     pub delivery_limit: Option<u32>,
     /// How long a delivery may stay unacknowledged, milliseconds.
     pub ack_ms_max: Option<u64>,
+    /// How safe a message must be before its publisher is told; unset, as the store says.
+    pub durability: Option<Durability>,
 }
 
 impl Rules {
@@ -131,6 +137,7 @@ impl Rules {
             dead_letter_exchange: dead_letter_exchange.cloned(),
             dead_letter_routing_key: dead_letter_routing_key.cloned(),
             ack_ms_max: policy.ack_ms_max,
+            durability: declared.durability.or(policy.durability),
             delivery_limit: match kind {
                 QueueKind::Classic => None,
                 // A negative limit is none.

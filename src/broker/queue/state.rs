@@ -739,6 +739,7 @@ impl State {
             arguments: crate::protocol::table::Table::default(),
             policy: self.policy.view(),
             delivery_limit: self.rules.delivery_limit,
+            durability: None,
             messages_ready: self.ready.len() as u64,
             messages_unacked: self.unacked.messages,
             messages_persistent: self.ready.stored().messages + self.unacked.stored,

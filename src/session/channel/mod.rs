@@ -31,7 +31,7 @@ use crate::broker::queue::{Acks, Attempt, DeleteCondition, Entry, Limiter, Queue
 use crate::broker::views::ChannelView;
 use crate::protocol::method::{Method, basic as methods, channel as channel_methods};
 use crate::protocol::refusal::{self, Refusal};
-use crate::store::{Lsn, QueueKey};
+use crate::store::{Progress, QueueKey};
 pub(super) use content::Content;
 use tx::Transaction;
 
@@ -197,21 +197,21 @@ impl Channel {
         Ok(())
     }
 
-    /// The turn's publishes are with the store at `at`: their confirms are due when that is
-    /// durable. True when there were none before that wait for the disk.
-    pub(super) fn assign_confirms(&mut self, at: Lsn) -> bool {
+    /// The turn's publishes are with the store: their confirms are due when it has reached `due`.
+    /// True when there were none before that wait for the disk.
+    pub(super) fn assign_confirms(&mut self, due: Progress) -> bool {
         self.is_confirming = false;
         if let Mode::Confirm(ledger) = &mut self.mode {
-            ledger.assign(at);
+            ledger.assign(due);
         }
         !std::mem::replace(&mut self.has_confirms_due, true)
     }
 
     /// Sends the confirms that are due. True when there are more that wait for the disk.
-    pub(super) fn settle_confirms(&mut self, core: &mut Core, durable: Lsn) -> bool {
+    pub(super) fn settle_confirms(&mut self, core: &mut Core, reached: Progress) -> bool {
         let number = self.number;
         if let Mode::Confirm(ledger) = &mut self.mode {
-            let confirmed = ledger.settle(durable, |answer| {
+            let confirmed = ledger.settle(reached, |answer| {
                 let method = match answer {
                     Answer::Ack { tag, multiple } => {
                         Method::BasicAck(methods::Ack { delivery_tag: tag, multiple })
@@ -230,8 +230,8 @@ impl Channel {
         self.has_confirms_due
     }
 
-    /// The store's position that the next confirm waits for.
-    pub(super) fn waits_for(&self) -> Option<Lsn> {
+    /// What the next confirm waits for.
+    pub(super) fn waits_for(&self) -> Option<Progress> {
         match &self.mode {
             Mode::Confirm(ledger) => ledger.waits_for(),
             _ => None,

@@ -21,7 +21,7 @@ use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::reply_code::ReplyCode;
 use crate::protocol::table::{RawTable, Table, ValueRef};
 use crate::session::core::Core;
-use crate::store::Batch;
+use crate::store::{Batch, Durability, Progress};
 
 const CLASS_BASIC: u16 = 60;
 /// RabbitMQ's longest expiration: ten years, in milliseconds.
@@ -181,7 +181,8 @@ impl Channel {
         core.flush();
         core.tally.routed += 1;
         if let Mode::Confirm(ledger) = &mut self.mode {
-            core.flushed = core.flushed.max(core.broker.store().submit(Batch::default()));
+            let last = core.broker.store().submit(Batch::default());
+            core.flushed = core.flushed.and(Progress::at(last, Durability::Fsync));
             ledger.assign(core.flushed);
         }
     }
@@ -202,7 +203,8 @@ impl Channel {
             refused |= !change.offer(message.clone(), core.now, ops, effects);
         }
         if !batch.is_empty() {
-            core.flushed = core.flushed.max(core.broker.store().submit(batch));
+            let lsn = core.broker.store().submit(batch);
+            core.flushed = core.flushed.and(Progress::at(lsn, Durability::Fsync));
         }
         drop(changes);
         core.tally.routed += 1;

@@ -29,7 +29,7 @@ use crate::broker::outbox::{ConnectionId, Wake};
 use crate::broker::{Broker, ConnectionHandle, Now};
 use crate::protocol::frame::{self, Frame};
 use crate::protocol::refusal::Refusal;
-use crate::store::Lsn;
+use crate::store::Progress;
 
 /// Bytes decoded in one turn before others get theirs.
 const TURN_BYTES_MAX: usize = 256 * 1024;
@@ -99,8 +99,8 @@ struct Running {
     handle: Arc<ConnectionHandle>,
     /// Under the limits of the node, the vhost and the user.
     _places: [Taken; 3],
-    /// The position the store will wake us for.
-    awaited: Option<Lsn>,
+    /// The positions the store will wake us for.
+    awaited: Progress,
     view_ms: u64,
     view_stale: bool,
 }

@@ -22,6 +22,7 @@ use crate::protocol::table::{Table, Value};
 use crate::session::core::Core;
 use crate::session::handshake::{self, Admission, HandshakeEnd, Tuned};
 use crate::session::throttle::Throttle;
+use crate::store::Progress;
 
 /// How a TLS client begins: a handshake record of version 3.
 const TLS_HANDSHAKE: &[u8] = &[0x16, 0x03];
@@ -186,7 +187,7 @@ impl Connection {
             channel_max: tuned.channel_max,
             heartbeat_ms: u64::from(tuned.heartbeat_s) * 1000,
             handle,
-            awaited: None,
+            awaited: Progress::NOW,
             view_ms: self.now.mono_ms,
             view_stale: false,
         };

@@ -13,7 +13,7 @@ use crate::protocol::method::Method;
 use crate::protocol::method::basic::Get;
 use crate::protocol::refusal;
 use crate::session::held::Resumption;
-use crate::store::DurableWaker;
+use crate::store::{Durability, DurableWaker, Lsn, Progress};
 
 /// Wakes a connection when the store's watermark moves.
 struct DurableSignal(Arc<dyn Wake>);
@@ -121,36 +121,50 @@ impl Running {
     }
 
     fn settle_confirms(&mut self) {
-        let durable = self.core.broker.store().durable();
-        self.core.release_held(durable);
+        let reached = self.core.broker.store().reached();
+        self.core.release_held(reached.synced);
         let mut due = std::mem::take(&mut self.confirms_due);
         due.retain(|number| match self.channels.get_mut(number) {
-            Some(ChannelState::Open(channel)) => channel.settle_confirms(&mut self.core, durable),
+            Some(ChannelState::Open(channel)) => channel.settle_confirms(&mut self.core, reached),
             _ => false,
         });
         self.confirms_due = due;
     }
 
-    /// Asks the store to wake us for the next position that something waits for.
+    /// Asks the store to wake us for the next positions that something waits for.
     fn await_store(&mut self, waker: &Arc<dyn Wake>) -> Result<(), End> {
         let confirms =
             self.confirms_due.iter().filter_map(|number| match self.channels.get(number) {
                 Some(ChannelState::Open(channel)) => channel.waits_for(),
                 _ => None,
             });
-        let Some(next) = confirms.chain(self.core.holds_until()).min() else { return Ok(()) };
+        let held = self.core.holds_until().map(|lsn| Progress::at(lsn, Durability::Fsync));
         let store = self.core.broker.store();
-        if self.awaited.is_some_and(|lsn| lsn <= store.durable()) {
-            self.awaited = None;
+        let reached = store.reached();
+        let (mut synced, mut written) = (None::<Lsn>, None::<Lsn>);
+        for due in confirms.chain(held) {
+            // What is reached by now wakes us at once, whichever it is.
+            let (next, at) = match due.synced > reached.synced {
+                true => (&mut synced, due.synced),
+                false => (&mut written, due.written),
+            };
+            *next = Some(next.map_or(at, |next| next.min(at)));
         }
-        if self.awaited.is_none_or(|lsn| next < lsn) {
-            if store.failure().is_some() {
-                return Err(End::refused(refusal::connection_internal_error(), NO_METHOD));
-            }
-            self.awaited = Some(next);
-            store.notify(next, Arc::new(DurableSignal(Arc::clone(waker))));
-        } else if store.failure().is_some() {
+        if synced.is_none() && written.is_none() {
+            return Ok(());
+        }
+        if store.failure().is_some() {
             return Err(End::refused(refusal::connection_internal_error(), NO_METHOD));
+        }
+        let is_new = |next: &Lsn, awaited: Lsn, reached| awaited <= reached || *next < awaited;
+        let signal = || Arc::new(DurableSignal(Arc::clone(waker)));
+        if let Some(next) = synced.filter(|at| is_new(at, self.awaited.synced, reached.synced)) {
+            self.awaited.synced = next;
+            store.notify(next, signal());
+        }
+        if let Some(next) = written.filter(|at| is_new(at, self.awaited.written, reached.written)) {
+            self.awaited.written = next;
+            store.notify_written(next, signal());
         }
         Ok(())
     }

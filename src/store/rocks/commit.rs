@@ -5,9 +5,11 @@
 //! [`GROUP_OPS_MAX`] have gathered, or for [`Options::gather_ms_max`]: most messages that are
 //! settled within that time are never written. An idle store has no timer.
 //!
-//! Every write is synced. Otherwise a power failure could lose the end of one log file and keep the
-//! beginning of the next, and RocksDB, which does not notice a cut at a record's boundary, would
-//! recover the state with a hole. That was seen; so nothing is written behind what is not synced.
+//! Every write is synced, unless only queues wait for it that are content with the operating
+//! system's word ([`Durability::Os`]): these are synced together, `gather_ms_max` later at most. A
+//! power failure in between could lose the end of one log file and keep the beginning of the next;
+//! RocksDB, which does not notice a cut at a record's boundary by itself, is told to look for such
+//! holes (`track_and_verify_wals`) and ends there, so that a prefix is recovered all the same.
 //!
 //! After one failed write or sync nothing is ever written again: the thread ends, and says why.
 
@@ -24,7 +26,7 @@ use super::apply::{Pending, Queues, Reclaim};
 use super::mark::Mark;
 use super::tuning::{Options, store_error};
 use crate::store::waiters::Waiters;
-use crate::store::{Batch, DurableWaker, Lsn, StoreError};
+use crate::store::{Batch, Durability, DurableWaker, Lsn, StoreError};
 
 /// Bytes of batches taken for one write.
 const GROUP_BYTES_MAX: u64 = 1 << 20;
@@ -40,6 +42,8 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) queues: Mutex<Queues>,
     pub(super) durable: AtomicU64,
+    /// At least as far as what is durable.
+    written: AtomicU64,
     pub(super) backlog_bytes: AtomicU64,
     pub(super) counters: Counters,
     /// Whether the intake holds a failure: every connection asks in every turn.
@@ -67,14 +71,17 @@ struct Intake {
     /// The group being written: readers must still find it.
     in_flight: Arc<Vec<Pending>>,
     last: Lsn,
-    /// The highest place that someone awaits.
+    /// The highest place that someone awaits to be synced, and to be written.
     wanted: Lsn,
+    wanted_written: Lsn,
     committer: Committing,
     /// Something has turned up that can be tidied away.
     untidy: bool,
     closing: bool,
     failure: Option<StoreError>,
     waiters: Waiters,
+    /// Those who wait for something to be written.
+    written_waiters: Waiters,
 }
 
 /// What the committer does, and so what is worth waking it for.
@@ -96,17 +103,20 @@ impl Shared {
             in_flight: Arc::default(),
             last: applied,
             wanted: Lsn::ZERO,
+            wanted_written: Lsn::ZERO,
             committer: Committing::Busy,
             untidy: false,
             closing: false,
             failure: None,
             waiters: Waiters::default(),
+            written_waiters: Waiters::default(),
         };
         Self {
             db,
             dir,
             queues: Mutex::new(queues),
             durable: AtomicU64::new(applied.0),
+            written: AtomicU64::new(applied.0),
             backlog_bytes: AtomicU64::new(0),
             counters: Counters::default(),
             failed: AtomicBool::new(false),
@@ -140,23 +150,36 @@ impl Shared {
     }
 
     /// See [`Store::notify`](crate::store::Store::notify).
-    pub(super) fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
+    pub(super) fn notify(&self, how: Durability, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
         let mut intake = self.intake();
         let never_comes = intake.failure.is_some() || (intake.closing && lsn > intake.last);
-        if never_comes || lsn <= self.durable() {
+        let reached = match how {
+            Durability::Fsync => self.durable(),
+            Durability::Os => self.written(),
+        };
+        if never_comes || lsn <= reached {
             drop(intake);
             waker.wake();
             return;
         }
+        let Intake { wanted, wanted_written, waiters, written_waiters, .. } = &mut *intake;
+        let (wanted, waiters) = match how {
+            Durability::Fsync => (wanted, waiters),
+            Durability::Os => (wanted_written, written_waiters),
+        };
         if lsn < Lsn::NEVER {
-            intake.wanted = intake.wanted.max(lsn);
+            *wanted = lsn.max(*wanted);
         }
-        intake.waiters.push(lsn, waker);
+        waiters.push(lsn, waker);
         self.wake_committer(intake, true);
     }
 
     pub(super) fn durable(&self) -> Lsn {
         Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    pub(super) fn written(&self) -> Lsn {
+        Lsn(self.written.load(Ordering::Acquire))
     }
 
     pub(super) fn failure(&self) -> Option<StoreError> {
@@ -184,7 +207,7 @@ impl Shared {
         let mut reached = Vec::new();
         self.failed.store(true, Ordering::Release);
         intake.failure = Some(failure);
-        intake.waiters.take_all(&mut reached);
+        intake.take_waiters(&mut reached);
         reached
     }
 
@@ -237,6 +260,12 @@ impl Shared {
 }
 
 impl Intake {
+    /// Everyone who waits.
+    fn take_waiters(&mut self, reached: &mut Vec<Arc<dyn DurableWaker>>) {
+        self.waiters.take_all(reached);
+        self.written_waiters.take_all(reached);
+    }
+
     fn is_full(&self) -> bool {
         self.waiting_bytes >= GROUP_BYTES_MAX || self.waiting_ops >= GROUP_OPS_MAX
     }
@@ -261,8 +290,15 @@ impl Intake {
 
 /// What to do next.
 enum Work {
-    Write(Arc<Vec<Pending>>),
-    Tidy { idle: bool },
+    Write {
+        group: Arc<Vec<Pending>>,
+        sync: bool,
+    },
+    /// What was only written.
+    Sync,
+    Tidy {
+        idle: bool,
+    },
     Stop,
 }
 
@@ -274,6 +310,10 @@ pub(super) struct Committer {
     gather: Duration,
     /// When what waits must be written.
     write_by: Option<Instant>,
+    /// When what is written must be synced.
+    sync_by: Option<Instant>,
+    /// What can be given back once what is written has been synced.
+    unsynced_reclaims: Vec<Reclaim>,
     /// When to sync the mark and tidy up.
     tidy_by: Option<Instant>,
     /// Ended in order, with or without a failure.
@@ -287,16 +327,25 @@ impl Committer {
         reclaimer: Sender<Reclaim>,
         options: Options,
     ) -> Self {
-        let gather = Duration::from_millis(options.gather_ms_max);
-        let (write_by, tidy_by) = (None, None);
-        Self { shared, mark, reclaimer, gather, write_by, tidy_by, ended: false }
+        Self {
+            shared,
+            mark,
+            reclaimer,
+            gather: Duration::from_millis(options.gather_ms_max),
+            write_by: None,
+            sync_by: None,
+            unsynced_reclaims: Vec::new(),
+            tidy_by: None,
+            ended: false,
+        }
     }
 
     /// Writes until the store closes or fails.
     pub(super) fn run(mut self) {
         let end = loop {
             let done = match self.next() {
-                Work::Write(group) => self.write(&group),
+                Work::Write { group, sync } => self.write(&group, sync),
+                Work::Sync => self.sync(),
                 Work::Tidy { idle } => self.tidy(idle),
                 Work::Stop => break self.mark.sync(),
             };
@@ -311,13 +360,14 @@ impl Committer {
     /// Waits for something to do.
     fn next(&mut self) -> Work {
         let shared = Arc::clone(&self.shared);
-        let durable = shared.durable();
+        let (synced, written) = (shared.durable(), shared.written());
         let mut intake = shared.intake();
         loop {
             let now = now();
             let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
             let waiting = !intake.waiting.is_empty();
-            let urgent = intake.closing || intake.wanted > durable || intake.is_full();
+            let sync = intake.closing || intake.wanted > synced || due(self.sync_by);
+            let urgent = sync || intake.wanted_written > written || intake.is_full();
             if intake.failure.is_some() {
                 return Work::Stop;
             }
@@ -325,8 +375,13 @@ impl Committer {
                 return Work::Tidy { idle: !waiting };
             }
             if waiting && (urgent || due(self.write_by)) {
+                // What nobody awaits is synced as it is written, once there is enough of it.
+                let lazily = !sync && intake.wanted_written > written && !due(self.write_by);
                 self.write_by = None;
-                return Work::Write(intake.take_group());
+                return Work::Write { group: intake.take_group(), sync: !lazily };
+            }
+            if sync && written > synced {
+                return Work::Sync;
             }
             if intake.closing {
                 return Work::Stop;
@@ -335,7 +390,8 @@ impl Committer {
                 self.write_by.get_or_insert(now + self.gather);
             }
             intake.committer = if waiting { Committing::Gathering } else { Committing::Idle };
-            let deadline = [self.write_by, self.tidy_by].into_iter().flatten().min();
+            let deadlines = [self.write_by, self.sync_by, self.tidy_by];
+            let deadline = deadlines.into_iter().flatten().min();
             intake = match deadline {
                 Some(deadline) => {
                     let timeout = deadline.saturating_duration_since(now);
@@ -348,22 +404,36 @@ impl Committer {
         }
     }
 
-    fn write(&mut self, group: &[Pending]) -> Result<(), StoreError> {
+    fn write(&mut self, group: &[Pending], sync: bool) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let Some(last) = group.last().map(|pending| pending.lsn) else { return Ok(()) };
         let encoded = shared.queues().encode(group, &shared.path())?;
         let bytes = encoded.batch.size_in_bytes() as u64;
-        self.write_synced(encoded.batch)?;
-        self.mark.write(last)?;
+        self.write_batch(encoded.batch, sync)?;
+        if sync {
+            self.mark.write(last)?;
+        }
         let counters = &shared.counters;
         counters.batches.fetch_add(group.len() as u64, Ordering::Relaxed);
         counters.ops.fetch_add(encoded.ops, Ordering::Relaxed);
         counters.writes.fetch_add(1, Ordering::Relaxed);
-        counters.syncs.fetch_add(1, Ordering::Relaxed);
+        counters.syncs.fetch_add(u64::from(sync), Ordering::Relaxed);
         counters.bytes_written.fetch_add(bytes, Ordering::Relaxed);
         counters.annihilated.fetch_add(encoded.annihilated, Ordering::Relaxed);
-        self.publish(last, group.iter().map(|pending| pending.cost_bytes).sum());
-        self.reclaim(encoded.reclaims);
+        self.unsynced_reclaims.extend(encoded.reclaims);
+        self.publish(last, sync, group.iter().map(|pending| pending.cost_bytes).sum());
+        Ok(())
+    }
+
+    /// Syncs what was only written.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let written = shared.written();
+        let synced = shared.db.flush_wal(true);
+        synced.map_err(|error| store_error(&shared.path(), &error))?;
+        self.mark.write(written)?;
+        shared.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.publish(written, true, 0);
         Ok(())
     }
 
@@ -375,15 +445,20 @@ impl Committer {
         }
     }
 
-    fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
+    fn write_batch(&self, batch: WriteBatch, sync: bool) -> Result<(), StoreError> {
         let mut options = WriteOptions::default();
-        options.set_sync(true);
+        options.set_sync(sync);
         let written = self.shared.db.write_opt(batch, &options);
         written.map_err(|error| store_error(&self.shared.path(), &error))
     }
 
-    /// Moves the watermark to what has just been synced and wakes whoever waited for it.
-    fn publish(&mut self, durable: Lsn, bytes: u64) {
+    /// Moves the watermarks to what has just been written, or synced, and wakes whoever waited for
+    /// it.
+    fn publish(&mut self, written: Lsn, synced: bool, bytes: u64) {
+        match synced {
+            true => self.sync_by = None,
+            false => drop(self.sync_by.get_or_insert_with(|| now() + self.gather)),
+        }
         let shared = &self.shared;
         shared.backlog_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.tidy_by.get_or_insert_with(|| now() + TIDY_AFTER);
@@ -392,11 +467,19 @@ impl Committer {
         if intake.failure.is_some() {
             return; // a reader has found that the store is damaged
         }
-        shared.durable.store(durable.0, Ordering::Release);
+        if synced {
+            shared.durable.store(written.0, Ordering::Release);
+            intake.waiters.take_reached(written, &mut reached);
+        }
+        shared.written.store(written.0, Ordering::Release);
+        intake.written_waiters.take_reached(written, &mut reached);
         intake.in_flight = Arc::default();
-        intake.waiters.take_reached(durable, &mut reached);
         drop(intake);
         reached.iter().for_each(|waker| waker.wake());
+        if synced {
+            let reclaims = std::mem::take(&mut self.unsynced_reclaims);
+            self.reclaim(reclaims);
+        }
     }
 
     fn tidy(&mut self, idle: bool) -> Result<(), StoreError> {
@@ -410,7 +493,7 @@ impl Committer {
             self.tidy_by = Some(now() + TIDY_AFTER);
         }
         if !put_off.batch.is_empty() {
-            self.write_synced(put_off.batch)?;
+            self.write_batch(put_off.batch, true)?;
         }
         self.reclaim(put_off.reclaims);
         Ok(())
@@ -424,7 +507,7 @@ impl Committer {
             Some(failure) if intake.failure.is_none() => {
                 reached = self.shared.fail_intake(&mut intake, failure);
             }
-            _ => intake.waiters.take_all(&mut reached),
+            _ => intake.take_waiters(&mut reached),
         }
         let unwritten = std::mem::take(&mut intake.waiting);
         let in_flight = std::mem::take(&mut intake.in_flight);

@@ -39,8 +39,8 @@ use rocksdb::statistics::Ticker;
 pub use tuning::Options;
 
 use super::{
-    Batch, DurableWaker, Lsn, QueueKey, QueueSeq, ReadLimit, Recovery, Store, StoreCounters,
-    StoreError,
+    Batch, Durability, DurableWaker, Lsn, QueueKey, QueueSeq, ReadLimit, Recovery, Store,
+    StoreCounters, StoreError,
 };
 use crate::broker::message::Message;
 use commit::{Committer, Shared};
@@ -65,6 +65,7 @@ pub struct RocksStore {
     shared: Arc<Shared>,
     threads: Mutex<Threads>,
     statistics: Option<DbOptions>,
+    durability: Durability,
     _lock: File,
 }
 
@@ -91,6 +92,7 @@ impl RocksStore {
             shared,
             threads: Mutex::default(),
             statistics: opened.statistics,
+            durability: options.durability,
             _lock: opened.version,
         };
         // Should the second thread not start, the first one ends as the store is dropped.
@@ -140,8 +142,20 @@ impl Store for RocksStore {
         self.shared.durable()
     }
 
+    fn written(&self) -> Lsn {
+        self.shared.written()
+    }
+
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
     fn notify(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
-        self.shared.notify(lsn, waker);
+        self.shared.notify(Durability::Fsync, lsn, waker);
+    }
+
+    fn notify_written(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
+        self.shared.notify(Durability::Os, lsn, waker);
     }
 
     fn backlog_bytes(&self) -> u64 {

@@ -42,14 +42,14 @@ pub(super) fn read(
     }
     let of = LevelKey::of(queue, from);
     loop {
-        let before = shared.durable();
+        let before = shared.written();
         let Written { mut messages, whole } = read_written(shared, of, from, limit)?;
         if !whole {
             return Ok(messages);
         }
         let mut unwritten = Unwritten::default();
         shared.each_unwritten(|batch| unwritten.apply(batch, of));
-        if shared.durable() != before {
+        if shared.written() != before {
             continue; // something may have been neither here nor there
         }
         messages.retain(|(seq, _)| !unwritten.touches(seq.number()));

@@ -32,7 +32,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options as DbOptions,
 };
 
-use crate::store::StoreError;
+use crate::store::{Durability, StoreError};
 
 /// Range deletions after which a write buffer becomes a table file.
 const RANGE_DELETIONS_MAX: u32 = 512;
@@ -54,6 +54,8 @@ pub struct Options {
     pub recycled_logs: u8,
     /// Files kept open at once; more are opened again whenever they are read.
     pub files_max: u16,
+    /// How safe a queue's messages are that asks for nothing else.
+    pub durability: Durability,
     /// How long a batch that nobody awaits may wait for company before it is written and synced.
     pub gather_ms_max: u64,
     /// Has [`StoreCounters::syncs`](crate::store::StoreCounters::syncs) count the syncs of the log
@@ -77,18 +79,23 @@ impl Options {
         apart_bytes_min: 4 << 10,
         recycled_logs: 4,
         files_max: 4_096,
+        durability: Durability::Fsync,
         gather_ms_max: 200,
         observes_syncs: false,
     };
 
     /// RocksDB's own options.
     pub(super) fn to_rocksdb(self) -> DbOptions {
-        // The crate has no setter for it. Every read has to arrange the range deletions anew that
-        // were added to the write buffer since the last one.
-        let ranges = format!("memtable_max_range_deletions={RANGE_DELETIONS_MAX}");
+        // The crate has no setters for these. Every read has to arrange the range deletions anew
+        // that were added to the write buffer since the last one. And a log names the end of the
+        // one before it, so that after a power failure nobody goes on behind an end that is
+        // missing: what is not synced could leave such a hole.
+        let others = format!(
+            "memtable_max_range_deletions={RANGE_DELETIONS_MAX};track_and_verify_wals=true"
+        );
         let mut options = DbOptions::default()
-            .get_options_from_string(ranges)
-            .expect("invariant: the linked RocksDB knows the option");
+            .get_options_from_string(others)
+            .expect("invariant: the linked RocksDB knows the options");
         options.set_write_buffer_size(self.write_buffer_bytes);
         options.set_max_write_buffer_number(self.write_buffers_max.into());
         let logs_max = u64::from(self.write_buffers_max) + 2;

@@ -331,6 +331,43 @@ fn nothing_is_durable_without_a_sync_of_its_own() {
 }
 
 #[test]
+fn what_need_only_be_written_is_not_synced_before_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(dir.path(), Options { gather_ms_max: 3_600_000, ..OBSERVED });
+    let store = store.unwrap();
+    let syncs = store.counters().syncs;
+    for seq in 0..50 {
+        let lsn = store.submit(unawaited([enqueue(1, seq, b"x")]));
+        let bell = Arc::new(Bell::default());
+        store.notify_written(lsn, Arc::clone(&bell) as Arc<dyn DurableWaker>);
+        bell.wait();
+        assert!(store.written() >= lsn);
+    }
+    assert_eq!((store.durable(), store.counters().syncs), (Lsn::ZERO, syncs));
+    // Somebody asks for more, and gets it although there is nothing to write.
+    wait_for(&store, store.written());
+    assert_eq!((store.durable(), store.counters().syncs), (Lsn(50), syncs + 1));
+    drop(store);
+    let again = RocksStore::open(dir.path(), OBSERVED).unwrap();
+    assert_eq!(State::recovered(&again).queues[&queue(1)].bodies.len(), 50);
+}
+
+#[test]
+fn what_was_only_written_is_synced_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(dir.path(), OBSERVED).unwrap();
+    let lsn = store.submit(unawaited([enqueue(1, 1, b"x")]));
+    let bell = Arc::new(Bell::default());
+    store.notify_written(lsn, Arc::clone(&bell) as Arc<dyn DurableWaker>);
+    bell.wait();
+    let synced = |_| {
+        thread::sleep(Duration::from_millis(5));
+        store.durable() >= lsn
+    };
+    assert!((0..1_000).any(synced));
+}
+
+#[test]
 fn what_nobody_awaits_is_synced_all_the_same() {
     let disk = Disk::new();
     let lsn = disk.store.submit(unawaited([put_meta("a", "1")]));
