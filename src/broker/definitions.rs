@@ -298,6 +298,12 @@ impl Record {
         }
     }
 
+    /// Whether there is a field of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some()
+    }
+
     /// A flag; absent is false.
     #[must_use]
     pub fn flag(&self, name: &str) -> bool {

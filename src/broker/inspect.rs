@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::access::Identity;
 use super::alarms::Alarms;
 use super::policy::PolicySpec;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
@@ -169,7 +170,7 @@ pub trait Inspect: Send + Sync {
     /// The user, if the password is theirs and they may log in from where they are. Slow by
     /// intent (it hashes), and the same for an unknown user as for a wrong password.
     fn authenticate(&self, user: &str, password: &[u8], peer_is_loopback: bool)
-    -> Option<UserView>;
+    -> Option<Identity>;
 
     /// Whether the user has any permission entry in the vhost.
     fn may_access(&self, user: &str, vhost: &str) -> bool;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 
 use super::Broker;
-use super::access::{Candidate, NamedLimits as _, Permission, TopicPermission, User};
+use super::access::{Candidate, Identity, NamedLimits as _, Permission, TopicPermission, User};
 use super::alarms::Alarms;
 use super::inspect::{
     Inspect, LimitsView, MessageSizes, NodeView, PermissionView, TopicPermissionView, UserView,
@@ -147,9 +147,9 @@ impl Inspect for Broker {
         user: &str,
         password: &[u8],
         peer_is_loopback: bool,
-    ) -> Option<UserView> {
+    ) -> Option<Identity> {
         let who = Candidate { name: user, from_loopback: peer_is_loopback };
-        self.access.log_in(who, password).map(|identity| user_view(&identity.user))
+        self.access.log_in(who, password)
     }
 
     fn publishers(&self) -> Option<u64> {

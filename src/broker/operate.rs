@@ -1,15 +1,18 @@
 //! What operators may ask the broker to change, besides what clients can: vhosts, policies,
 //! tracing.
 //!
-//! Every call returns once its change is durable. Access rights are the caller's business.
+//! Every call returns once its change is durable. Access rights are the caller's business, but for
+//! where a policy may have messages flow.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use super::access::Identity;
 use super::events;
 use super::inspect::PolicyView;
 use super::policy::{PolicyError, PolicyKind, PolicySpec};
 use super::queue::Effects;
 use super::{Broker, Now};
+use crate::protocol::refusal::Refusal;
 use crate::protocol::table::Table;
 use crate::store::{DurableWaker, Lsn, Store, StoreError};
 
@@ -22,6 +25,9 @@ pub enum OperateError {
     /// The policy makes no sense.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// Whoever asks has no right to it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -49,17 +55,17 @@ pub trait Operate: Send + Sync {
     /// The policies of one vhost, or of all.
     fn policies(&self, kind: PolicyKind, vhost: Option<&str>) -> Vec<PolicyView>;
 
-    /// Sets a policy in place of the one with its name, if there is one. `actor` is the user who
-    /// does it.
+    /// Sets a policy in place of the one with its name, if there is one.
     ///
     /// # Errors
-    /// When there is no such vhost, the policy makes no sense, or the store has failed.
+    /// When there is no such vhost, the policy makes no sense, its maker has no right to have
+    /// messages flow as it says, or the store has failed.
     fn set_policy(
         &self,
         kind: PolicyKind,
         vhost: &str,
         policy: PolicySpec,
-        actor: &str,
+        maker: &Identity,
         now: Now,
     ) -> Result<Change, OperateError>;
 
@@ -113,11 +119,11 @@ impl Operate for Broker {
         kind: PolicyKind,
         vhost: &str,
         policy: PolicySpec,
-        actor: &str,
+        maker: &Identity,
         now: Now,
     ) -> Result<Change, OperateError> {
         let vhost = self.vhost(vhost).ok_or_else(|| OperateError::NoVhost(vhost.to_owned()))?;
-        let set = Self::set_policy(self, &vhost, kind, policy, actor, now)?;
+        let set = Self::set_policy(self, &vhost, kind, policy, maker, now)?;
         self.wait_durable(set.lsn)?;
         Ok(Change::of(set.replaced))
     }

@@ -8,11 +8,17 @@
 //! immutable, so two objects under the same one share it. Changes are made under the vhost's
 //! topology lock, and reach every object before that is released.
 
+mod maker;
+
 use std::sync::{Arc, PoisonError};
 
+use maker::Reach;
+
+use super::access::Identity;
 use super::definitions::{DefinitionError, DefinitionKey, Record, read_arguments};
 use super::events::fields;
 use super::exchange::erlang_term;
+use super::operate::OperateError;
 use super::pattern::Pattern;
 use super::queue::args::DURATION_MS_MAX;
 use super::queue::rules::DeadLetterStrategy;
@@ -118,6 +124,7 @@ pub struct Policy {
     apply_to: ApplyTo,
     wishes: Wishes,
     alternate_exchange: Option<Arc<str>>,
+    reach: Reach,
 }
 
 impl Policy {
@@ -157,7 +164,8 @@ impl Policy {
             let unknown = unknown.join(",");
             return Err(PolicyError(format!("[{unknown}] are not recognised policy settings")));
         }
-        Ok(Self { spec, pattern, apply_to, wishes, alternate_exchange })
+        let reach = Reach::default();
+        Ok(Self { spec, pattern, apply_to, wishes, alternate_exchange, reach })
     }
 
     /// As it was written down.
@@ -170,15 +178,33 @@ impl Policy {
         self.apply_to.covers(object) && self.pattern.is_in(name)
     }
 
+    /// Whether it has messages flow on from anywhere.
+    fn leads_on(&self) -> bool {
+        maker::LEADING.iter().any(|key| self.spec.definition.get(key).is_some())
+    }
+
+    /// Whether it asks that messages flow on from this.
+    fn asks_on(&self, object: Object, name: &str) -> bool {
+        let is_asked = match object {
+            Object::Exchange => self.alternate_exchange.is_some(),
+            Object::Queue(_) => {
+                self.wishes.dead_letter_exchange.is_some()
+                    || self.wishes.dead_letter_routing_key.is_some()
+            }
+        };
+        is_asked && self.applies_to(object, name)
+    }
+
     fn record(&self) -> Record {
         let mut definition = Vec::new();
         self.spec.definition.encode_body(&mut definition);
         let text = |text: &str| Value::LongStr(text.as_bytes().to_vec());
-        Record::default()
+        let record = Record::default()
             .with("pattern", text(&self.spec.pattern))
             .with("priority", Value::I64(self.spec.priority))
             .with("apply_to", text(&self.spec.apply_to))
-            .with("definition", Value::LongStr(definition))
+            .with("definition", Value::LongStr(definition));
+        self.reach.keep(record)
     }
 
     pub(super) fn from_record(
@@ -193,7 +219,8 @@ impl Policy {
             apply_to: record.text("apply_to")?.to_owned(),
             definition: read_arguments(record.bytes("definition")?)?,
         };
-        Self::new(kind, spec).map_err(|error| DefinitionError(error.0))
+        let policy = Self::new(kind, spec).map_err(|error| DefinitionError(error.0))?;
+        Ok(Self { reach: Reach::from_record(record)?, ..policy })
     }
 }
 
@@ -406,7 +433,9 @@ impl Policies {
         let first = |policies: &[Arc<Policy>]| {
             policies.iter().find(|policy| policy.applies_to(object, name)).cloned()
         };
-        AppliedPolicy { user: first(&self.user), operator: first(&self.operator) }
+        let user = first(&self.user);
+        let leads_on = user.as_ref().is_some_and(|policy| policy.reach.has(object, name));
+        AppliedPolicy { user, operator: first(&self.operator), leads_on }
     }
 }
 
@@ -415,6 +444,8 @@ impl Policies {
 pub struct AppliedPolicy {
     user: Option<Arc<Policy>>,
     operator: Option<Arc<Policy>>,
+    /// Whether the user policy may lead messages out of the object.
+    leads_on: bool,
 }
 
 impl AppliedPolicy {
@@ -425,12 +456,16 @@ impl AppliedPolicy {
         let wishes = |policy: &Option<Arc<Policy>>| {
             policy.as_ref().map_or_else(|| none.clone(), |policy| policy.wishes.clone())
         };
-        let policy = wishes(&self.user).under(&wishes(&self.operator));
+        let mut user = wishes(&self.user);
+        if !self.leads_on {
+            user = Wishes { dead_letter_exchange: None, dead_letter_routing_key: None, ..user };
+        }
+        let policy = user.under(&wishes(&self.operator));
         Rules::of(args.kind, &args.wishes, &policy)
     }
 
     pub(super) fn alternate_exchange(&self) -> Option<&Arc<str>> {
-        self.user.as_ref()?.alternate_exchange.as_ref()
+        self.user.as_ref().filter(|_| self.leads_on)?.alternate_exchange.as_ref()
     }
 
     /// Whether it is the very same policies.
@@ -451,6 +486,9 @@ impl AppliedPolicy {
             policy.as_ref().map(|policy| policy.spec.definition.clone()).unwrap_or_default()
         };
         let mut effective = definition(&self.user);
+        if !self.leads_on {
+            maker::LEADING.iter().for_each(|key| drop(effective.remove(key)));
+        }
         for (key, value) in definition(&self.operator).iter() {
             let key = key.to_string_lossy();
             let joined = match (effective.get(&key), &*key) {
@@ -501,20 +539,24 @@ impl Broker {
     /// Sets a policy; every queue and exchange that it matches obeys it when this returns.
     ///
     /// # Errors
-    /// When the policy makes no sense; nothing is changed then.
+    /// When the policy makes no sense, or has messages flow where its maker has no right to have
+    /// them flow; nothing is changed then.
     pub fn set_policy(
         &self,
         vhost: &Arc<Vhost>,
         kind: PolicyKind,
         spec: PolicySpec,
-        actor: &str,
+        maker: &Identity,
         now: Now,
-    ) -> Result<PolicySet, PolicyError> {
-        let policy = Policy::new(kind, spec)?;
+    ) -> Result<PolicySet, OperateError> {
+        let mut policy = Policy::new(kind, spec)?;
+        policy.reach = self.check_maker(vhost, &policy, maker, now)?;
         let spec = policy.spec.clone();
         let key = policy_key(vhost, kind, &policy.spec.name);
+        let actor = &*maker.user.name;
         let mut effects = Effects { actor: Some(actor.into()), ..Effects::default() };
         let change = vhost.change();
+        maker::check_reach(vhost, &policy, actor)?;
         let batch = Batch { ops: vec![key.put(policy.record())], awaited: true };
         let lsn = self.define(vhost, batch);
         let replaced = vhost.write_policies().insert(kind, policy);

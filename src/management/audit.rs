@@ -37,7 +37,7 @@ pub(super) fn answered(route: &Route, request: &Request, status: StatusCode) {
         _ if route.method == Method::GET => return,
         _ => "http.request",
     };
-    let user = request.caller().ok().map(|caller| caller.name.as_str());
+    let user = request.caller().ok().map(|caller| caller.name());
     let details = details(route, &request.incoming).with("status", i64::from(status.as_u16()));
     note(&request.context, key, user, details);
 }

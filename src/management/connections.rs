@@ -42,7 +42,7 @@ pub(super) fn close(request: &Request) -> Result<Reply, Refusal> {
 pub(super) fn close_of_user(request: &Request) -> Result<Reply, Refusal> {
     let caller = request.caller()?;
     let user = request.name("user");
-    if !caller.is_administrator() && caller.name != user {
+    if !caller.is_administrator() && caller.name() != user {
         return Err(Refusal::not_authorised("User not authorised to access object"));
     }
     for connection in request.inspect().connections().iter().filter(|c| c.user == user) {

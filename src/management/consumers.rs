@@ -21,7 +21,7 @@ pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
     for queue in &queues {
         for consumer in &queue.consumers {
             let connection = by_name.get(consumer.connection.as_str()).copied();
-            let own = connection.is_some_and(|connection| connection.user == caller.name);
+            let own = connection.is_some_and(|connection| connection.user == caller.name());
             if caller.is_monitoring() || own {
                 items.push(one(queue, consumer, connection, &node));
             }

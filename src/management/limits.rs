@@ -36,7 +36,7 @@ pub(super) fn of_users(request: &Request) -> Result<Reply, Refusal> {
         "" => users::sorted(request),
         _ => vec![users::named(request)?],
     };
-    users.retain(|user| caller.is_monitoring() || caller.name == user.name);
+    users.retain(|user| caller.is_monitoring() || caller.name() == user.name);
     let set = users.into_iter().filter(|user| !user.limits.is_empty());
     Ok(Reply::list(set.map(|user| json!({"user": user.name, "value": value(&user.limits)}))))
 }

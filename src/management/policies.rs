@@ -65,14 +65,14 @@ fn shown(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
 fn set(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
     request.required(&["pattern", "definition"])?;
     let spec = parse(request.name("policy"), &request.document()?)?;
-    let (vhost, actor) = (request.name("vhost"), &*request.caller()?.name);
-    let set = request.operate().set_policy(kind, vhost, spec, actor, request.now());
+    let (vhost, maker) = (request.name("vhost"), request.caller()?.identity());
+    let set = request.operate().set_policy(kind, vhost, spec, maker, request.now());
     Ok(set.map_err(refusal)?.into())
 }
 
 fn cleared(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
     let (vhost, name) = (request.name("vhost"), request.name("policy"));
-    let actor = &request.caller()?.name;
+    let actor = request.caller()?.name();
     let cleared = request.operate().clear_policy(kind, vhost, name, actor, request.now());
     if cleared.map_err(refusal)? { Ok(Reply::Done) } else { Err(Refusal::not_found()) }
 }
@@ -81,6 +81,7 @@ fn refusal(error: OperateError) -> Refusal {
     match error {
         OperateError::NoVhost(_) => Refusal::not_found(),
         OperateError::Policy(error) => Refusal::bad_request(error.to_string()),
+        OperateError::Refused(refusal) => Refusal::not_authorised(&refusal.text),
         OperateError::Store(_) => Refusal::internal(),
     }
 }

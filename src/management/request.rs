@@ -21,7 +21,7 @@ use super::sampler::Sampler;
 use super::{Context, routes::Route};
 use super::{audit, list};
 use crate::broker::Now;
-use crate::broker::access::{Administer, By};
+use crate::broker::access::{ADMINISTRATOR, Administer, By, Identity};
 use crate::broker::inspect::Inspect;
 use crate::broker::operate::Operate;
 use crate::broker::views::ConnectionView;
@@ -43,16 +43,28 @@ pub(super) enum Access {
 }
 
 /// A user who has logged in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Caller {
-    pub(super) name: String,
-    pub(super) tags: Vec<String>,
-}
+#[derive(Debug, Clone)]
+pub(super) struct Caller(Identity);
 
 impl Caller {
+    /// What they are called.
+    pub(super) fn name(&self) -> &str {
+        &self.0.user.name
+    }
+
+    /// Their tags.
+    pub(super) fn tags(&self) -> &[String] {
+        &self.0.user.tags
+    }
+
+    /// Who they are, to the broker.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.0
+    }
+
     /// May do everything.
     pub(super) fn is_administrator(&self) -> bool {
-        self.has("administrator")
+        self.has(ADMINISTRATOR)
     }
 
     /// May see everything but other vhosts' queues.
@@ -70,7 +82,7 @@ impl Caller {
     }
 
     fn has(&self, tag: &str) -> bool {
-        self.tags.iter().any(|own| own == tag)
+        self.0.user.has_tag(tag)
     }
 }
 
@@ -132,7 +144,7 @@ impl Request {
 
     /// Who changes something, and when.
     pub(super) fn by(&self) -> Result<By<'_>, Refusal> {
-        Ok(By { actor: &self.caller()?.name, now: self.now() })
+        Ok(By { actor: self.caller()?.name(), now: self.now() })
     }
 
     /// This moment.
@@ -226,7 +238,7 @@ impl Request {
         let vhost = self.incoming.names.get("vhost");
         let mut connections = self.inspect().connections();
         connections.retain(|connection| {
-            (caller.is_monitoring() || connection.user == caller.name)
+            (caller.is_monitoring() || connection.user == caller.name())
                 && vhost.is_none_or(|vhost| *vhost == connection.vhost)
         });
         Ok(connections)
@@ -242,7 +254,7 @@ impl Request {
             Right::Close => caller.is_administrator(),
             Right::See => caller.is_monitoring(),
         };
-        if entitled || connection.user == caller.name {
+        if entitled || connection.user == caller.name() {
             return Ok(connection);
         }
         Err(Refusal::not_authorised("User not authorised to access object"))
@@ -250,7 +262,7 @@ impl Request {
 
     fn accessible(&self, caller: &Caller) -> Vec<String> {
         let mut vhosts = self.inspect().vhosts();
-        vhosts.retain(|vhost| self.inspect().may_access(&caller.name, vhost));
+        vhosts.retain(|vhost| self.inspect().may_access(caller.name(), vhost));
         vhosts
     }
 }
@@ -322,7 +334,7 @@ fn authorise(
         // What a PUT names last may be new: its handler looks.
         let may_be_new = route.method == Method::PUT && route.path.ends_with("{vhost}");
         let exists = may_be_new || context.inspect.vhosts().contains(vhost);
-        let seen = caller.is_administrator() || context.inspect.may_access(&caller.name, vhost);
+        let seen = caller.is_administrator() || context.inspect.may_access(caller.name(), vhost);
         match (exists, seen) {
             (false, _) => return Err(Refusal::not_found()),
             (true, false) => {
@@ -346,10 +358,10 @@ pub(super) fn log_in(
         .and_then(|value| credentials(value.to_str().ok()?))
         .ok_or_else(|| Refusal::not_authenticated("Login failed"))?;
     let is_loopback = peer.ip().to_canonical().is_loopback();
-    let user = inspect
+    let identity = inspect
         .authenticate(&user, password.expose(), is_loopback)
         .ok_or_else(|| Refusal::not_authenticated("Not_Authorized"))?;
-    let caller = Caller { name: user.name, tags: user.tags };
+    let caller = Caller(identity);
     if !caller.may_log_in() {
         return Err(Refusal::not_authorised("Not management user"));
     }

@@ -11,7 +11,7 @@ use crate::broker::inspect::UserView;
 /// `GET /api/whoami`.
 pub(super) fn whoami(request: &Request) -> Result<Reply, Refusal> {
     let caller = request.caller()?;
-    let me = json!({"name": caller.name, "tags": caller.tags, "is_internal_user": true});
+    let me = json!({"name": caller.name(), "tags": caller.tags(), "is_internal_user": true});
     Ok(Reply::Document(me))
 }
 

@@ -35,7 +35,7 @@ pub(super) fn put(request: &Request) -> Result<Reply, Refusal> {
         Some(Json::String(text)) if text == "false" => Some(false),
         Some(other) => return Err(Refusal::bad_request(format!("not_boolean: {other}"))),
     };
-    let owner = &request.caller()?.name;
+    let owner = request.caller()?.name();
     let created = request.operate().create_vhost(vhost, owner, request.now());
     let created = created.map_err(|_| Refusal::internal())?;
     if let Some(on) = tracing {
@@ -46,7 +46,7 @@ pub(super) fn put(request: &Request) -> Result<Reply, Refusal> {
 
 /// `DELETE /api/vhosts/{vhost}`: with everything in it; its connections are closed.
 pub(super) fn delete(request: &Request) -> Result<Reply, Refusal> {
-    let actor = &request.caller()?.name;
+    let actor = request.caller()?.name();
     match request.operate().delete_vhost(request.name("vhost"), actor, request.now()) {
         Ok(true) => Ok(Reply::Done),
         Ok(false) => Err(Refusal::not_found()),

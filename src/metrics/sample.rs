@@ -1,9 +1,10 @@
 //! A small broker's views, as data, for tests of what is made of them.
 
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use crate::broker::Now;
+use crate::broker::access::{Hashing, Identity, PasswordHash, User, UserLimits};
 use crate::broker::alarms::Alarms;
 use crate::broker::inspect::{
     Inspect, LimitsView, MessageSizes, NodeView, PermissionView, PolicyView, TopicPermissionView,
@@ -261,11 +262,11 @@ impl Operate for Sample {
         kind: PolicyKind,
         vhost: &str,
         policy: PolicySpec,
-        actor: &str,
+        maker: &Identity,
         now: Now,
     ) -> Result<Change, OperateError> {
         let spec = Policy::new(kind, policy)?.spec().clone();
-        let replaced = self.clear_policy(kind, vhost, &spec.name, actor, now)?;
+        let replaced = self.clear_policy(kind, vhost, &spec.name, &maker.user.name, now)?;
         let view = PolicyView { vhost: vhost.to_owned(), spec };
         self.policies.lock().expect("not poisoned").push((kind, view));
         Ok(if replaced { Change::Replaced } else { Change::Created })
@@ -392,9 +393,16 @@ impl Inspect for Sample {
         LimitsView::new()
     }
 
-    fn authenticate(&self, user: &str, password: &[u8], _: bool) -> Option<UserView> {
+    fn authenticate(&self, user: &str, password: &[u8], _: bool) -> Option<Identity> {
         let found = self.users.iter().find(|known| known.name == user)?;
-        (password == found.name.as_bytes()).then(|| found.clone())
+        let user = User {
+            name: found.name.clone(),
+            password: PasswordHash::none(Hashing::default()),
+            tags: found.tags.clone(),
+            limits: UserLimits::default(),
+        };
+        let identity = Identity { user: Arc::new(user), authority: None };
+        (password == found.name.as_bytes()).then_some(identity)
     }
 
     fn may_access(&self, user: &str, vhost: &str) -> bool {

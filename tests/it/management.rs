@@ -122,10 +122,21 @@ impl Node {
 
     /// Sends a JSON document as guest.
     pub(crate) async fn send(&self, method: &str, path: &str, document: &str) -> (u16, String) {
+        self.send_as("guest:guest", method, path, document).await
+    }
+
+    /// The same as someone else.
+    pub(crate) async fn send_as(
+        &self,
+        login: &str,
+        method: &str,
+        path: &str,
+        document: &str,
+    ) -> (u16, String) {
         let length = document.len();
         let headers = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
         // The body stands where the next header would, after the empty line.
-        self.ask(method, path, &format!("{headers}\r\n{document}")).await
+        self.ask_as(login, method, path, &format!("{headers}\r\n{document}")).await
     }
 
     pub(crate) async fn json(&self, path: &str) -> Json {

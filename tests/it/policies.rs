@@ -1,5 +1,8 @@
 //! Policies: what operators ask of queues and exchanges by their names, live and after a restart.
 
+use std::sync::Arc;
+
+use leveret::broker::access::{Authority, Identity, Permission, Resource, Right};
 use leveret::broker::policy::{Policy, PolicyKind, PolicySpec};
 use leveret::protocol::table::{Table, Value};
 use leveret::store::Durability;
@@ -349,4 +352,120 @@ fn a_policy_may_allow_less_time_for_acknowledgements() {
                 guide to learn more";
     client.expect_channel_close(2, 406, text);
     client.expect_nothing();
+}
+
+// ---- who may have messages flow where ----------------------------------------------------------
+
+/// The policymaker `maker`, who reads what begins with `own` and writes to `out`, and a policy that
+/// it sets for what the pattern matches.
+fn made_by(world: &World, tags: &[&str], pattern: &str, definition: Table) -> Result<(), String> {
+    world.put_user("maker", tags);
+    let broker = world.broker();
+    let permission = Permission::new(["", "^out$", "^own"]).unwrap();
+    broker.set_permission("maker", "/", permission).unwrap();
+    let maker = Identity { user: broker.access().user("maker").unwrap(), authority: None };
+    let (vhost, policy) = (broker.vhost("/").unwrap(), policy("p", pattern, definition));
+    let set = broker.set_policy(&vhost, PolicyKind::User, policy, &maker, world.now());
+    set.map(drop).map_err(|error| error.to_string())
+}
+
+fn to_exchange(key: &str, exchange: &str) -> Table {
+    Table::new().with(key, exchange)
+}
+
+#[test]
+fn a_policymaker_has_messages_flow_only_from_where_it_reads_to_where_it_writes() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, queue("own"));
+    client.declare(1, queue("others"));
+    client.ok(1, exchange("others", "fanout"));
+    let refused = |right: &str, resource: &str| {
+        let place = "in vhost '/' refused for user 'maker'";
+        Err(format!("ACCESS_REFUSED - {right} access to {resource} {place}"))
+    };
+    let set = |pattern, definition| made_by(&world, &["policymaker"], pattern, definition);
+    for key in ["dead-letter-exchange", "alternate-exchange"] {
+        assert_eq!(set("^own", to_exchange(key, "out")), Ok(()), "{key}");
+        let elsewhere = refused("write", "exchange 'elsewhere'");
+        assert_eq!(set("^own", to_exchange(key, "elsewhere")), elsewhere, "{key}");
+        let default = refused("write", "exchange 'amq.default'");
+        assert_eq!(set("^own", to_exchange(key, "")), default, "{key}");
+    }
+    let from_queue = refused("read", "queue 'others'");
+    assert_eq!(set("^o", to_exchange("dead-letter-exchange", "out")), from_queue);
+    assert_eq!(set("^o", to_exchange("dead-letter-routing-key", "own")), from_queue);
+    let from_exchange = refused("read", "exchange 'others'");
+    assert_eq!(set("^o", to_exchange("alternate-exchange", "out")), from_exchange);
+    // What keeps messages where they are is a policymaker's to say.
+    assert_eq!(set("", Table::new().with("max-length", 7)), Ok(()));
+    // An administrator could give itself any right.
+    let anywhere = to_exchange("dead-letter-exchange", "elsewhere");
+    assert_eq!(made_by(&world, &["administrator"], "", anywhere), Ok(()));
+}
+
+#[test]
+fn a_policy_leads_nothing_out_of_what_is_declared_later_and_its_maker_could_not_read() {
+    let world = World::new();
+    let leads = to_exchange("dead-letter-exchange", "out").with("max-length", 1);
+    assert_eq!(made_by(&world, &["policymaker"], "", leads), Ok(()));
+    let seen = |world: &World| {
+        let client = world.client();
+        for name in ["own", "others"] {
+            client.declare(1, queue(name).durable());
+            fill(&client, name, &["1", "2"]);
+            assert_eq!(client.drain(1, name), ["2"], "the rest of it holds everywhere");
+        }
+        assert_eq!(client.drain(1, "reads"), ["1"], "out of its own");
+        assert_eq!(obeyed(world, "others").2, Table::new().with("max-length", 1));
+    };
+    let client = world.client();
+    client.ok(1, exchange("out", "fanout").durable());
+    client.declare(1, queue("reads").durable().arg("x-max-length", 9));
+    client.ok(1, bind("reads", "out", ""));
+    seen(&world);
+    seen(&world.restarted(1_000));
+}
+
+#[test]
+fn a_policy_leads_nothing_out_of_an_exchange_that_is_declared_later_either() {
+    let world = World::new();
+    let leads = to_exchange("alternate-exchange", "out");
+    assert_eq!(made_by(&world, &["policymaker"], "^o", leads), Ok(()));
+    let client = world.client();
+    client.ok(1, exchange("out", "fanout"));
+    client.declare(1, queue("reads"));
+    client.ok(1, bind("reads", "out", ""));
+    client.ok(1, exchange("own", "fanout"));
+    client.ok(1, exchange("others", "fanout"));
+    client.send(1, publish("own", "", "own"));
+    client.send(1, publish("others", "", "others"));
+    assert_eq!(client.drain(1, "reads"), ["own"]);
+}
+
+#[test]
+fn whose_rights_are_not_in_the_nodes_records_leads_nothing_on() {
+    #[derive(Debug)]
+    struct Everything;
+    impl Authority for Everything {
+        fn may_enter(&self, _: &str, _: Option<&str>) -> bool {
+            true
+        }
+        fn allows(&self, _: Right, _: &str, _: Resource<'_>) -> bool {
+            true
+        }
+        fn allows_topic(&self, _: Right, _: &str, _: &str, _: &str) -> bool {
+            true
+        }
+    }
+    let world = World::new();
+    world.put_user("maker", &["policymaker"]);
+    let (broker, leads) = (world.broker(), to_exchange("dead-letter-exchange", "out"));
+    let vhost = broker.vhost("/").unwrap();
+    let user = broker.access().user("maker").unwrap();
+    let maker = Identity { user, authority: Some(Arc::new(Everything)) };
+    let set =
+        broker.set_policy(&vhost, PolicyKind::User, policy("p", "q", leads), &maker, world.now());
+    let refused = "read access to whatever 'q' matches in vhost '/' refused for user 'maker'";
+    assert_eq!(set.unwrap_err().to_string(), format!("ACCESS_REFUSED - {refused}"));
 }

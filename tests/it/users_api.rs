@@ -178,3 +178,27 @@ async fn a_deleted_users_client_is_told_why_its_connection_closes() {
         .await;
     assert!(close.contains("user 'app' is deleted"), "{close}");
 }
+
+#[tokio::test]
+async fn a_policymaker_is_told_why_its_policy_may_not_have_messages_flow_there() {
+    let node = Node::start().await;
+    let maker = r#"{"password":"secret","tags":"policymaker"}"#;
+    assert_eq!(node.put("/api/users/maker", maker).await.0, 201);
+    let some = r#"{"configure":"","write":"^out$","read":"^own"}"#;
+    assert_eq!(node.put("/api/permissions/%2F/maker", some).await.0, 201);
+    let to = |exchange: &str| {
+        json!({"pattern": "^own", "definition": {"dead-letter-exchange": exchange}}).to_string()
+    };
+    let put = |policy: String| {
+        let node = &node;
+        async move { node.send_as("maker:secret", "PUT", "/api/policies/%2F/p", &policy).await }
+    };
+    assert_eq!(put(to("out")).await.0, 201);
+    let (status, answer) = put(to("elsewhere")).await;
+    let reason = "ACCESS_REFUSED - write access to exchange 'elsewhere' in vhost '/' refused for \
+                  user 'maker'";
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!((status, answer), (401, json!({"error": "not_authorised", "reason": reason})));
+    let kept = node.json("/api/policies/%2F/p").await;
+    assert_eq!(kept["definition"]["dead-letter-exchange"], "out");
+}

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use leveret::broker::access::{Hashing, PasswordHash, UserChange};
+use leveret::broker::access::{Hashing, Identity, PasswordHash, UserChange};
 use leveret::broker::logins::Source;
 use leveret::broker::outbox::Wake;
 use leveret::broker::policy::{PolicyKind, PolicySet, PolicySpec};
@@ -212,7 +212,9 @@ impl World {
     pub(crate) fn set_policy(&self, kind: PolicyKind, policy: PolicySpec) -> PolicySet {
         let (broker, now) = (self.broker(), self.state().borrow().now);
         let vhost = broker.vhost("/").unwrap();
-        let set = broker.set_policy(&vhost, kind, policy, "guest", now).unwrap();
+        let user = broker.access().user("guest").unwrap();
+        let guest = Identity { user, authority: None };
+        let set = broker.set_policy(&vhost, kind, policy, &guest, now).unwrap();
         self.pump();
         set
     }

@@ -30,7 +30,7 @@ pub use changes::{AccessError, UserChange};
 pub use grants::{PatternError, Permission, Right, TopicPermission, TopicPermissions};
 pub use password::{HashError, Hashing, PasswordHash};
 pub use rights::{Refreshed, Resource, Rights};
-pub use user::{IMPERSONATOR, NamedLimits, User, UserLimits, VhostLimits};
+pub use user::{ADMINISTRATOR, IMPERSONATOR, NamedLimits, User, UserLimits, VhostLimits};
 
 /// A user's name and a vhost's.
 type Place = (String, String);

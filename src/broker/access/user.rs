@@ -7,6 +7,8 @@ use crate::broker::definitions::{DefinitionError, DefinitionKey, Record};
 use crate::protocol::table::{Table, Value};
 use crate::store::Op;
 
+/// The tag of those who may do everything that can be done over HTTP.
+pub const ADMINISTRATOR: &str = "administrator";
 /// The tag of those who may publish in others' names.
 pub const IMPERSONATOR: &str = "impersonator";
 
