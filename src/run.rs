@@ -15,7 +15,7 @@ use leveret::config::Settings;
 use leveret::config::settings::{
     AuthMechanism, Log, LogLevel, Management, PasswordHashing, Prometheus, QueueType,
 };
-use leveret::management::{self, Context};
+use leveret::management::{self, Context, LoginPace};
 use leveret::metrics::ProcessReader;
 use leveret::server::audit::{AuditLog, LoginLog};
 use leveret::server::clock::Clock;
@@ -345,7 +345,10 @@ impl Http<'_> {
         let administer: Arc<dyn Administer> = Arc::<Broker>::clone(broker);
         let process = process.clone();
         let now = Box::new(move || clock.now());
-        let context = Arc::new(Context { inspect, operate, administer, process, listeners, now });
+        let limits = &settings.limits;
+        let pace = LoginPace::new(limits.login_refusal_ms, limits.login_rest_ms);
+        let context =
+            Arc::new(Context { inspect, operate, administer, process, listeners, pace, now });
         let stop = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };

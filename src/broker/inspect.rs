@@ -2,12 +2,13 @@
 //!
 //! Every answer is a snapshot taken by the call, in no particular order; the caller sorts. No call
 //! waits for a client or the disk, and no lock outlives a call. Access rights are the caller's
-//! business, except [`Inspect::authenticate`].
+//! business, except [`Inspect::authenticate`] and [`Inspect::may_enter`].
 
 use std::collections::BTreeMap;
 
 use super::access::Identity;
 use super::alarms::Alarms;
+use super::logins::LoginFailures;
 use super::policy::PolicySpec;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
 use crate::store::StoreCounters;
@@ -167,13 +168,17 @@ pub trait Inspect: Send + Sync {
     /// What a vhost may hold at most.
     fn vhost_limits(&self, vhost: &str) -> LimitsView;
 
-    /// The user, if the password is theirs and they may log in from where they are. Slow by
-    /// intent (it hashes), and the same for an unknown user as for a wrong password.
+    /// The one who shows this password, or token, if they may log in from where they are. Slow by
+    /// intent (it hashes), and the same for an unknown user as for a wrong password; and it may ask
+    /// another machine.
     fn authenticate(&self, user: &str, password: &[u8], peer_is_loopback: bool)
     -> Option<Identity>;
 
-    /// Whether the user has any permission entry in the vhost.
-    fn may_access(&self, user: &str, vhost: &str) -> bool;
+    /// Whether a user may enter a vhost, coming from this address. May ask another machine.
+    fn may_enter(&self, who: &Identity, vhost: &str, peer: &str) -> bool;
+
+    /// Where logins have failed lately.
+    fn login_failures(&self) -> &LoginFailures;
 
     /// Channels that have published; `None` when nobody counts them.
     fn publishers(&self) -> Option<u64> {

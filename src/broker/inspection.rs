@@ -9,6 +9,7 @@ use super::alarms::Alarms;
 use super::inspect::{
     Inspect, LimitsView, MessageSizes, NodeView, PermissionView, TopicPermissionView, UserView,
 };
+use super::logins::LoginFailures;
 use super::vhost::Vhost;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
 use crate::protocol::refusal;
@@ -164,7 +165,11 @@ impl Inspect for Broker {
         Some(MessageSizes { counts, sum_bytes: read(&self.counters.message_bytes) })
     }
 
-    fn may_access(&self, user: &str, vhost: &str) -> bool {
-        self.access.may_enter(user, vhost)
+    fn may_enter(&self, who: &Identity, vhost: &str, peer: &str) -> bool {
+        who.may_enter(&self.access, vhost, Some(peer))
+    }
+
+    fn login_failures(&self) -> &LoginFailures {
+        &self.login_failures
     }
 }

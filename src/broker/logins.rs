@@ -7,6 +7,7 @@
 //! address buys anyway.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 /// Where someone comes from, as far as limits are concerned: an IPv4 address, or the first 64 bits
@@ -14,13 +15,23 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Source(pub u64);
 
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(u64::from(address.to_bits())),
+            IpAddr::V6(address) => Self((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
 /// Sources remembered at once.
 const SOURCES_MAX: usize = 8_192;
 /// How long a whole allowance takes to come back.
 const WINDOW_MS: u64 = 60_000;
 
-/// The sources of failed logins. Hashed with std's keyed hash: clients choose where they come from.
-#[derive(Debug)]
+/// The sources of failed logins; without a limit by default. Hashed with std's keyed hash: clients
+/// choose where they come from.
+#[derive(Debug, Default)]
 pub struct LoginFailures {
     /// What a failure uses up: a share of the window; 0 when nothing is limited.
     cost_ms: u64,

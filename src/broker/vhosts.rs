@@ -16,18 +16,21 @@ use crate::protocol::refusal;
 use crate::store::{Batch, Lsn};
 
 impl Broker {
-    /// Creates a vhost that `owner` may do everything in, as in RabbitMQ. `None` when there is one
-    /// of this name, else when it is durable.
+    /// Creates a vhost that `owner` may do everything in, if the node knows a user of that name, as
+    /// in RabbitMQ. `None` when there is one of this name, else when it is durable.
     pub fn create_vhost(&self, name: &str, owner: &str) -> Option<Lsn> {
         let _changing = self.vhost_changes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.vhost(name).is_some() {
             return None;
         }
-        let permission = Permission::full();
-        let ops = vec![put_vhost(name, VhostLimits::default()), permission.put(owner, name)];
+        let owned = self.access.user(owner).map(|_| Permission::full());
+        let mut ops = vec![put_vhost(name, VhostLimits::default())];
+        ops.extend(owned.as_ref().map(|permission| permission.put(owner, name)));
         // Before anyone can see it: what is declared in it must follow it into the store.
         let lsn = self.submit(Batch { ops, awaited: true });
-        self.access.permit(owner, name, permission);
+        if let Some(permission) = owned {
+            self.access.permit(owner, name, permission);
+        }
         add_vhost(self, name, Policies::default());
         Some(lsn)
     }

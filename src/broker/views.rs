@@ -63,6 +63,10 @@ pub struct NodeCounters {
     pub auth_succeeded: AtomicU64,
     /// Logins that failed.
     pub auth_failed: AtomicU64,
+    /// Requests over HTTP whose login succeeded.
+    pub http_auth_succeeded: AtomicU64,
+    /// Requests over HTTP whose login failed.
+    pub http_auth_failed: AtomicU64,
     /// Connections open now that have not logged in.
     pub half_open: AtomicU64,
     /// How often each limit was hit.

@@ -6,8 +6,9 @@ use axum::http::{Method, StatusCode, header};
 
 use super::Context;
 use super::http::Peer;
+use super::login::Shown;
 use super::reply::Refusal;
-use super::request::{Incoming, Request, credentials};
+use super::request::{Incoming, Request};
 use super::routes::Route;
 use crate::protocol::table::Table;
 
@@ -18,7 +19,8 @@ pub(super) fn refused(route: &Route, context: &Context, incoming: &Incoming, ref
     }
     // Browsers ask without a login first.
     let Some(header) = incoming.headers.get(header::AUTHORIZATION) else { return };
-    let user = header.to_str().ok().and_then(credentials).map(|(user, _)| user);
+    // A token tells nobody's name before it has been found good.
+    let user = header.to_str().ok().and_then(Shown::by).map(|shown| shown.user);
     if refusal.login {
         let details = details(route, incoming)
             .with("name", user.unwrap_or_default())

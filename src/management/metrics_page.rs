@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::http::Peer;
+use super::login::{at_pace, log_in};
 use super::reply::Refusal;
-use super::request::log_in;
 use super::{Context, audit};
 use crate::config::settings::Prometheus;
 use crate::metrics;
@@ -33,24 +33,19 @@ pub(super) fn app(context: Arc<Context>, settings: &Prometheus) -> Router {
         let handler = move |peer: Extension<Peer>, headers: HeaderMap, query: Query<Asked>| {
             let context = Arc::clone(&context);
             async move {
-                let made = tokio::task::spawn_blocking(move || {
+                let (peer, shared) = (peer.0, Arc::clone(&context));
+                let shows_login = authentication && headers.contains_key(header::AUTHORIZATION);
+                let make = move || {
                     if authentication {
-                        let caller = log_in(&*context.inspect, &headers, peer.0.0).inspect_err(
-                            |refusal| {
-                                audit::metrics_refused(&context, peer.0, refusal);
-                            },
-                        )?;
+                        let caller = log_in(&context, &headers, peer.0)
+                            .inspect_err(|why| audit::metrics_refused(&context, peer, why))?;
                         if !caller.is_monitoring() {
                             return Err(Refusal::not_authorised("Not monitor user"));
                         }
                     }
                     Ok(page(render(&context, &query.0)))
-                });
-                match made.await {
-                    Ok(Ok(response)) => response,
-                    Ok(Err(refusal)) => refusal.into_response(),
-                    Err(_) => Refusal::internal().into_response(),
-                }
+                };
+                at_pace(&shared, peer.0, shows_login, make).await
             }
         };
         app = app.route(&format!("{}{suffix}", settings.path), get(handler));

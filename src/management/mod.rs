@@ -9,7 +9,8 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `routes` | the table of routes: path, method, access class, handler |
-//! | `request` | from an HTTP request to a handler and back: login, access, visibility |
+//! | `login` | who asks, and what failing to log in costs |
+//! | `request` | from an HTTP request to a handler and back: access, visibility |
 //! | `reply` | answers and refusals as JSON |
 //! | `list` | sorting, paging, filtering and projecting of lists |
 //! | `http` | the server loop and its limits |
@@ -27,6 +28,7 @@ mod health;
 mod http;
 mod limits;
 mod list;
+mod login;
 mod metrics_page;
 mod nodes;
 mod overview;
@@ -54,6 +56,7 @@ use crate::protocol::table::json as value;
 use crate::tls::ListenerTls;
 use http::Limits;
 pub use http::{Door, Doors};
+pub use login::LoginPace;
 use sampler::Sampler;
 
 /// A socket that the node listens on.
@@ -82,6 +85,8 @@ pub struct Context {
     pub process: ProcessReader,
     /// The sockets that the node listens on.
     pub listeners: Vec<Listener>,
+    /// What failing to log in costs.
+    pub pace: LoginPace,
     /// The clock.
     pub now: Box<dyn Fn() -> Now + Send + Sync>,
 }

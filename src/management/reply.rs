@@ -47,11 +47,13 @@ pub(super) struct Refusal {
     pub(super) reason: String,
     /// Ask the client to log in.
     pub(super) login: bool,
+    /// When it may ask again.
+    retry_after_s: Option<u64>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, error: &'static str, reason: impl Into<String>) -> Self {
-        Self { status, error, reason: reason.into(), login: false }
+        Self { status, error, reason: reason.into(), login: false, retry_after_s: None }
     }
 
     /// Nothing is there, or nothing that this user may know of.
@@ -78,6 +80,13 @@ impl Refusal {
     /// Logged in, but not entitled. 401 rather than 403, as in RabbitMQ.
     pub(super) fn not_authorised(reason: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "not_authorised", reason)
+    }
+
+    /// Too many logins from there have failed, and too many wait already.
+    pub(super) fn too_many_logins(retry_after_s: u64) -> Self {
+        let reason = "too many logins from this address have failed";
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", reason);
+        Self { retry_after_s: Some(retry_after_s), ..refusal }
     }
 
     /// The route is there, the method is not.
@@ -115,6 +124,9 @@ impl IntoResponse for Refusal {
         if self.login {
             let realm = HeaderValue::from_static("Basic realm=\"RabbitMQ Management\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
+        }
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -1,21 +1,20 @@
-//! From an HTTP request to a handler and back. The one place where a login is checked and where it
-//! is decided what a caller may reach and see.
+//! From an HTTP request to a handler and back. The one place where it is decided what a caller may
+//! reach and see.
 //!
 //! Rules, as in RabbitMQ: whoever has one of the four tags may log in. An administrator sees every
-//! vhost; others the vhosts they have a permission in, except that `monitoring` sees the names and
-//! totals of all. Connections and channels are shown to their own user and to `monitoring`.
+//! vhost; others the vhosts they may enter, except that `monitoring` sees the names and totals of
+//! all. Connections and channels are shown to their own user and to `monitoring`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json};
 
+use super::login::log_in;
 use super::reply::{Refusal, Reply, document};
 use super::sampler::Sampler;
 use super::{Context, routes::Route};
@@ -25,7 +24,6 @@ use crate::broker::access::{ADMINISTRATOR, Administer, By, Identity};
 use crate::broker::inspect::Inspect;
 use crate::broker::operate::Operate;
 use crate::broker::views::ConnectionView;
-use crate::secret::Secret;
 
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +43,12 @@ pub(super) enum Access {
 /// A user who has logged in.
 #[derive(Debug, Clone)]
 pub(super) struct Caller(Identity);
+
+impl From<Identity> for Caller {
+    fn from(identity: Identity) -> Self {
+        Self(identity)
+    }
+}
 
 impl Caller {
     /// What they are called.
@@ -77,8 +81,15 @@ impl Caller {
         self.is_administrator() || self.has("policymaker")
     }
 
-    fn may_log_in(&self) -> bool {
+    /// Has any of the four tags.
+    pub(super) fn may_log_in(&self) -> bool {
         self.is_monitoring() || self.is_policymaker() || self.has("management")
+    }
+
+    /// May know of a vhost, as whoever decides that for connections to it says.
+    fn may_enter(&self, context: &Context, vhost: &str, peer: SocketAddr) -> bool {
+        let address = peer.ip().to_canonical().to_string();
+        context.inspect.may_enter(&self.0, vhost, &address)
     }
 
     fn has(&self, tag: &str) -> bool {
@@ -262,7 +273,7 @@ impl Request {
 
     fn accessible(&self, caller: &Caller) -> Vec<String> {
         let mut vhosts = self.inspect().vhosts();
-        vhosts.retain(|vhost| self.inspect().may_access(caller.name(), vhost));
+        vhosts.retain(|vhost| caller.may_enter(&self.context, vhost, self.incoming.peer));
         vhosts
     }
 }
@@ -273,25 +284,22 @@ pub(super) fn parameter<'a>(query: &'a [(String, String)], which: &str) -> Optio
 }
 
 /// Checks login and access, runs the handler and renders what it answers.
+///
+/// # Errors
+/// Why the caller was not let in.
 pub(super) fn answer(
     route: &Route,
     context: Arc<Context>,
     sampler: Arc<Sampler>,
     incoming: Incoming,
-) -> Response {
-    match authorise(route, &context, &incoming) {
-        Ok(caller) => {
-            let request = Request { context, sampler, caller, incoming };
-            let response = (route.handle)(&request).and_then(|reply| render(reply, &request));
-            let response = response.unwrap_or_else(IntoResponse::into_response);
-            audit::answered(route, &request, response.status());
-            response
-        }
-        Err(refusal) => {
-            audit::refused(route, &context, &incoming, &refusal);
-            refusal.into_response()
-        }
-    }
+) -> Result<Response, Refusal> {
+    let caller = authorise(route, &context, &incoming)
+        .inspect_err(|refusal| audit::refused(route, &context, &incoming, refusal))?;
+    let request = Request { context, sampler, caller, incoming };
+    let response = (route.handle)(&request).and_then(|reply| render(reply, &request));
+    let response = response.unwrap_or_else(IntoResponse::into_response);
+    audit::answered(route, &request, response.status());
+    Ok(response)
 }
 
 fn render(reply: Reply, request: &Request) -> Result<Response, Refusal> {
@@ -317,7 +325,7 @@ fn authorise(
     if access == Access::Open {
         return Ok(None);
     }
-    let caller = log_in(&*context.inspect, &incoming.headers, incoming.peer)?;
+    let caller = log_in(context, &incoming.headers, incoming.peer)?;
     match access {
         Access::Administrator if !caller.is_administrator() => {
             return Err(Refusal::not_authorised("Not administrator user"));
@@ -334,7 +342,7 @@ fn authorise(
         // What a PUT names last may be new: its handler looks.
         let may_be_new = route.method == Method::PUT && route.path.ends_with("{vhost}");
         let exists = may_be_new || context.inspect.vhosts().contains(vhost);
-        let seen = caller.is_administrator() || context.inspect.may_access(caller.name(), vhost);
+        let seen = caller.is_administrator() || caller.may_enter(context, vhost, incoming.peer);
         match (exists, seen) {
             (false, _) => return Err(Refusal::not_found()),
             (true, false) => {
@@ -345,55 +353,4 @@ fn authorise(
         }
     }
     Ok(Some(caller))
-}
-
-/// The user that a request's `authorization` header names, if the password is right.
-pub(super) fn log_in(
-    inspect: &dyn Inspect,
-    headers: &HeaderMap,
-    peer: SocketAddr,
-) -> Result<Caller, Refusal> {
-    let given = headers.get(header::AUTHORIZATION);
-    let (user, password) = given
-        .and_then(|value| credentials(value.to_str().ok()?))
-        .ok_or_else(|| Refusal::not_authenticated("Login failed"))?;
-    let is_loopback = peer.ip().to_canonical().is_loopback();
-    let identity = inspect
-        .authenticate(&user, password.expose(), is_loopback)
-        .ok_or_else(|| Refusal::not_authenticated("Not_Authorized"))?;
-    let caller = Caller(identity);
-    if !caller.may_log_in() {
-        return Err(Refusal::not_authorised("Not management user"));
-    }
-    Ok(caller)
-}
-
-/// Name and password of a `basic` header.
-pub(super) fn credentials(header: &str) -> Option<(String, Secret)> {
-    let (scheme, rest) = header.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let decoded = Secret::from(STANDARD.decode(rest.trim()).ok()?);
-    let colon = decoded.expose().iter().position(|byte| *byte == b':')?;
-    let (user, password) = decoded.expose().split_at(colon);
-    Some((String::from_utf8(user.to_vec()).ok()?, password.get(1..)?.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_may_hold_colons_and_a_name_may_not() {
-        let header = format!("Basic {}", STANDARD.encode("guest:a:b"));
-        assert_eq!(credentials(&header), Some(("guest".to_owned(), "a:b".into())));
-    }
-
-    #[test]
-    fn other_schemes_and_rubbish_are_no_login() {
-        for header in ["Bearer abc", "Basic", "Basic !!!", "Basic Z3Vlc3Q=", ""] {
-            assert_eq!(credentials(header), None, "{header}");
-        }
-    }
 }

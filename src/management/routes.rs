@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
 use super::http::Peer;
+use super::login::at_pace;
 use super::reply::{Refusal, Reply};
 use super::request::{Access, Incoming, Request, answer};
 use super::sampler::Sampler;
@@ -226,9 +227,10 @@ async fn dispatch(
         response.headers_mut().extend(allowed(routes).headers().clone());
         return response;
     };
-    // Large listings take milliseconds: not on a thread that moves messages.
-    let made = tokio::task::spawn_blocking(move || answer(route, context, sampler, incoming));
-    made.await.unwrap_or_else(|_| Refusal::internal().into_response())
+    let (peer, shared) = (incoming.peer, Arc::clone(&context));
+    let shows_login = route.access != Open && incoming.headers.contains_key(header::AUTHORIZATION);
+    let make = move || answer(route, context, sampler, incoming);
+    at_pace(&shared, peer, shows_login, make).await
 }
 
 fn allowed(routes: &[Route]) -> Response {

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::request::Access;
 use super::routes::ROUTES;
-use super::{Context, Listener, serve, serve_metrics};
+use super::{Context, Listener, LoginPace, serve, serve_metrics};
 use crate::broker::access::Administer;
 use crate::broker::inspect::Inspect;
 use crate::broker::operate::Operate;
@@ -62,6 +62,7 @@ fn context(sample: &Arc<Sample>, settings: &Settings) -> Arc<Context> {
         administer: node(),
         process: ProcessReader::new(settings),
         listeners: vec![listener("amqp", 5672), listener("http", 15_672)],
+        pace: LoginPace::new(0, 0),
         now: Box::new(|| Now { mono_ms: 60_000, unix_ms: 1_700_000_060_000 }),
     })
 }

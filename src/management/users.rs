@@ -11,7 +11,8 @@ use crate::broker::inspect::UserView;
 /// `GET /api/whoami`.
 pub(super) fn whoami(request: &Request) -> Result<Reply, Refusal> {
     let caller = request.caller()?;
-    let me = json!({"name": caller.name(), "tags": caller.tags(), "is_internal_user": true});
+    let is_internal = caller.identity().authority.is_none();
+    let me = json!({"name": caller.name(), "tags": caller.tags(), "is_internal_user": is_internal});
     Ok(Reply::Document(me))
 }
 

@@ -175,21 +175,28 @@ fn persister(page: &mut Page, prefix: &str, inspect: &dyn Inspect, _: &ProcessSt
 
 fn logins(page: &mut Page, prefix: &str, inspect: &dyn Inspect, _: &ProcessStats) {
     let c = inspect.counters();
-    let (succeeded, failed) = (load(&c.auth_succeeded), load(&c.auth_failed));
-    for (name, help, value) in [
-        (
-            "auth_attempts_total",
-            "Total number of authentication attempts",
-            succeeded.saturating_add(failed),
-        ),
+    let by = [
+        (PROTOCOL, load(&c.auth_succeeded), load(&c.auth_failed)),
+        (("protocol", "http"), load(&c.http_auth_succeeded), load(&c.http_auth_failed)),
+    ];
+    let all = |(_, succeeded, failed): (_, u64, u64)| succeeded.saturating_add(failed);
+    for (name, help, values) in [
+        ("auth_attempts_total", "Total number of authentication attempts", by.map(all)),
         (
             "auth_attempts_succeeded_total",
             "Total number of successful authentication attempts",
-            succeeded,
+            by.map(|(_, succeeded, _)| succeeded),
         ),
-        ("auth_attempts_failed_total", "Total number of failed authentication attempts", failed),
+        (
+            "auth_attempts_failed_total",
+            "Total number of failed authentication attempts",
+            by.map(|(.., failed)| failed),
+        ),
     ] {
-        page.family(prefix, name, Kind::Counter, help).sample(&[PROTOCOL], value);
+        let mut family = page.family(prefix, name, Kind::Counter, help);
+        for ((protocol, ..), value) in by.iter().zip(values) {
+            family.sample(&[*protocol], value);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::broker::inspect::{
     Inspect, LimitsView, MessageSizes, NodeView, PermissionView, PolicyView, TopicPermissionView,
     UserView,
 };
+use crate::broker::logins::LoginFailures;
 use crate::broker::operate::{Change, Operate, OperateError};
 use crate::broker::policy::{AppliedPolicyView, Policy, PolicyKind, PolicySpec};
 use crate::broker::views::{
@@ -35,6 +36,7 @@ pub(crate) struct Sample {
     pub(crate) traced: Mutex<Vec<String>>,
     pub(crate) policies: Mutex<Vec<(PolicyKind, PolicyView)>>,
     pub(crate) closed: Mutex<Vec<(String, String)>>,
+    pub(crate) login_failures: LoginFailures,
 }
 
 /// The queue `jobs` in `/`, with a consumer, and the empty queue `audit "x"` in `other`.
@@ -239,6 +241,7 @@ impl Sample {
                 ..NodeCounters::default()
             },
             closed: Mutex::default(),
+            login_failures: LoginFailures::new(20),
             alarms: Mutex::default(),
         }
     }
@@ -405,8 +408,13 @@ impl Inspect for Sample {
         (password == found.name.as_bytes()).then_some(identity)
     }
 
-    fn may_access(&self, user: &str, vhost: &str) -> bool {
-        self.permissions.iter().any(|entry| entry.user == user && entry.vhost == vhost)
+    fn may_enter(&self, who: &Identity, vhost: &str, _: &str) -> bool {
+        let user = &who.user.name;
+        self.permissions.iter().any(|entry| entry.user == *user && entry.vhost == vhost)
+    }
+
+    fn login_failures(&self) -> &LoginFailures {
+        &self.login_failures
     }
 
     fn publishers(&self) -> Option<u64> {

@@ -5,7 +5,7 @@
 //! client may do as a local one is decided by the socket's peer, which no header can talk up.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ pub(super) fn enter(
     let waker = Arc::new(TaskWaker::default());
     let now = hall.clock.now();
     let source = match &accepted {
-        Accepted::Tcp(_, from) => source(from.ip()),
+        Accepted::Tcp(_, from) => Source::from(from.ip()),
         Accepted::Unix(_, peer) => peer.source,
     };
     let guest = Arc::<TaskWaker>::clone(&waker);
@@ -140,12 +140,12 @@ impl Visitor {
                 // One client of many behind the proxy: it has the limits of its own address.
                 drop(place);
                 let guest = Arc::<TaskWaker>::clone(&waker);
-                place = hall.lobby.enter(source(said.0.ip()), guest, now);
+                place = hall.lobby.enter(Source::from(said.0.ip()), guest, now);
             }
         }
         let shown = |address: SocketAddr| (address.ip().to_canonical().to_string(), address.port());
         let (peer, host) = (shown(addresses.0), shown(addresses.1));
-        let source = source(addresses.0.ip());
+        let source = Source::from(addresses.0.ip());
         let mut peer = PeerAddress { peer, host, is_loopback, source, tls: None };
         let Some(by_tls) = &entrance.tls else {
             return Ok((Arrival { peer, now, early, waker, place }, Way::Plain(socket)));
@@ -175,15 +175,6 @@ async fn within<T>(
     tokio::select! {
         outcome = timeout(Duration::from_millis(ms_max), future) => Ok(outcome.ok()),
         () = waker.dismissed() => Err(NotLetIn::Dismissed),
-    }
-}
-
-/// Where an address belongs, as far as limits are concerned: what lies below the first 64 bits of
-/// an IPv6 address is its owner's to choose.
-fn source(address: IpAddr) -> Source {
-    match address.to_canonical() {
-        IpAddr::V4(address) => Source(u64::from(address.to_bits())),
-        IpAddr::V6(address) => Source((address.to_bits() >> 64) as u64),
     }
 }
 

@@ -12,16 +12,16 @@ use leveret::config::settings::{Auth, AuthBackend, BackendPair, HttpAuth, HttpMe
 use crate::support::client::open_vhost;
 use crate::support::*;
 
-type Form = BTreeMap<String, String>;
+pub(crate) type Form = BTreeMap<String, String>;
 
 /// A web service that answers each question by a rule, and remembers what it was asked.
-struct Service {
+pub(crate) struct Service {
     address: String,
     asked: Arc<Mutex<Vec<(String, Form)>>>,
 }
 
 impl Service {
-    fn start(rule: impl Fn(&str, &Form) -> String + Send + 'static) -> Self {
+    pub(crate) fn start(rule: impl Fn(&str, &Form) -> String + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let asked: Arc<Mutex<Vec<(String, Form)>>> = Arc::default();
@@ -41,7 +41,7 @@ impl Service {
         Self { address, asked }
     }
 
-    fn settings(&self, method: HttpMethod) -> HttpAuth {
+    pub(crate) fn settings(&self, method: HttpMethod) -> HttpAuth {
         let path = |of: &str| format!("{}/auth/{of}", self.address);
         HttpAuth {
             method,
@@ -67,7 +67,7 @@ impl Service {
         world
     }
 
-    fn asked(&self, path: &str) -> Vec<Form> {
+    pub(crate) fn asked(&self, path: &str) -> Vec<Form> {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|(of, _)| of == path).map(|(_, form)| form.clone()).collect()
     }

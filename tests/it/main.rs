@@ -28,6 +28,7 @@ mod exchanges;
 mod groups;
 mod handshake;
 mod hostile;
+mod http_logins;
 mod leases;
 mod limits;
 mod management;

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use leveret::broker::alarms::Alarms;
 use leveret::broker::{Broker, BrokerSettings, Now};
 use leveret::config::Settings;
-use leveret::management::{self, Context, Listener};
+use leveret::management::{self, Context, Listener, LoginPace};
 use leveret::metrics::ProcessReader;
 use leveret::protocol::method::{basic, channel, connection, exchange, queue};
 use leveret::protocol::{Method, RawTable, Table, frame};
@@ -50,6 +50,11 @@ async fn free_port() -> (TcpListener, SocketAddr) {
 
 impl Node {
     pub(crate) async fn start() -> Self {
+        Self::at_pace(LoginPace::new(0, 0)).await
+    }
+
+    /// One where failed logins cost what they do.
+    pub(crate) async fn at_pace(pace: LoginPace) -> Self {
         let clock = *CLOCK.get_or_init(Clock::start);
         let store = Arc::new(MemoryStore::new());
         let entropy = Box::new(|bytes: &mut [u8]| bytes.fill(7));
@@ -81,6 +86,7 @@ impl Node {
                 ..settings.clone()
             }),
             listeners: vec![door("amqp", amqp), door("http", http)],
+            pace,
             now: Box::new(move || clock.now()),
         });
         let ended = |mut stopped: watch::Receiver<bool>| async move {
@@ -96,6 +102,14 @@ impl Node {
             management::serve_metrics(metrics_listener, for_pages, &pages, at_end).await.unwrap();
         });
         Self { amqp, http, metrics, broker, _stop: stop }
+    }
+
+    pub(crate) fn broker(&self) -> Arc<Broker> {
+        Arc::clone(&self.broker)
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        CLOCK.get().expect("a node has started").now()
     }
 
     /// Asks the management API as guest.

@@ -2,6 +2,7 @@
 
 mod issuer;
 mod keys;
+mod over_http;
 mod scopes;
 mod tokens;
 
