@@ -12,7 +12,7 @@ use std::time::Duration;
 use ureq::Agent;
 
 use super::{BackendError, https};
-use crate::broker::access::{Authority, Backend, Candidate, Outsider, Resource, Right};
+use crate::broker::access::{Authority, Backend, Candidate, Outsider, Resource, Right, User};
 use crate::config::settings::{HttpAuth, HttpMethod};
 
 /// The longest answer that is read.
@@ -61,27 +61,18 @@ impl HttpBackend {
         Ok(Self { service: Arc::new(Service { agent, settings }) })
     }
 
-    fn outsider(&self, name: &str, tags: &[&str]) -> Outsider {
-        let known = Known {
-            service: Arc::clone(&self.service),
-            name: name.to_owned(),
-            tags: tags.join(" "),
-        };
-        Outsider {
-            name: name.to_owned(),
-            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
-            authority: Arc::new(known),
-        }
+    fn authority(&self, name: &str, tags: &[String]) -> Arc<dyn Authority> {
+        let (service, name) = (Arc::clone(&self.service), name.to_owned());
+        Arc::new(Known { service, name, tags: tags.join(" ") })
     }
 
-    fn user(&self, form: &Form<'_>) -> Option<Outsider> {
-        let (_, name) = form.first()?;
-        let answer = self.service.ask(&self.service.settings.user_path, form)?;
+    /// The tags of whoever is called this and shows this password.
+    fn tags(&self, name: &str, password: &[u8]) -> Option<Vec<String>> {
+        // The form is text; a password that is none is nobody's.
+        let form = vec![("username", name), ("password", str::from_utf8(password).ok()?)];
+        let answer = self.service.ask(&self.service.settings.user_path, &form)?;
         let mut words = answer.split_whitespace();
-        if words.next() != Some("allow") {
-            return None;
-        }
-        Some(self.outsider(name, &words.collect::<Vec<_>>()))
+        (words.next() == Some("allow")).then(|| words.map(str::to_owned).collect())
     }
 }
 
@@ -91,13 +82,13 @@ impl Backend for HttpBackend {
     }
 
     fn log_in(&self, who: Candidate<'_>, password: &[u8]) -> Option<Outsider> {
-        // The form is text; a password that is none is nobody's.
-        let password = str::from_utf8(password).ok()?;
-        self.user(&vec![("username", who.name), ("password", password)])
+        let tags = self.tags(who.name, password)?;
+        let authority = self.authority(who.name, &tags);
+        Some(Outsider { name: who.name.to_owned(), tags, authority })
     }
 
-    fn vouch(&self, who: Candidate<'_>) -> Option<Outsider> {
-        self.user(&vec![("username", who.name)])
+    fn vouch(&self, user: &User, password: &[u8]) -> Option<Arc<dyn Authority>> {
+        self.tags(&user.name, password).map(|_| self.authority(&user.name, &user.tags))
     }
 }
 

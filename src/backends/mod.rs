@@ -29,8 +29,15 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// Whom to ask, as configured; each backend is made once.
 ///
 /// # Errors
-/// When a backend that is to be asked cannot be.
+/// When a backend that is to be asked cannot be, or not as it stands beside another.
 pub fn chain(auth: &Auth, clock: &Clock) -> Result<Vec<ChainLink>, BackendError> {
+    for pair in &auth.backends {
+        if (pair.authn, pair.authz) == (AuthBackend::Internal, Some(AuthBackend::OAuth2)) {
+            let reason = "nobody could log in: oauth2 as authz reads the token that was shown as \
+                          the password, and internal as authn knows passwords only";
+            return Err(BackendError { key: "auth_backends", reason: reason.to_owned() });
+        }
+    }
     let is_named = |backend| {
         auth.backends.iter().any(|pair| pair.authn == backend || pair.authz == Some(backend))
     };

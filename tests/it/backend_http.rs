@@ -6,7 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use leveret::backends;
-use leveret::broker::access::{Backend as _, Candidate, Resource, Right};
+use leveret::broker::access::{
+    Backend as _, Candidate, Hashing, PasswordHash, Resource, Right, User, UserLimits,
+};
 use leveret::config::settings::{Auth, AuthBackend, BackendPair, HttpAuth, HttpMethod};
 
 use crate::support::client::open_vhost;
@@ -232,4 +234,22 @@ fn a_service_that_stops_answering_allows_nothing_more() {
     assert!(!known.authority.may_enter("/", None));
     assert!(!known.authority.allows(Right::Read, "/", Resource::Queue("q")));
     assert!(!known.authority.allows_topic(Right::Write, "/", "amq.topic", "k"));
+}
+
+#[test]
+fn a_service_that_only_says_what_someone_may_is_shown_what_they_showed_elsewhere() {
+    let service = Service::start(rule);
+    let settings = service.settings(HttpMethod::Post);
+    let backend = backends::http::HttpBackend::new(settings).unwrap();
+    let password = PasswordHash::none(Hashing::Sha256);
+    let (tags, limits) = (vec!["theirs".to_owned()], UserLimits::default());
+    let user = User { name: "app".into(), password, tags, limits };
+    assert!(backend.vouch(&user, b"wrong").is_none());
+    let authority = backend.vouch(&user, b"s3 &cret").unwrap();
+    assert!(authority.may_enter("/", Some("192.0.2.1")));
+    let asked = &service.asked("/auth/vhost")[0];
+    assert_eq!(
+        (&*asked["username"], &*asked["tags"], &*asked["ip"]),
+        ("app", "theirs", "192.0.2.1")
+    );
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use leveret::broker::access::{
-    Authority, Backend, Candidate, ChainLink, Link, Outsider, Resource, Right,
+    Authority, Backend, Candidate, ChainLink, Link, Outsider, Resource, Right, User,
 };
 use leveret::covers;
 use leveret::protocol::method::{Method, basic, connection};
@@ -42,8 +42,8 @@ impl Backend for Doorman {
         Some(self.pass(who.name, expires_unix_ms))
     }
 
-    fn vouch(&self, who: Candidate<'_>) -> Option<Outsider> {
-        Some(self.pass(who.name, u64::MAX))
+    fn vouch(&self, user: &User, password: &[u8]) -> Option<Arc<dyn Authority>> {
+        (password != b"refused here").then(|| self.pass(&user.name, u64::MAX).authority)
     }
 }
 
@@ -51,7 +51,7 @@ impl Doorman {
     fn pass(&self, name: &str, expires_unix_ms: u64) -> Outsider {
         let strict = Arc::clone(&self.strict);
         let authority = Arc::new(Pass { name: name.to_owned(), expires_unix_ms, strict });
-        Outsider { name: name.to_owned(), tags: Vec::new(), authority }
+        Outsider { name: name.to_owned(), tags: vec!["doorman".to_owned()], authority }
     }
 }
 
@@ -138,6 +138,20 @@ fn who_one_backend_knows_another_may_authorise() {
     stranger.send(0, open_vhost("/"));
     let text = "NOT_ALLOWED - access to vhost '/' refused for user 'app'";
     stranger.expect_connection_close(530, text);
+}
+
+#[test]
+fn whoever_another_backend_knows_needs_a_record_to_have_rights_in_the_records() {
+    let (world, _) = world_with(|doorman| {
+        vec![ChainLink { authenticates: doorman, authorises: Some(Link::Records) }]
+    });
+    let who = Candidate { name: "app", from_loopback: true };
+    let (broker, token) = (world.broker(), b"token-3600");
+    assert!(broker.access().log_in(who, token).is_none());
+    world.put_user("app", &["monitoring", "doorman"]);
+    let known = broker.access().log_in(who, token).unwrap();
+    assert_eq!(known.user.tags, ["doorman", "monitoring"]);
+    assert!(known.authority.is_none());
 }
 
 #[test]

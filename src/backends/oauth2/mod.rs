@@ -20,7 +20,7 @@ use self::keys::Keys;
 use self::scopes::Scopes;
 use self::token::{Claims, Refused};
 use crate::backends::{BackendError, Clock};
-use crate::broker::access::{Authority, Backend, Candidate, Outsider, Resource, Right};
+use crate::broker::access::{Authority, Backend, Candidate, Outsider, Resource, Right, User};
 use crate::config::settings;
 
 /// Claims that name someone when no configured one does.
@@ -150,9 +150,11 @@ impl Backend for OAuth2 {
         None
     }
 
-    /// Nobody: without a token there is nothing to go by.
-    fn vouch(&self, _: Candidate<'_>) -> Option<Outsider> {
-        None
+    /// As in RabbitMQ, what was shown elsewhere must be a token here: another backend has looked at
+    /// it and said who that is.
+    fn vouch(&self, user: &User, password: &[u8]) -> Option<Arc<dyn Authority>> {
+        let who = Candidate { name: &user.name, from_loopback: false };
+        self.log_in(who, password).map(|outsider| outsider.authority)
     }
 }
 

@@ -22,8 +22,9 @@ pub trait Backend: Debug + Send + Sync {
     /// The one who shows this password, or token; `None` when it is not theirs.
     fn log_in(&self, who: Candidate<'_>, password: &[u8]) -> Option<Outsider>;
 
-    /// Someone whom another backend knows already.
-    fn vouch(&self, who: Candidate<'_>) -> Option<Outsider>;
+    /// Who says what someone may do whom another backend knows as this user, by this password or
+    /// token; `None` when they may nothing.
+    fn vouch(&self, user: &User, password: &[u8]) -> Option<Arc<dyn Authority>>;
 }
 
 /// Someone whom a backend knows.
@@ -143,15 +144,26 @@ impl Access {
                 self.identity(self.outside.run(|| backend.log_in(who, password))?)
             }
         };
-        let name = known.user.name.clone();
         match &link.authorises {
             None => Some(known),
-            Some(Link::Records) => Some(Identity { authority: None, ..known }),
+            Some(Link::Records) => self.recorded(&known.user),
             Some(Link::Backend(backend)) => {
-                let who = Candidate { name: &name, ..who };
-                Some(self.identity(self.outside.run(|| backend.vouch(who))?))
+                let authority = self.outside.run(|| backend.vouch(&known.user, password))?;
+                Some(Identity { authority: Some(authority), ..known })
             }
         }
+    }
+
+    /// Someone whom others know, with the rights in the node's records: they need one there, and
+    /// have its tags besides those that others gave them.
+    fn recorded(&self, user: &User) -> Option<Identity> {
+        let mut user = user.clone();
+        for tag in &self.user(&user.name)?.tags {
+            if !user.has_tag(tag) {
+                user.tags.push(tag.clone());
+            }
+        }
+        Some(Identity { user: Arc::new(user), authority: None })
     }
 
     fn log_in_here(&self, who: Candidate<'_>, password: &[u8]) -> Option<Identity> {

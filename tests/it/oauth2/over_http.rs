@@ -1,10 +1,14 @@
-//! Tokens at the management API: `Authorization: Bearer`, as in RabbitMQ.
+//! Tokens elsewhere than in the place of an AMQP password: at the management API
+//! (`Authorization: Bearer`, as in RabbitMQ), and where another backend has said who someone is.
 
 use leveret::backends;
+use leveret::broker::access::{
+    Backend as _, Hashing, PasswordHash, Resource, Right, User, UserLimits,
+};
 use leveret::config::settings::{Auth, AuthBackend, BackendPair};
 use serde_json::{Value, json};
 
-use super::{Issuer, SharedClock, claims_with, trusting};
+use super::{ALL, Issuer, SharedClock, backend, claims_with, trusting};
 use crate::management::{Node, http};
 
 async fn ask(node: &Node, token: &str, path: &str) -> (u16, Value) {
@@ -48,4 +52,25 @@ async fn a_bearer_is_who_the_token_says_sees_what_it_lets_them_see_and_until_it_
     assert_eq!(node.ask_as(&format!("whoever:{app}"), "GET", "/api/whoami", "").await.0, 200);
     clock.advance(3_600_000);
     assert_eq!(ask(&node, &app, "/api/whoami").await.0, 401);
+}
+
+#[test]
+fn what_another_backend_has_looked_at_says_what_its_bearer_may_if_it_is_a_token() {
+    let backend = backend(&trusting(Issuer::usual())).unwrap();
+    let (password, limits) = (PasswordHash::none(Hashing::Sha256), UserLimits::default());
+    let user = User { name: "theirs".into(), password, tags: Vec::new(), limits };
+    let authority = backend.vouch(&user, token(&ALL).as_bytes()).unwrap();
+    assert!(authority.allows(Right::Read, "/", Resource::Queue("q")));
+    assert!(authority.expires_unix_ms().is_some());
+    assert!(backend.vouch(&user, b"a password").is_none());
+}
+
+#[test]
+fn passwords_in_the_nodes_records_are_no_tokens() {
+    let pair = BackendPair { authn: AuthBackend::Internal, authz: Some(AuthBackend::OAuth2) };
+    let oauth2 = trusting(Issuer::usual());
+    let auth = Auth { backends: vec![pair], oauth2, ..Auth::default() };
+    let error = backends::chain(&auth, &SharedClock::new().clock()).unwrap_err();
+    assert_eq!(error.key, "auth_backends");
+    assert!(error.reason.starts_with("nobody could log in: oauth2 as authz"), "{}", error.reason);
 }
