@@ -1,6 +1,6 @@
 //! A node in this process with one door, of whatever kind a test is about.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,16 @@ impl Node {
 
     /// One whose user is this.
     pub(super) async fn with_user(entrance: Entrance, user: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(Ipv4Addr::LOCALHOST.into(), entrance, user).await
+    }
+
+    /// One that listens on this address, and whose user is guest.
+    pub(super) async fn on(address: IpAddr, entrance: Entrance) -> Self {
+        Self::at(address, entrance, "guest").await
+    }
+
+    async fn at(address: IpAddr, entrance: Entrance, user: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let amqp = listener.local_addr().unwrap();
         let tls = entrance.tls.as_ref().map(|tls| Arc::clone(&tls.with));
         Self::behind(Door::tcp(listener, entrance), amqp, tls, user)

@@ -72,6 +72,29 @@ async fn a_header_can_take_a_local_clients_privilege_away_but_not_give_it() {
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_elsewhere_makes_nobody_local_whatever_it_claims() {
+    // Its own address, by which packets would go out; none of them do.
+    let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let own = probe.connect("192.0.2.1:9").and_then(|()| probe.local_addr());
+    let Some(own) = own.ok().map(|own| own.ip()).filter(|own| !own.is_loopback()) else {
+        return eprintln!("this machine has no address but loopback");
+    };
+    let node = Node::on(own, through(&own.to_string(), 32)).await;
+    for header in [
+        &b"PROXY TCP4 127.0.0.1 127.0.0.1 4711 5672\r\n"[..],
+        b"PROXY TCP6 ::1 ::1 4711 5672\r\n",
+        b"PROXY TCP6 ::ffff:127.0.0.1 ::1 4711 5672\r\n",
+        b"PROXY UNKNOWN\r\n",
+    ] {
+        let stream = beginning(&node, header).await;
+        assert_eq!(stream.peer_addr().unwrap().ip(), own);
+        let (mut client, _) = Client::greet(stream).await;
+        client.send(0, &Method::ConnectionStartOk(plain())).await;
+        assert!(client.ends_dropped().await, "{}", String::from_utf8_lossy(header));
+    }
+}
+
+#[tokio::test]
 async fn whoever_is_not_trusted_is_not_even_read() {
     let node = Node::with(through("192.0.2.0", 24)).await;
     for bytes in [
