@@ -467,6 +467,7 @@ fn broker_settings(settings: &Settings) -> Result<BrokerSettings, RunError> {
         loopback_users: settings.auth.loopback_users.iter().cloned().collect(),
         connections_max: limit(settings.limits.connection_max),
         channels_max: limit(settings.limits.channel_max_per_node),
+        vhosts_max: limit(settings.limits.vhost_max),
         queues_max: limit(settings.limits.queue_max),
         exchanges_max: limit(settings.limits.exchange_max),
         login_failures_max: settings.limits.login_failures_per_minute.unwrap_or_default(),

@@ -39,11 +39,13 @@ pub enum Limit {
     MaxMessageSize,
     /// What waits for a requester that does not read its replies.
     ReplyBacklog,
+    /// Vhosts of the node.
+    VhostMax,
 }
 
 impl Limit {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ChannelMax,
         Self::ChannelMaxPerNode,
         Self::ClusterExchangeLimit,
@@ -59,6 +61,7 @@ impl Limit {
         Self::LoginFailuresPerMinute,
         Self::MaxMessageSize,
         Self::ReplyBacklog,
+        Self::VhostMax,
     ];
 
     /// The configuration key that sets it, or what it is called where none does.
@@ -80,6 +83,7 @@ impl Limit {
             Self::LoginFailuresPerMinute => "leveret.login.failures_per_minute",
             Self::MaxMessageSize => "max_message_size",
             Self::ReplyBacklog => "reply_backlog",
+            Self::VhostMax => "vhost_max",
         }
     }
 

@@ -52,6 +52,7 @@ pub use reply_to::REPLY_TO;
 use reply_to::ReplyTargets;
 use timers::Timers;
 use vhost::Vhost;
+pub use vhosts::TooManyVhosts;
 use views::{ConnectionView, NodeCounters};
 
 use crate::protocol::refusal::{self, Refusal};
@@ -104,6 +105,8 @@ pub struct BrokerSettings {
     pub connections_max: usize,
     /// Open channels at most, of all connections; 0 is no limit.
     pub channels_max: usize,
+    /// Vhosts at most; 0 is no limit.
+    pub vhosts_max: usize,
     /// Queues at most, of all vhosts; 0 is no limit.
     pub queues_max: usize,
     /// Exchanges at most, of all vhosts, those included that are always there; 0 is no limit.
@@ -136,6 +139,7 @@ impl Default for BrokerSettings {
             loopback_users: vec!["guest".to_owned()],
             connections_max: 0,
             channels_max: 0,
+            vhosts_max: 0,
             queues_max: 0,
             exchanges_max: 0,
             login_failures_max: 20,

@@ -11,7 +11,7 @@ use super::events;
 use super::inspect::PolicyView;
 use super::policy::{PolicyError, PolicyKind, PolicySpec};
 use super::queue::Effects;
-use super::{Broker, Now};
+use super::{Broker, Now, TooManyVhosts};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::table::Table;
 use crate::store::{DurableWaker, Lsn, Store, StoreError};
@@ -25,6 +25,9 @@ pub enum OperateError {
     /// The policy makes no sense.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// There are as many vhosts as there may be.
+    #[error(transparent)]
+    TooManyVhosts(#[from] TooManyVhosts),
     /// Whoever asks has no right to it.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -85,7 +88,7 @@ pub trait Operate: Send + Sync {
     /// Creates a vhost in which `owner` may do everything; false when it was there.
     ///
     /// # Errors
-    /// When the store has failed.
+    /// When there are as many as there may be, or the store has failed.
     fn create_vhost(&self, name: &str, owner: &str, now: Now) -> Result<bool, OperateError>;
 
     /// Deletes a vhost with everything in it; false when there is none of this name.
@@ -145,7 +148,7 @@ impl Operate for Broker {
     }
 
     fn create_vhost(&self, name: &str, owner: &str, now: Now) -> Result<bool, OperateError> {
-        let Some(lsn) = Self::create_vhost(self, name, owner) else { return Ok(false) };
+        let Some(lsn) = Self::create_vhost(self, name, owner)? else { return Ok(false) };
         self.emit("vhost.created", now, || events::fields::vhost(name, owner));
         self.wait_durable(lsn)?;
         Ok(true)

@@ -10,18 +10,35 @@ use super::Broker;
 use super::access::{Permission, VhostLimits};
 use super::bindings::stored_binding;
 use super::definitions::{DefinitionKey, put_vhost};
+use super::limits::Limit;
 use super::policy::{Policies, PolicyKind};
 use super::recovery::add_vhost;
 use crate::protocol::refusal;
 use crate::store::{Batch, Lsn};
 
+/// There are as many vhosts as there may be; in RabbitMQ's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot create vhost '{name}': vhost limit of {max} is reached")]
+pub struct TooManyVhosts {
+    name: String,
+    max: usize,
+}
+
 impl Broker {
     /// Creates a vhost that `owner` may do everything in, if the node knows a user of that name, as
     /// in RabbitMQ. `None` when there is one of this name, else when it is durable.
-    pub fn create_vhost(&self, name: &str, owner: &str) -> Option<Lsn> {
+    ///
+    /// # Errors
+    /// When there are as many as there may be.
+    pub fn create_vhost(&self, name: &str, owner: &str) -> Result<Option<Lsn>, TooManyVhosts> {
         let _changing = self.vhost_changes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.vhost(name).is_some() {
-            return None;
+            return Ok(None);
+        }
+        let max = self.settings.vhosts_max;
+        if max > 0 && self.vhosts.len() >= max {
+            self.counters.limits.note(Limit::VhostMax);
+            return Err(TooManyVhosts { name: name.to_owned(), max });
         }
         let owned = self.access.user(owner).map(|_| Permission::full());
         let mut ops = vec![put_vhost(name, VhostLimits::default())];
@@ -32,7 +49,7 @@ impl Broker {
             self.access.permit(owner, name, permission);
         }
         add_vhost(self, name, Policies::default());
-        Some(lsn)
+        Ok(Some(lsn))
     }
 
     /// Deletes a vhost with everything in it, and closes the connections to it. `None` when there

@@ -333,7 +333,10 @@ const KEYS: &[Key] = &[
         d.settings.limits.channel_max_per_node = value::number_or_infinity(a.value)?;
         Ok(())
     }),
-    key("vhost_max", |_, a| infinity_only(a.value)),
+    key("vhost_max", |d, a| {
+        d.settings.limits.vhost_max = value::number_or_infinity(a.value)?;
+        Ok(())
+    }),
     key("cluster_queue_limit", |d, a| {
         d.settings.limits.queue_max = value::number_or_infinity(a.value)?;
         Ok(())
@@ -753,11 +756,4 @@ fn version(text: &str) -> Result<String, Reason> {
 
 fn off_only(text: &str, reason: &str) -> Result<(), Reason> {
     if value::boolean(text)? { Err(reason.to_owned()) } else { Ok(()) }
-}
-
-fn infinity_only(text: &str) -> Result<(), Reason> {
-    match value::number_or_infinity(text)? {
-        None => Ok(()),
-        Some(_) => Err("this limit is not available; only infinity is taken".to_owned()),
-    }
 }

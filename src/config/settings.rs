@@ -166,6 +166,8 @@ pub struct Limits {
     pub connection_max: Option<u64>,
     /// Channels at once, of all connections; `None` is no limit.
     pub channel_max_per_node: Option<u64>,
+    /// Vhosts at once; `None` is no limit.
+    pub vhost_max: Option<u64>,
     /// Queues at once, of all vhosts; `None` is no limit.
     pub queue_max: Option<u64>,
     /// Exchanges at once, of all vhosts; `None` is no limit.
@@ -203,6 +205,7 @@ impl Default for Limits {
             handshake_timeout_ms: Some(10_000),
             connection_max: None,
             channel_max_per_node: None,
+            vhost_max: None,
             queue_max: None,
             exchange_max: None,
             half_open_max: Some(1_000),

@@ -82,7 +82,7 @@ fn refusal(error: OperateError) -> Refusal {
         OperateError::NoVhost(_) => Refusal::not_found(),
         OperateError::Policy(error) => Refusal::bad_request(error.to_string()),
         OperateError::Refused(refusal) => Refusal::not_authorised(&refusal.text),
-        OperateError::Store(_) => Refusal::internal(),
+        OperateError::TooManyVhosts(_) | OperateError::Store(_) => Refusal::internal(),
     }
 }
 

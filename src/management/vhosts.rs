@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use super::overview::totals;
 use super::reply::{Refusal, Reply};
 use super::request::Request;
+use crate::broker::operate::OperateError;
 
 /// `GET /api/vhosts`: those that the caller may know of.
 pub(super) fn list(request: &Request) -> Result<Reply, Refusal> {
@@ -37,7 +38,10 @@ pub(super) fn put(request: &Request) -> Result<Reply, Refusal> {
     };
     let owner = request.caller()?.name();
     let created = request.operate().create_vhost(vhost, owner, request.now());
-    let created = created.map_err(|_| Refusal::internal())?;
+    let created = created.map_err(|error| match error {
+        OperateError::TooManyVhosts(error) => Refusal::bad_request(error.to_string()),
+        _ => Refusal::internal(),
+    })?;
     if let Some(on) = tracing {
         request.operate().set_tracing(vhost, on).map_err(|_| Refusal::not_found())?;
     }

@@ -196,7 +196,7 @@ fn a_wrong_password_or_another_vhost_is_refused() {
     let text = "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For \
                 details see the broker logfile.";
     stranger.expect_connection_close(403, text);
-    world.broker().create_vhost("other", "guest");
+    world.broker().create_vhost("other", "guest").unwrap();
     let stranger = world.stranger();
     stranger.say_hello();
     stranger.start_ok(&login("s3 &cret"));

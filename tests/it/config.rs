@@ -46,13 +46,13 @@ fn a_misspelt_key_is_refused_with_its_line_and_what_was_meant() {
 #[test]
 fn every_mistake_is_told_at_once() {
     let refused =
-        refused("frame_max = 1\nssl_options.versions.1 = tlsv1\n", &["heartbeat", "vhost_max=5"]);
+        refused("frame_max = 1\nssl_options.versions.1 = tlsv1\n", &["heartbeat", "vhost_max=0"]);
     assert_eq!(refused.code, Some(EXIT_CONFIG));
     for wanted in [
         "leveret.conf:1: frame_max: expected a number of bytes",
         "leveret.conf:2: ssl_options.versions.1: tlsv1 is not safe",
         "--set #1: expected KEY=VALUE, found 'heartbeat'",
-        "--set #2: vhost_max: this limit is not available",
+        "--set #2: vhost_max: expected a whole number above 0 or infinity",
     ] {
         assert!(refused.stderr.contains(wanted), "{wanted}: {}", refused.stderr);
     }

@@ -234,7 +234,7 @@ fn every_method_of_the_protocol_says_what_it_needs() {
 #[test]
 fn rights_in_one_vhost_are_none_in_another() {
     let world = World::new();
-    world.broker().create_vhost("other", "guest");
+    world.broker().create_vhost("other", "guest").unwrap();
     let office = Office(&world);
     office.user("app", &[]);
     office.permit("app", [".*"; 3]);

@@ -1,8 +1,10 @@
 //! Vhosts that come and go while the node runs.
 
+use leveret::broker::limits::Limit;
 use leveret::covers;
 
 use crate::support::client::open_vhost;
+use crate::support::world::Setup;
 use crate::support::*;
 
 fn login(vhost: &str) -> Login {
@@ -12,8 +14,8 @@ fn login(vhost: &str) -> Login {
 /// A node with the vhost `v`.
 fn world() -> World {
     let world = World::new();
-    assert!(world.broker().create_vhost("v", "guest").is_some());
-    assert!(world.broker().create_vhost("v", "guest").is_none(), "it is there");
+    assert!(world.broker().create_vhost("v", "guest").unwrap().is_some());
+    assert!(world.broker().create_vhost("v", "guest").unwrap().is_none(), "it is there");
     world
 }
 
@@ -56,8 +58,32 @@ fn a_vhost_that_is_deleted_takes_everything_with_it_and_closes_its_connections()
     stranger.tune_ok(&login("v"));
     stranger.send(0, open_vhost("v"));
     stranger.expect_connection_close(530, "NOT_ALLOWED - vhost v not found");
-    assert!(world.broker().create_vhost("v", "guest").is_some());
+    assert!(world.broker().create_vhost("v", "guest").unwrap().is_some());
     let inside = world.client_as(&login("v"));
     inside.declare(1, queue("q").durable());
     assert_eq!(inside.depth(1, "q"), 0);
+}
+
+#[test]
+fn there_are_as_many_vhosts_as_there_may_be() {
+    let mut setup = Setup::default();
+    setup.broker.vhosts_max = 2;
+    let world = World::with(setup);
+    let broker = world.broker();
+    let create = |name: &str| broker.create_vhost(name, "guest");
+    assert!(create("v").unwrap().is_some());
+    let error = create("more").unwrap_err();
+    assert_eq!(error.to_string(), "cannot create vhost 'more': vhost limit of 2 is reached");
+    assert!(create("v").unwrap().is_none(), "it is there");
+    assert_eq!(broker.counters().limits.of(Limit::VhostMax), 1);
+    assert!(broker.delete_vhost("v").is_some());
+    assert!(create("more").unwrap().is_some());
+}
+
+#[test]
+fn a_vhost_is_nobodys_whom_the_nodes_records_do_not_know() {
+    let world = World::new();
+    let broker = world.broker();
+    assert!(broker.create_vhost("v", "outsider").unwrap().is_some());
+    assert!(broker.access().permissions().iter().all(|(_, vhost, _)| vhost != "v"));
 }

@@ -202,7 +202,7 @@ fn a_node_has_so_many_queues_in_all_its_vhosts() {
     let mut setup = Setup::default();
     setup.broker.queues_max = 2;
     let world = World::with(setup);
-    world.broker().create_vhost("other", "guest");
+    world.broker().create_vhost("other", "guest").unwrap();
     let (client, other) =
         (world.client(), world.client_as(&Login { vhost: "other".into(), ..Login::default() }));
     client.declare(1, queue("one"));
