@@ -6,6 +6,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::Now;
+use super::seldom::Seldom;
+
 /// A limit that someone can hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
@@ -106,24 +109,45 @@ impl Limit {
 
 /// How often each limit was hit since the node started.
 #[derive(Debug, Default)]
-pub struct LimitHits([AtomicU64; Limit::ALL.len()]);
+pub struct LimitHits {
+    hits: [AtomicU64; Limit::ALL.len()],
+    said: [Seldom; Limit::ALL.len()],
+}
 
 impl LimitHits {
     /// A limit was hit.
     pub fn note(&self, limit: Limit) {
-        self.0[limit as usize].fetch_add(1, Ordering::Relaxed);
+        self.hits[limit as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A limit was hit that clients can hit as often as they like. How often it was since the log
+    /// last said so, if it is to say so now.
+    pub fn note_aloud(&self, limit: Limit, now: Now) -> Option<u64> {
+        self.note(limit);
+        self.said[limit as usize].happened(now)
     }
 
     /// How often a limit was hit.
     #[must_use]
     pub fn of(&self, limit: Limit) -> u64 {
-        self.0[limit as usize].load(Ordering::Relaxed)
+        self.hits[limit as usize].load(Ordering::Relaxed)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_that_is_hit_often_is_counted_each_time_and_said_once_a_second() {
+        let hits = LimitHits::default();
+        let hit = |limit, mono_ms| hits.note_aloud(limit, Now { mono_ms, unix_ms: 0 });
+        assert_eq!(hit(Limit::ChannelMax, 0), Some(1));
+        assert_eq!(hit(Limit::ChannelMax, 500), None);
+        assert_eq!(hit(Limit::MaxMessageSize, 500), Some(1), "another limit");
+        assert_eq!(hit(Limit::ChannelMax, 1_000), Some(2));
+        assert_eq!(hits.of(Limit::ChannelMax), 3);
+    }
 
     #[test]
     fn every_limit_has_a_counter_of_its_own() {

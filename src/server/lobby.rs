@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::seldom::Seldom;
 use crate::broker::events::fields;
 use crate::broker::limits::Limit;
 use crate::broker::logins::Source;
+use crate::broker::seldom::Seldom;
 use crate::broker::{Broker, Now};
 use crate::protocol::table::Table;
 

@@ -18,7 +18,6 @@ mod listener;
 mod lobby;
 mod proxy;
 mod reading;
-mod seldom;
 mod tls;
 mod transport;
 
@@ -32,6 +31,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::broker::Broker;
 use crate::broker::limits::Limit;
 use crate::broker::outbox::Wake;
+use crate::broker::seldom::Seldom;
 use crate::protocol::refusal;
 use crate::session::SessionSettings;
 pub use alarms::{look_for_alarms, watch_alarms};
@@ -42,7 +42,6 @@ pub use listener::{Door, LocalListener};
 pub use lobby::{Lobby, LobbyLimits};
 pub use proxy::TrustedProxies;
 pub use reading::Readers;
-use seldom::Seldom;
 
 /// How long a stop waits for clients to say good-bye.
 const STOP_MS_MAX: u64 = 5_000;

@@ -206,9 +206,11 @@ impl Running {
             return Err(End::refused(refusal, id));
         }
         if let Some(limit) = Limit::of_refusal(refusal.id) {
-            self.core.broker.counters().limits.note(limit);
-            let (connection, limit) = (&self.core.asker.connection_name, limit.name());
-            tracing::warn!(%connection, channel = number, limit, "{}", refusal.text);
+            let limits = &self.core.broker.counters().limits;
+            if let Some(times) = limits.note_aloud(limit, self.core.now) {
+                let (connection, limit) = (&self.core.asker.connection_name, limit.name());
+                tracing::warn!(%connection, channel = number, limit, times, "{}", refusal.text);
+            }
         }
         refused::tell(&self.core.broker, &mut self.core.effects, &refusal);
         // What was published before the mistake counts.

@@ -2,13 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::broker::Now;
+use super::Now;
 
 const PAUSE_MS: u64 = 1_000;
 
 /// Counts what happened since the log last said so.
 #[derive(Debug, Default)]
-pub(super) struct Seldom(Mutex<Since>);
+pub struct Seldom(Mutex<Since>);
 
 #[derive(Debug, Default)]
 struct Since {
@@ -18,7 +18,7 @@ struct Since {
 
 impl Seldom {
     /// It happened. How often it did, this time included, if the log is to say so now.
-    pub(super) fn happened(&self, now: Now) -> Option<u64> {
+    pub fn happened(&self, now: Now) -> Option<u64> {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         since.times += 1;
         if since.logged_ms.is_some_and(|at_ms| now.mono_ms < at_ms + PAUSE_MS) {
