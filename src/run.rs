@@ -241,7 +241,8 @@ fn open_audit_log(
         Some(name) => {
             let path = settings.log.path(name);
             let node = &broker.settings().node_name;
-            let log = AuditLog::open(&path, node, clock.now()).map_err(RunError::Audit)?;
+            let lost = Arc::clone(&broker.counters().audit_lines_lost);
+            let log = AuditLog::open(&path, node, lost, clock.now()).map_err(RunError::Audit)?;
             tracing::info!("audit log in {}", path.display());
             Some(Arc::new(log))
         }

@@ -69,6 +69,8 @@ pub struct NodeCounters {
     pub http_auth_failed: AtomicU64,
     /// Connections open now that have not logged in.
     pub half_open: AtomicU64,
+    /// Lines that the audit log had to leave out.
+    pub audit_lines_lost: Arc<AtomicU64>,
     /// How often each limit was hit.
     pub limits: LimitHits,
 }

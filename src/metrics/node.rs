@@ -345,6 +345,9 @@ fn limit_hits(page: &mut Page, c: &NodeCounters) {
     for limit in Limit::ALL {
         family.sample(&[("limit", limit.name())], c.limits.of(limit));
     }
+    let help = "Lines that the audit log had to leave out";
+    let lost = load(&c.audit_lines_lost);
+    single(page, "leveret_", "audit_lines_lost_total", Kind::Counter, help, lost);
 }
 
 fn store(page: &mut Page, inspect: &dyn Inspect, objects: &Objects<'_>) {

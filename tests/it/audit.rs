@@ -31,7 +31,8 @@ impl Audited {
         world.only_in_process("RabbitMQ keeps no audit log");
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
-        let log = Arc::new(AuditLog::open(&path, "rabbit@test", world.now()).unwrap());
+        let log =
+            Arc::new(AuditLog::open(&path, "rabbit@test", Arc::default(), world.now()).unwrap());
         world.broker().listen(vec![Arc::clone(&log) as Arc<dyn Listener>]);
         Self { world, log, dir }
     }
@@ -334,7 +335,7 @@ fn the_file_is_its_owners_and_is_continued() {
     let path = audited.dir.path().join("audit.jsonl");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     audited.log.close(audited.world.now());
-    let again = AuditLog::open(&path, "rabbit@test", audited.world.now()).unwrap();
+    let again = AuditLog::open(&path, "rabbit@test", Arc::default(), audited.world.now()).unwrap();
     again.close(audited.world.now());
     let keys = ["audit.started", "audit.stopped", "audit.started", "audit.stopped"];
     assert_eq!(events(&audited.read("audit.jsonl")), keys);
@@ -373,7 +374,9 @@ fn a_file_that_was_moved_away_is_left_for_a_new_one_when_the_log_is_told() {
 #[test]
 fn a_file_that_takes_nothing_holds_up_neither_clients_nor_the_end() {
     let audited = Audited::new();
-    let full = AuditLog::open(Path::new("/dev/full"), "rabbit@test", audited.world.now()).unwrap();
+    let full =
+        AuditLog::open(Path::new("/dev/full"), "rabbit@test", Arc::default(), audited.world.now())
+            .unwrap();
     full.close(audited.world.now());
 }
 
@@ -388,7 +391,7 @@ fn lines_for_which_there_is_no_room_are_counted_and_told() {
     let mut pipe = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
     let world = World::new();
     world.only_in_process("RabbitMQ keeps no audit log");
-    let log = Arc::new(AuditLog::open(&path, "rabbit@test", world.now()).unwrap());
+    let log = Arc::new(AuditLog::open(&path, "rabbit@test", Arc::default(), world.now()).unwrap());
     let broker = world.broker();
     broker.listen(vec![Arc::clone(&log) as Arc<dyn Listener>]);
     let text = "x".repeat(64 * 1024);

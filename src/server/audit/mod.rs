@@ -19,6 +19,7 @@ mod writer;
 use std::fmt::{self, Formatter};
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -59,12 +60,13 @@ pub struct AuditLog {
 
 impl AuditLog {
     /// Opens the file, which only its owner may read if it is new, and notes the node's start.
+    /// Lines that are left out are counted in `lost`.
     ///
     /// # Errors
     /// When the file cannot be opened for writing.
-    pub fn open(path: &Path, node: &str, now: Now) -> io::Result<Self> {
+    pub fn open(path: &Path, node: &str, lost: Arc<AtomicU64>, now: Now) -> io::Result<Self> {
         let file = writer::open(path)?;
-        let shared = Arc::new(Shared::new(node));
+        let shared = Arc::new(Shared::new(node, lost));
         let (path, for_thread) = (path.to_owned(), Arc::clone(&shared));
         let thread = std::thread::Builder::new()
             .name("audit".to_owned())

@@ -4,7 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
@@ -29,6 +30,8 @@ pub(super) enum Urgency {
 /// What those who bring lines and the thread share.
 pub(super) struct Shared {
     node: String,
+    /// Left out since the node started.
+    lost: Arc<AtomicU64>,
     state: Mutex<State>,
     /// There is something to do for the thread.
     work: Condvar,
@@ -46,9 +49,9 @@ struct State {
 }
 
 impl Shared {
-    pub(super) fn new(node: &str) -> Self {
+    pub(super) fn new(node: &str, lost: Arc<AtomicU64>) -> Self {
         let (state, work, room) = (Mutex::default(), Condvar::new(), Condvar::new());
-        Self { node: node.to_owned(), state, work, room }
+        Self { node: node.to_owned(), lost, state, work, room }
     }
 
     /// Adds a line. If some were left out before it, it comes after a line that says so.
@@ -64,6 +67,7 @@ impl Shared {
                 tracing::error!("the audit log is not written fast enough: lines are left out");
             }
             state.lost += 1;
+            self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
         if state.lost > 0 {
