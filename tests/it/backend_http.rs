@@ -10,6 +10,7 @@ use leveret::broker::access::{
     Backend as _, Candidate, Hashing, PasswordHash, Resource, Right, User, UserLimits,
 };
 use leveret::config::settings::{Auth, AuthBackend, BackendPair, HttpAuth, HttpMethod};
+use leveret::protocol::method::{Method, connection};
 
 use crate::support::client::open_vhost;
 use crate::support::*;
@@ -168,6 +169,12 @@ fn a_web_service_says_who_may_log_in_and_do_what() {
         assert_eq!(of_queue["permission"], "configure");
         let of_topic = service.asked("/auth/topic");
         assert_eq!(of_topic[0]["variable_map.username"], "app");
+        // A new secret is looked at like the first, from where the client is.
+        let update = connection::UpdateSecret { new_secret: b"s3 &cret", reason: "" };
+        client.send(0, Method::ConnectionUpdateSecret(update));
+        client.expect(0, Method::ConnectionUpdateSecretOk(Default::default()));
+        let again = &service.asked("/auth/vhost")[1];
+        assert_eq!((&*again["username"], &*again["ip"]), ("app", "127.0.0.1"));
     }
 }
 

@@ -177,6 +177,9 @@ impl Running {
     /// secrets that do: there it is ignored. The right to be here is looked at again in any case.
     fn renew_identity(&mut self, secret: &[u8]) -> Result<(), Refusal> {
         let Core { broker, vhost, asker, now, .. } = &mut self.core;
+        let view = self.handle.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = view.peer.0.clone();
+        drop(view);
         let mut identity = asker.rights.identity();
         if identity.authority.is_some() {
             let who = Candidate { name: &identity.user.name, from_loopback: true };
@@ -185,7 +188,7 @@ impl Running {
             let renewed = renewed.filter(is_same);
             identity = renewed.ok_or_else(refusal::connection_secret_refused)?;
         }
-        if !identity.may_enter(broker.access(), vhost.name(), None) {
+        if !identity.may_enter(broker.access(), vhost.name(), Some(&peer)) {
             return Err(refusal::connection_vhost_refused(vhost.name(), &identity.user.name));
         }
         asker.rights = Rights::new(broker.access(), identity, Arc::clone(vhost.name()), *now);
