@@ -7,6 +7,7 @@ use super::reply::{Refusal, Reply};
 use super::request::Request;
 use crate::broker::access::{Hashing, PasswordHash, UserChange};
 use crate::broker::inspect::UserView;
+use crate::secret::Secret;
 
 /// `GET /api/whoami`.
 pub(super) fn whoami(request: &Request) -> Result<Reply, Refusal> {
@@ -37,12 +38,12 @@ pub(super) fn show(request: &Request) -> Result<Reply, Refusal> {
 /// `PUT /api/users/{user}`: creates the user, or gives it another password and other tags. Without
 /// a password nobody can log in with one.
 pub(super) fn put(request: &Request) -> Result<Reply, Refusal> {
-    let (name, fields) = (request.name("user"), request.document()?);
+    let (name, mut fields) = (request.name("user"), request.document()?);
     if name.is_empty() || name.len() > NAME_BYTES_MAX {
         let reason = format!("a user's name has 1 to {NAME_BYTES_MAX} bytes");
         return Err(Refusal::bad_request(reason));
     }
-    let change = UserChange { tags: tags(&fields)?, password: password(request, &fields)? };
+    let change = UserChange { tags: tags(&fields)?, password: password(request, &mut fields)? };
     let put = request.administer().put_user(name, change, request.by()?);
     Ok(put.map_err(Refusal::from)?.into())
 }
@@ -86,24 +87,27 @@ fn tags(fields: &Map<String, Json>) -> Result<Vec<String>, Refusal> {
     Ok(named.map(str::to_owned).collect())
 }
 
-fn password(request: &Request, fields: &Map<String, Json>) -> Result<PasswordHash, Refusal> {
-    let text = |name: &str| match fields.get(name) {
+fn password(request: &Request, fields: &mut Map<String, Json>) -> Result<PasswordHash, Refusal> {
+    let mut text = |name: &str| match fields.remove(name) {
         None | Some(Json::Null) => Ok(None),
-        Some(Json::String(text)) => Ok(Some(text.as_str())),
+        Some(Json::String(text)) => Ok(Some(text)),
         Some(_) => Err(Refusal::bad_request(format!("{name} should be a text"))),
     };
+    // First, so that it is wiped whatever else is wrong.
+    let password = text("password")?.map(Secret::from);
     let hashing = match text("hashing_algorithm")? {
         None => request.administer().hashing(),
-        Some(name) => Hashing::from_name(name)
+        Some(name) => Hashing::from_name(&name)
             .ok_or_else(|| Refusal::bad_request(format!("unknown hashing_algorithm '{name}'")))?,
     };
-    match (text("password")?, text("password_hash")?) {
+    match (password, text("password_hash")?) {
         (Some(_), Some(_)) => {
             Err(Refusal::bad_request("both_password_and_password_hash_are_provided"))
         }
-        (Some(""), None) | (None, None) => Ok(PasswordHash::none(hashing)),
-        (Some(password), None) => Ok(request.administer().hash_password(password.as_bytes())),
-        (None, Some(hash)) => PasswordHash::from_base64(hashing, hash)
+        (None, None) => Ok(PasswordHash::none(hashing)),
+        (Some(password), None) if password.is_empty() => Ok(PasswordHash::none(hashing)),
+        (Some(password), None) => Ok(request.administer().hash_password(password.expose())),
+        (None, Some(hash)) => PasswordHash::from_base64(hashing, &hash)
             .map_err(|error| Refusal::bad_request(error.to_string())),
     }
 }
