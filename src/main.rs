@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 mod doors;
 mod encrypt;
+mod log;
 mod run;
 
 /// A message broker that speaks AMQP 0-9-1 as RabbitMQ does.
@@ -98,15 +99,18 @@ fn server(args: &ServerArgs) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    if let Err(error) = run::start_log(&settings.log) {
-        eprintln!("leveret: cannot write the log: {error}");
-        return ExitCode::from(error.exit_code());
-    }
+    let file = match log::start(&settings.log) {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("leveret: cannot write the log: {error}");
+            return ExitCode::from(run::RunError::from(error).exit_code());
+        }
+    };
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     raise_descriptor_limit();
-    match run::run(Arc::new(settings), || configure(args)) {
+    match run::run(Arc::new(settings), file, || configure(args)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -13,7 +13,7 @@ use leveret::broker::queue::QueueKind;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
 use leveret::config::settings::{
-    AuthMechanism, Log, LogLevel, Management, PasswordHashing, Prometheus, QueueType,
+    AuthMechanism, Management, PasswordHashing, Prometheus, QueueType,
 };
 use leveret::management::{self, Context, LoginPace};
 use leveret::metrics::ProcessReader;
@@ -28,14 +28,9 @@ use leveret::tls::TlsError;
 use rustix::process::{Resource, getrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt;
-use tracing_subscriber::fmt::format::{DefaultFields, Format};
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
-use tracing_subscriber::prelude::*;
-use tracing_subscriber::registry::LookupSpan;
 
 use crate::doors::{self, Doors, Tls};
+use crate::log::LogFile;
 
 /// Waiting messages take a sixteenth of the memory watermark, unless configured otherwise...
 const QUEUE_MEMORY_SHARE: u64 = 16;
@@ -120,57 +115,20 @@ impl From<std::io::Error> for RunError {
     }
 }
 
-/// Starts the log as configured: the console, a file, or both.
-pub(crate) fn start_log(log: &Log) -> Result<(), RunError> {
-    let console = log.console.then(|| {
-        let writer = if log.console_to_stderr {
-            BoxMakeWriter::new(std::io::stderr)
-        } else {
-            BoxMakeWriter::new(std::io::stdout)
-        };
-        log_layer(writer).with_filter(log_filter(log.console_level, log))
-    });
-    let file = match &log.file {
-        None => None,
-        Some(name) => {
-            let path = log.path(name);
-            if let Some(dir) = path.parent() {
-                std::fs::create_dir_all(dir)?;
-            }
-            let file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
-            let writer = BoxMakeWriter::new(std::sync::Mutex::new(file));
-            Some(log_layer(writer).with_ansi(false).with_filter(log_filter(log.file_level, log)))
+/// What is opened anew on SIGHUP, for those who rotate it.
+struct Logs {
+    file: Option<Arc<LogFile>>,
+    audit: Option<Arc<AuditLog>>,
+}
+
+impl Logs {
+    fn reopen(&self) {
+        if let Some(file) = &self.file {
+            file.reopen();
         }
-    };
-    tracing_subscriber::registry().with(console).with(file).init();
-    Ok(())
-}
-
-fn log_layer<S>(writer: BoxMakeWriter) -> fmt::Layer<S, DefaultFields, Format, BoxMakeWriter>
-where
-    S: tracing::Subscriber + for<'l> LookupSpan<'l>,
-{
-    fmt::layer().with_target(false).with_writer(writer)
-}
-
-/// RabbitMQ's categories as far as they exist here: connections log from their entrance
-/// and their driver.
-fn log_filter(level: LogLevel, log: &Log) -> Targets {
-    let category = |name: &str| log.categories.get(name).map_or(level, |own| (*own).max(level));
-    Targets::new()
-        .with_default(level_filter(category("default")))
-        .with_target("leveret::server::driver", level_filter(category("connection")))
-        .with_target(LoginLog::TARGET, level_filter(category("user")))
-        .with_target("leveret::server::entrance", level_filter(category("connection")))
-}
-
-fn level_filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Info | LogLevel::Notice => LevelFilter::INFO,
-        LogLevel::Warning => LevelFilter::WARN,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::None => LevelFilter::OFF,
+        if let Some(audit) = &self.audit {
+            audit.reopen();
+        }
     }
 }
 
@@ -178,6 +136,7 @@ fn level_filter(level: LogLevel) -> LevelFilter {
 /// warnings, or says what is wrong with it.
 pub(crate) fn run(
     settings: Arc<Settings>,
+    file: Option<Arc<LogFile>>,
     reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
 ) -> Result<(), RunError> {
     // Whatever is wrong with it is said before anything is opened.
@@ -207,22 +166,15 @@ pub(crate) fn run(
     let chain = backends::chain(&settings.auth, &unix_ms)
         .map_err(|error| RunError::Setting { key: error.key.to_owned(), reason: error.reason })?;
     broker.access().ask_others(chain, Box::new(|work| tokio::task::block_in_place(work)));
-    let audit = open_audit_log(&settings, &broker, clock)?;
+    let logs = Logs { file, audit: open_audit_log(&settings, &broker, clock)? };
     let readers = server::Readers::start(&broker, clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let served = runtime.block_on(serve(
-        &settings,
-        &tls,
-        reload,
-        &broker,
-        audit.as_deref(),
-        descriptors,
-        clock,
-    ));
+    let served =
+        runtime.block_on(serve(&settings, &tls, reload, &broker, &logs, descriptors, clock));
     let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };
     runtime.shutdown_timeout(Duration::from_millis(stop_ms_max));
     drop(readers);
-    if let Some(audit) = audit {
+    if let Some(audit) = &logs.audit {
         audit.close(clock.now());
     }
     store.close()?;
@@ -257,7 +209,7 @@ async fn serve(
     tls: &Tls,
     reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
     broker: &Arc<Broker>,
-    audit: Option<&AuditLog>,
+    logs: &Logs,
     descriptors: Descriptors,
     clock: Clock,
 ) -> Result<(), RunError> {
@@ -296,9 +248,7 @@ async fn serve(
             _ = interrupt.recv() => break None,
             failure = &mut failing => break Some(failure),
             _ = hangup.recv() => {
-                if let Some(audit) = audit {
-                    audit.reopen();
-                }
+                logs.reopen();
                 take_changes(reload(), settings, &process, tls, clock.now().unix_ms / 1000);
                 server::look_for_alarms(broker, &process.levels(), clock.now());
             }

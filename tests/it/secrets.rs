@@ -404,13 +404,15 @@ fn requests_leave_who_asked_what_from_where_in_the_audit_log() {
 }
 
 #[test]
-fn a_hangup_has_the_audit_log_go_on_in_a_new_file() {
+fn a_hangup_has_both_logs_go_on_in_new_files() {
     let broker = start();
-    let (old, new) = (broker.dir.path().join("audit.1"), broker.dir.path().join("audit.jsonl"));
-    std::fs::rename(&new, &old).unwrap();
+    let moved = [("audit.jsonl", "audit.1"), ("leveret.log", "leveret.1")];
+    for (name, old) in moved {
+        std::fs::rename(broker.dir.path().join(name), broker.dir.path().join(old)).unwrap();
+    }
     let pid = rustix::process::Pid::from_child(&broker.child);
     rustix::process::kill_process(pid, Signal::HUP).unwrap();
-    while !new.exists() {
+    while moved.iter().any(|(name, _)| !broker.dir.path().join(name).exists()) {
         std::thread::yield_now();
     }
     broker.ask("PUT /api/vhosts/stage", &basic("ops", PASSWORD), "");
@@ -421,4 +423,6 @@ fn a_hangup_has_the_audit_log_go_on_in_a_new_file() {
     };
     assert!(holds("audit.1", "audit.started") && !holds("audit.1", "vhost.created"));
     assert!(holds("audit.jsonl", "vhost.created") && holds("audit.jsonl", "audit.stopped"));
+    assert!(holds("leveret.1", "startup complete") && !holds("leveret.1", "stopping"));
+    assert!(holds("leveret.log", "stopping"));
 }
