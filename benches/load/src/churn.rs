@@ -12,6 +12,12 @@ use crate::engine::{WatchPlan, joined, seconds_ns};
 use crate::latency::Latency;
 use crate::report::{BrokerReport, Flow, Report, load_average};
 use crate::shared::{Gauge, Shared, totals};
+use crate::wire::{Arguments, Value, method, put_content, put_method};
+
+/// The flag of a message's headers.
+const HEADERS: u16 = 1 << 13;
+/// Every peer takes frames of this size.
+const FRAME_BYTES_MIN: usize = 4_096;
 
 /// What is opened and closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -26,7 +32,8 @@ pub(crate) enum Subject {
     DurableQueue,
     /// A binding of a queue that stays to `amq.topic`.
     Binding,
-    /// A queue, a binding key and a consumer tag with names that were never used before.
+    /// A queue, a binding key, a consumer tag, a routing key and a header with names that were
+    /// never used before.
     Name,
 }
 
@@ -135,6 +142,7 @@ fn work(
                 connection.declare_queue(&name, &options)?;
                 connection.bind(&name, "amq.topic", &name)?;
                 connection.send_consume(&name, &name, AckMode::Auto)?;
+                connection.send(&named(&name))?;
                 connection.delete_queue(&name)?;
             }
         }
@@ -148,6 +156,18 @@ fn work(
     }
     connection.close()?;
     Ok(latency)
+}
+
+/// A message with this routing key and a header of this name.
+fn named(name: &str) -> Vec<u8> {
+    let (mut message, mut properties) = (Vec::new(), Vec::new());
+    put_method(&mut message, 1, method::BASIC_PUBLISH, |arguments| {
+        arguments.short(0).short_string("amq.topic").short_string(name).octet(0);
+    });
+    let headers = [(name.to_owned(), Value::Bool(true))];
+    Arguments::new(&mut properties).short(HEADERS).table(&headers);
+    put_content(&mut message, 1, &properties, b"x", FRAME_BYTES_MIN);
+    message
 }
 
 fn small() -> Options {

@@ -1,8 +1,6 @@
 //! Names without end: what clients choose leaves nothing behind, and costs little while it is
 //! there.
 
-use std::time::{Duration, Instant};
-
 use leveret::broker::inspect::Inspect;
 use leveret::broker::limits::Limit;
 use leveret::covers;
@@ -104,9 +102,9 @@ fn thousands_of_copies_to_one_queue_are_one_message() {
 // ---- wildcards ----------------------------------------------------------------------------------
 
 #[test]
-fn a_key_of_wildcards_is_refused_and_two_of_them_stay_fast() {
+fn a_key_of_wildcards_is_refused_and_two_of_them_stay_cheap() {
     let world = World::new();
-    world.only_in_process("ten thousand bindings, and a time to keep");
+    world.only_in_process("it looks at memory");
     let client = world.client();
     client.declare(1, queue("q"));
     let key = "#.".repeat(20) + "x";
@@ -116,23 +114,25 @@ fn a_key_of_wildcards_is_refused_and_two_of_them_stay_fast() {
     );
     client.refused(1, bind("q", "amq.topic", &key), 406, &text);
     client.open(2);
-    for number in 0..10_000 {
+    let bind = |number: usize| {
         let word = char::from(b'a' + u8::try_from(number % 26).unwrap());
         let key = format!("#.{word}.#.{number}");
         client.send(2, bind("q", "amq.topic", &key));
         while client.next(2).is_some() {}
-    }
+    };
     let words: Vec<_> = ('a'..='z').cycle().take(126).map(String::from).collect();
-    let fastest = ('A'..='Z').map(|last| {
-        // Another key each time: nothing is remembered.
+    // Another key each time: nothing is remembered.
+    let work = |last: char| {
         let message = publish("amq.topic", &format!("{}.{last}", words.join(".")), "x");
-        let begun = Instant::now();
-        client.send(2, message);
-        begun.elapsed()
-    });
-    let fastest = fastest.min().unwrap();
-    // The bar is 1 ms; tests are built for debugging and share their machine.
-    assert!(fastest < Duration::from_millis(5), "{fastest:?}");
+        allocation_counter::measure(|| client.send(2, message)).bytes_total
+    };
+    (0..26).for_each(bind);
+    let few = work('A');
+    (26..10_000).for_each(bind);
+    let many = work('B');
+    // The states that a walk visits are counted where the matcher is, and its time in the release
+    // build by `benches/routing.rs`; here, that nothing on the way grows with the bindings.
+    assert!(many <= 2 * few, "{many} bytes with 10,000 bindings, {few} with 26");
 }
 
 // ---- numbers ------------------------------------------------------------------------------------
