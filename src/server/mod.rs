@@ -112,6 +112,9 @@ pub async fn serve_amqp(door: impl Into<Door>, hall: Hall, mut stop: watch::Rece
                     entered.await;
                     drop(place);
                 });
+                // Each is let in by itself: behind a whole backlog of newcomers, all of whom want
+                // to be greeted, those who are here already would wait.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 if let Some(times) = full.happened(hall.clock.now()) {

@@ -175,6 +175,24 @@ async fn a_panic_ends_one_connection_and_gives_back_what_it_held() {
     bystander.expect(|method| matches!(method, Method::QueueDeclareOk(_))).await;
 }
 
+/// On one thread, so that everything has its turn in order.
+#[tokio::test(flavor = "current_thread")]
+async fn however_many_come_at_once_others_have_their_turns_in_between() {
+    let node = Node::start().await;
+    let half_open = || node.broker.counters().half_open.load(Ordering::Relaxed);
+    // The kernel accepts them; the broker has had no turn yet.
+    let dial = || std::net::TcpStream::connect(node.amqp).unwrap();
+    let crowd: Vec<_> = (0..60).map(|_| dial()).collect();
+    let (mut before, mut most) = (half_open(), 0);
+    while before < crowd.len() as u64 {
+        tokio::task::yield_now().await;
+        let now = half_open();
+        most = most.max(now - before);
+        before = now;
+    }
+    assert!(most <= 2, "{most} were let in at once");
+}
+
 #[tokio::test]
 async fn a_client_is_heard_before_everything_is_said_to_it() {
     const MESSAGES: usize = 4_000;
