@@ -109,7 +109,7 @@ impl Message {
             return Err(RecordError::Length { found: record.len(), announced });
         }
         let head = Head::read(record);
-        let announced = head.body_at() as u64 + head.body_len;
+        let announced = (head.body_at() as u64).saturating_add(head.body_len);
         if announced != record.len() as u64 {
             return Err(RecordError::Length { found: record.len(), announced });
         }
@@ -335,5 +335,15 @@ mod tests {
         let mut foreign = record;
         foreign[0] = 9;
         assert_eq!(Message::from_record(&foreign).unwrap_err(), RecordError::Version(9));
+    }
+
+    #[test]
+    fn a_record_whose_lengths_add_up_only_beyond_the_largest_number_is_refused() {
+        let mut record = joined(&Message::new(&envelope(), b"hello"));
+        let beyond = 1_000u32;
+        record[4..8].copy_from_slice(&(3 + 5 + beyond).to_le_bytes());
+        record[8..16].copy_from_slice(&0u64.wrapping_sub(beyond.into()).to_le_bytes());
+        let refused = Message::from_record(&record).unwrap_err();
+        assert_eq!(refused, RecordError::Length { found: record.len(), announced: u64::MAX });
     }
 }
