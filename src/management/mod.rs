@@ -44,7 +44,11 @@ mod vhosts;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Extension;
 
 use crate::broker::Now;
 use crate::broker::access::Administer;
@@ -112,6 +116,13 @@ pub async fn serve(
         served = http::run(doors.into(), app, limits, shutdown) => served,
         () = sampling => Ok(()),
     }
+}
+
+/// The API without a server around it, asked from `peer`: for whoever asks within the process.
+#[doc(hidden)]
+pub fn app(context: Arc<Context>, settings: &Management, peer: SocketAddr) -> Router {
+    let app = routes::app(context, Arc::new(Sampler::default()), settings);
+    app.layer(Extension(http::Peer(peer)))
 }
 
 /// Serves the metrics page until `shutdown` resolves, then finishes the requests under way.

@@ -16,7 +16,7 @@ mod driver;
 mod entrance;
 mod listener;
 mod lobby;
-mod proxy;
+pub mod proxy;
 mod reading;
 mod tls;
 mod transport;

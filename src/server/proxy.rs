@@ -40,20 +40,23 @@ impl TrustedProxies {
 
 /// A header that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub struct Header {
     /// The client's address and the one it came to; none when the sender speaks for itself.
-    pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
+    pub addresses: Option<(SocketAddr, SocketAddr)>,
     /// The header's bytes.
-    pub(super) len: usize,
+    pub len: usize,
 }
 
 /// What stands there is no header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no header of the PROXY protocol")]
-pub(super) struct NoHeader;
+pub struct NoHeader;
 
 /// Reads a header; `None` when more of it has to come.
-pub(super) fn parse(input: &[u8]) -> Result<Option<Header>, NoHeader> {
+///
+/// # Errors
+/// When no more bytes could make a header of these.
+pub fn parse(input: &[u8]) -> Result<Option<Header>, NoHeader> {
     let common = input.len().min(SIGNATURE.len());
     if input[..common] == SIGNATURE[..common] {
         return if common < SIGNATURE.len() { Ok(None) } else { version_2(input) };

@@ -29,7 +29,7 @@
 
 #[cfg_attr(
     not(feature = "rocksdb"),
-    expect(dead_code, reason = "only the RocksDB store keeps cursors as records")
+    allow(dead_code, reason = "only the RocksDB store keeps cursors as records")
 )]
 mod cursor;
 pub mod faulty;
@@ -49,6 +49,19 @@ use std::sync::Arc;
 
 use crate::broker::message::Message;
 pub use progress::{Durability, Progress};
+
+/// Reads a cursor's record and writes it again: so much of cursors as bytes, for whoever tests what
+/// becomes of damaged ones.
+///
+/// # Errors
+/// Why the bytes are no cursor's record.
+#[doc(hidden)]
+pub fn reencoded_cursor(record: &[u8]) -> Result<Vec<u8>, String> {
+    let cursor = cursor::Cursor::decode(record).map_err(|error| error.to_string())?;
+    let mut again = Vec::new();
+    cursor.encode(&mut again);
+    Ok(again)
+}
 
 /// The position of a batch in the store's total order. `Lsn::ZERO` precedes every batch, so it is
 /// always durable: transient work carries it.

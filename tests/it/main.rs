@@ -1,6 +1,8 @@
 //! The one integration test binary: each module is a suite. One binary links RocksDB once.
 #![allow(clippy::unwrap_used, reason = "a failed test's panic is its message, in helpers too")]
 
+#[path = "../fuzz/checks/mod.rs"]
+mod checks;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -43,6 +45,7 @@ mod quorum;
 mod recovery;
 mod reply_to;
 mod secrets;
+mod seeds;
 mod server;
 mod spec;
 mod store;

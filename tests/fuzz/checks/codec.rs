@@ -3,7 +3,7 @@
 use leveret::protocol::{FrameError, Method, Properties, RawTable, Summary, Table, frame};
 
 /// Frames are found or refused, whole and byte by byte alike, and write back as they came.
-pub(crate) fn frame(bytes: &[u8]) {
+pub fn frame(bytes: &[u8]) {
     const FRAME_MAX: u32 = 4096;
     let mut rest = bytes;
     loop {
@@ -35,7 +35,7 @@ pub(crate) fn frame(bytes: &[u8]) {
 }
 
 /// A method that can be read writes back as one that reads the same.
-pub(crate) fn method(bytes: &[u8]) {
+pub fn method(bytes: &[u8]) {
     let Ok(method) = Method::decode(bytes) else { return };
     let mut written = Vec::new();
     method.encode(&mut written);
@@ -44,7 +44,7 @@ pub(crate) fn method(bytes: &[u8]) {
 }
 
 /// A table that was accepted can be walked to its end, copied and written again.
-pub(crate) fn table(bytes: &[u8]) {
+pub fn table(bytes: &[u8]) {
     let Ok(raw) = RawTable::parse(bytes) else { return };
     let owned = raw.to_table();
     assert_eq!(raw.iter().count(), owned.len());
@@ -56,7 +56,7 @@ pub(crate) fn table(bytes: &[u8]) {
 }
 
 /// Both readers of properties judge alike, and properties write back as they were read.
-pub(crate) fn properties(bytes: &[u8]) {
+pub fn properties(bytes: &[u8]) {
     let parsed = Properties::parse(bytes);
     let summary = Summary::peek(bytes);
     let properties = match (parsed, summary) {
