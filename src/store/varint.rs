@@ -1,5 +1,5 @@
-//! Numbers of variable length in the store's records: 7 bits a byte, the lowest first, the upper bit
-//! set in all but the last.
+//! Numbers of variable length in records of the store: 7 bits a byte, the lowest first, the upper
+//! bit set in all but the last.
 
 /// Appends a number.
 pub(crate) fn put_varint(record: &mut Vec<u8>, mut value: u64) {

@@ -12,7 +12,7 @@ use leveret::broker::access::Administer;
 use leveret::broker::inspect::Inspect;
 use leveret::broker::operate::Operate;
 use leveret::config::Settings;
-use leveret::management::{self, Context};
+use leveret::management::{self, Context, LoginPace};
 use leveret::metrics::ProcessReader;
 use serde_json::Value as Json;
 use tokio::runtime::{Builder, Runtime};
@@ -69,6 +69,7 @@ fn app(node: &Node) -> Router {
         administer: Arc::clone(&node.broker) as Arc<dyn Administer>,
         process: ProcessReader::new(&settings),
         listeners: Vec::new(),
+        pace: LoginPace::new(0, 0),
         now: Box::new(move || now),
     };
     let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use leveret::broker::Broker;
+use leveret::broker::access::Identity;
 use leveret::broker::inspect::Inspect as _;
 use leveret::broker::policy::{PolicyKind, PolicySpec};
 use leveret::broker::views::QueueView;
@@ -495,7 +496,9 @@ fn policy(input: &mut Input<'_>, node: &mut Node) {
             apply_to: input.pick(&["all", "queues", "exchanges", "classic_queues"]).to_owned(),
             definition,
         };
-        let _ = broker.set_policy(&vhost, kind, policy, "guest", now);
+        let Some(user) = broker.access().user("guest") else { return };
+        let guest = Identity { user, authority: None };
+        let _ = broker.set_policy(&vhost, kind, policy, &guest, now);
     }
     node.pump();
 }

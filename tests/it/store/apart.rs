@@ -1,5 +1,5 @@
-//! A message in several queues lies on disk once, stays for as long as one of them has it, and gives
-//! its space back when none has.
+//! A message in several queues lies on disk once, stays for as long as one of them has it, and
+//! gives its space back when none has.
 
 use std::thread;
 use std::time::Duration;
