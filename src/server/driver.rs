@@ -146,9 +146,6 @@ async fn turns<T: Transport>(
         if waker.woken.swap(false, Ordering::AcqRel) {
             connection.handle_events(now);
         }
-        if connection.next_timeout_ms().is_some_and(|due| due <= now.mono_ms) {
-            connection.handle_timeout(now);
-        }
         if connection.wants_input() {
             match transport.try_read(input.room()) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -160,6 +157,10 @@ async fn turns<T: Transport>(
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
+        }
+        // Last: what the peer has sent while this process was stopped is not late.
+        if connection.next_timeout_ms().is_some_and(|due| due <= now.mono_ms) {
+            connection.handle_timeout(now);
         }
     }
 }
