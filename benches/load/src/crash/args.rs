@@ -68,8 +68,8 @@ pub(crate) enum CrashCommand {
         #[arg(long, value_enum)]
         by: By,
         /// What it needs: a file on the disk to be filled, or the clock's file.
-        #[arg(long, default_value = "")]
-        file: PathBuf,
+        #[arg(long, required_if_eq_any([("by", "disk"), ("by", "clock")]))]
+        file: Option<PathBuf>,
         /// Bytes of that file on the disk, or of the backlog.
         #[arg(long, default_value_t = 64 << 20)]
         bytes: u64,
@@ -104,6 +104,7 @@ impl CrashCommand {
                 definitions::run(&cycles.plan(), &Api { address: api, login }, &mut out)
             }
             Self::CrashPressure { cycles, by, file, bytes } => {
+                let file = file.unwrap_or_default();
                 let pressure = match by {
                     By::Disk => Pressure::Disk { ballast: file, bytes },
                     By::Memory => Pressure::Memory { bytes },

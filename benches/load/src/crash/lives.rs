@@ -85,7 +85,7 @@ pub(crate) struct LifePlan {
     pub(crate) start_s: f64,
 }
 
-/// Whether the next end is prepared for with a start.
+/// What comes after a start, which prepares for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Another cycle of the same run.
@@ -137,6 +137,9 @@ impl<'p> Lives<'p> {
         next: Next,
         signals: &Signals,
     ) -> Result<(), CrashError> {
+        if self.is_ended_by_calls() && self.trace.is_none() {
+            self.kill(run, Next::Cycle)?;
+        }
         let (shortest, longest) = self.plan.life_ms;
         let life_ms = self.random.between(shortest, longest);
         if self.trace.is_none() {
@@ -150,13 +153,13 @@ impl<'p> Lives<'p> {
     }
 
     /// Kills the broker now, whatever the plan is, and starts it again.
-    pub(crate) fn kill(&mut self, run: &Path) -> Result<(), CrashError> {
+    pub(crate) fn kill(&mut self, run: &Path, next: Next) -> Result<(), CrashError> {
         let from_ms = clock::now_ms();
         if let Some(broker) = self.broker.take() {
             broker.kill()?;
         }
         note_end(run, End { from_ms, to_ms: clock::now_ms() })?;
-        self.start(run, Next::Drain)
+        self.start(run, next)
     }
 
     /// Whether the broker has ended by itself.
@@ -165,6 +168,10 @@ impl<'p> Lives<'p> {
             Some(broker) => Ok(broker.ended()?.is_some()),
             None => Ok(true),
         }
+    }
+
+    fn is_ended_by_calls(&self) -> bool {
+        matches!(self.plan.ending, Ending::Call | Ending::FailedCall)
     }
 
     fn end(&mut self, run: &Path, life_ms: u64, signals: &Signals) -> Result<(), CrashError> {

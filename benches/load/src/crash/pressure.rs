@@ -13,7 +13,7 @@ use super::CrashError;
 use super::body::Random;
 use super::clients::{ClientPlan, Fresh, Signals};
 use super::cycles::{Cycles, Table};
-use super::lives::Lives;
+use super::lives::{Lives, Next};
 use crate::batch::properties;
 use crate::clock::{self, seconds_between};
 use crate::connection::{CHANNEL, Connection, Options, Target, refuse_close};
@@ -87,7 +87,7 @@ pub(crate) fn run(
                     under.jump(file, JUMPS_S[jump])?;
                 }
             }
-            under.lives.kill(&clients.directory)?;
+            under.lives.kill(&clients.directory, Next::Drain)?;
             signals.hold_consuming.store(false, Relaxed);
             Ok(())
         })?;
@@ -238,11 +238,10 @@ impl Watcher {
     }
 }
 
-/// A file of so many zeroes.
+/// A file that occupies so many bytes.
 fn fill(path: &Path, bytes: u64) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut file)?;
-    file.sync_all()
+    let file = File::create(path)?;
+    Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?)
 }
 
 /// What is free of a file's file system, for those who are not root.
