@@ -13,8 +13,8 @@ use crate::broker::{Broker, Now};
 const LOOK_MS_MAX: u64 = 1_000;
 /// ...and how often where a disk could soon be full.
 const LOOK_MS_MIN: u64 = 50;
-/// How fast a disk fills up at most, in bytes a millisecond (RabbitMQ counts with 250 MB/s, too).
-const FILL_BYTES_PER_MS: u64 = 250_000;
+/// How fast a disk fills up at most, in bytes a millisecond: the log, and tables at the same time.
+const FILL_BYTES_PER_MS: u64 = 1_000_000;
 
 /// Looks once: sets the alarms that `levels` call for, clears the others, and logs what changed.
 /// What the store has yet to write of what it holds does not count as free. Returns after how many
@@ -50,10 +50,10 @@ pub fn look_for_alarms(broker: &Broker, levels: &Levels, now: Now) -> u64 {
     look_again_ms(free, limit)
 }
 
-/// Twice before a disk can have come from what is free to the limit, within reason.
+/// Before a disk can have come from what is free to the limit, within reason.
 fn look_again_ms(free: u64, limit: u64) -> u64 {
     match free.checked_sub(limit) {
-        Some(left) => (left / FILL_BYTES_PER_MS / 2).clamp(LOOK_MS_MIN, LOOK_MS_MAX),
+        Some(left) => (left / FILL_BYTES_PER_MS).clamp(LOOK_MS_MIN, LOOK_MS_MAX),
         None => LOOK_MS_MAX / 2,
     }
 }
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_disk_is_looked_at_more_often_the_sooner_it_could_be_full() {
         assert_eq!(look_again_ms(1 << 40, 50_000_000), 1_000);
-        assert_eq!(look_again_ms(150_000_000, 50_000_000), 200);
+        assert_eq!(look_again_ms(250_000_000, 50_000_000), 200);
         assert_eq!(look_again_ms(50_000_000, 50_000_000), 50);
         assert_eq!(look_again_ms(40_000_000, 50_000_000), 500);
         assert_eq!(look_again_ms(0, 0), 50);
