@@ -10,8 +10,10 @@
 //! - *disordered*: delivered after a later message of the same publishing channel. Where a queue
 //!   has one consumer that gives nothing back, this covers repetitions too (per consuming channel).
 //! - *resurrected*: delivered again although it was settled for good: its acknowledgement had been
-//!   sent [`SURE_MS`] before, and the broker was not ended in between. Looked for only where the
-//!   ends are known. (An acknowledgement that was on its way at a crash may be lost.)
+//!   sent, at least [`SURE_MS`] later a message was sent that was confirmed, and the broker was not
+//!   ended in between: what is confirmed is durable, and all that the broker did before it. Looked
+//!   for only where the ends are known. (An acknowledgement that was on its way at a crash, or that
+//!   waits for a slow disk, may be lost.)
 //! - *torn*: an unconfirmed message that outlived a crash in some queues of a fanout and is missing
 //!   in others, or a transaction of which only a part did. What was delivered before the crash and
 //!   came back nowhere proves nothing: deliveries do not wait for the disk. Where the ends are
@@ -33,8 +35,7 @@ use super::journal::{
     Consumed, End, Published, RunPlan, read_consumer, read_ends, read_plan, read_publisher,
 };
 
-/// How long after it was sent an acknowledgement must survive. Nobody awaits it, so a broker may
-/// keep it in memory for a moment; a busy one may come late to reading it.
+/// How long after it was sent an acknowledgement must have been read by whoever still reads.
 const SURE_MS: u64 = 1_500;
 
 const ATTEMPTED: u8 = 1;
@@ -140,10 +141,12 @@ pub(crate) fn check(directory: &Path) -> io::Result<Counts> {
     let plan = read_plan(directory)?;
     let ends = read_ends(directory)?;
     let (counts, sent, seen) = (Counts::default(), Vec::new(), Vec::new());
-    let mut check = Check { plan, ends, counts, sent, seen };
+    let confirmed_ms = Vec::new();
+    let mut check = Check { plan, ends, counts, sent, confirmed_ms, seen };
     for publisher in 0..plan.publishers {
         check.read_publisher(directory, publisher)?;
     }
+    check.confirmed_ms.sort_unstable();
     let lengths: Vec<usize> = check.sent.iter().map(|sent| sent.state.len()).collect();
     for queue in 0..plan.queues_all() {
         check.seen.push(lengths.iter().map(|&length| vec![Seen::default(); length]).collect());
@@ -164,6 +167,8 @@ struct Sent {
     channels: Vec<u64>,
     /// When they were opened.
     opened_ms: Vec<u64>,
+    /// Not before when the messages from a seq on were sent.
+    sent_ms: Vec<(u64, u64)>,
     transactions: Vec<(u64, u64)>,
 }
 
@@ -202,6 +207,8 @@ struct Check {
     ends: Option<Vec<End>>,
     counts: Counts,
     sent: Vec<Sent>,
+    /// Not before when messages were sent that were confirmed, ascending.
+    confirmed_ms: Vec<u64>,
     /// By queue, publisher, seq.
     seen: Vec<Vec<Vec<Seen>>>,
 }
@@ -226,22 +233,27 @@ struct Reader {
 impl Check {
     fn read_publisher(&mut self, directory: &Path, publisher: usize) -> io::Result<()> {
         let mut sent = Sent::default();
-        let counts = &mut self.counts;
+        let (counts, confirmed_ms) = (&mut self.counts, &mut self.confirmed_ms);
+        let mut now_ms = 0;
         read_publisher(directory, publisher, |event| match event {
             Published::Channel(first) => {
                 sent.channels.push(first);
                 sent.opened_ms.push(0);
             }
             Published::Time(ms) => {
-                if let Some(opened_ms) = sent.opened_ms.last_mut() {
+                if let Some(opened_ms) = sent.opened_ms.last_mut().filter(|ms| **ms == 0) {
                     *opened_ms = ms;
                 }
+                now_ms = ms;
             }
             Published::Attempted(first, last) => {
                 counts.attempted += mark(&mut sent.state, first, last, ATTEMPTED);
+                sent.sent_ms.push((first, now_ms));
             }
             Published::Confirmed(first, last) => {
                 counts.confirmed += mark(&mut sent.state, first, last, CONFIRMED);
+                let at = sent.sent_ms.partition_point(|(from, _)| *from <= last);
+                confirmed_ms.extend(at.checked_sub(1).map(|at| sent.sent_ms[at].1));
             }
             Published::Refused(first, last) => counts.refused += last - first + 1,
             Published::Transaction(first, last) => sent.transactions.push((first, last)),
@@ -318,7 +330,8 @@ impl Check {
 
     /// From when on an acknowledgement must have come to stay that was sent between two times.
     fn sure_ms(&self, from_ms: u64, to_ms: u64) -> Option<u64> {
-        let sure_ms = to_ms + SURE_MS;
+        let proof = self.confirmed_ms.partition_point(|&sent_ms| sent_ms < to_ms + SURE_MS);
+        let sure_ms = *self.confirmed_ms.get(proof)?;
         let mut ends = self.ends.as_ref()?.iter();
         let interrupts = |end: &End| end.to_ms >= from_ms && end.from_ms < sure_ms;
         (!ends.any(interrupts)).then_some(sure_ms)
@@ -563,30 +576,39 @@ mod tests {
 
     #[test]
     fn what_was_settled_well_before_a_crash_must_not_come_back() {
-        let published = [E(0), A(0, 0), C(0, 0)];
+        let later = 20 + SURE_MS;
+        // Of two messages the second is confirmed late, when the first has been settled for long.
+        let time = Published::Time;
+        let late = [E(0), time(5), A(0, 0), C(0, 0), time(later), A(1, 1), C(1, 1)];
+        let published = std::cell::Cell::new(&late[..]);
         let settled_at = |ms| [Consumed::Channel, W(10), D(0, 0, false), S, W(ms)];
-        let again_at = |ms| [Consumed::Channel, W(ms), D(0, 0, true), S, W(ms + 1)];
+        let again_at = |ms| [Consumed::Channel, W(ms), D(0, 0, true), D(0, 1, false), S, W(ms + 1)];
         let resurrected = |name, settled, again, ends: &[u64]| {
-            let events = [settled_at(settled), again_at(again)].concat();
-            let counts = checked_with_ends(name, (1, false), &published, &[&events], ends);
+            let published = published.get();
+            let events = [&settled_at(settled)[..], &again_at(again)[..]].concat();
+            let counts = checked_with_ends(name, (1, false), published, &[&events], ends);
             assert_eq!((counts.duplicated, counts.disordered, counts.lost), (1, 0, 0));
             assert_eq!(counts.is_violated(&Allowed::default()), counts.resurrected > 0);
             counts.resurrected
         };
-        let later = 20 + SURE_MS;
         assert_eq!(resurrected("back", 20, later + 9, &[later]), 1);
         assert_eq!(resurrected("back-late", 20, 9 * later, &[later, 8 * later]), 1);
         assert_eq!(resurrected("on-its-way", 20, later + 9, &[later - 1]), 0);
         assert_eq!(resurrected("not-sent", 20, later + 9, &[15, later]), 0);
         assert_eq!(resurrected("ends-unknown", 20, later + 9, &[]), 0);
+        // Nothing was confirmed any more: its disk may have taken its time.
+        let stalled = [E(0), time(5), A(0, 0), C(0, 0), time(later), A(1, 1)];
+        published.set(&stalled);
+        assert_eq!(resurrected("stalled", 20, later + 9, &[later]), 0);
+        let published = &late[..];
         // Another consumer of the queue counts as well.
         let (one, other) = (settled_at(20), again_at(later + 9));
         let counts =
-            checked_with_ends("other", (1, false), &published, &[&one[..], &other[..]], &[later]);
+            checked_with_ends("other", (1, false), published, &[&one[..], &other[..]], &[later]);
         assert_eq!(counts.resurrected, 1);
         // Settled without being sent: the connection broke.
         let unsent = [&[W(10), D(0, 0, false), S][..], &again_at(later + 9)].concat();
-        let counts = checked_with_ends("unsent", (1, false), &published, &[&unsent], &[later]);
+        let counts = checked_with_ends("unsent", (1, false), published, &[&unsent], &[later]);
         assert_eq!(counts.resurrected, 0);
     }
 

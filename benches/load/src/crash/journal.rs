@@ -80,7 +80,8 @@ pub(crate) enum Published {
     Refused(u64, u64),
     /// These are about to be committed as one transaction.
     Transaction(u64, u64),
-    /// When the connection of the channel above was asked for, in milliseconds.
+    /// The time in milliseconds: what stands below has not been sent before. Right below a channel:
+    /// when its connection was asked for.
     Time(u64),
 }
 

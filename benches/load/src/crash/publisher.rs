@@ -31,6 +31,8 @@ pub(crate) struct CrashPublisher<'a> {
     exchange: String,
     keys: Vec<String>,
     next_seq: u64,
+    /// What the journal's last line of time says.
+    noted_ms: u64,
     started_seq: u64,
     started_ns: u64,
     body: Vec<u8>,
@@ -53,6 +55,7 @@ impl<'a> CrashPublisher<'a> {
                 (0..plan.run.queues).map(|queue| plan.queue(queue)).collect()
             },
             next_seq: 0,
+            noted_ms: 0,
             started_seq: 0,
             started_ns: 0,
             body: Vec::new(),
@@ -67,6 +70,7 @@ impl<'a> CrashPublisher<'a> {
             let Some((mut connection, asked_ms)) = connected else { break };
             self.journal.published(Published::Channel(self.next_seq))?;
             self.journal.published(Published::Time(asked_ms))?;
+            self.noted_ms = asked_ms;
             self.out.clear();
             // What the rate missed while the broker was away is not made up for.
             (self.started_ns, self.started_seq) = (clock::now_ns(), self.next_seq);
@@ -95,6 +99,7 @@ impl<'a> CrashPublisher<'a> {
             let room = if stopping { 0 } else { window.room().min(self.due()).min(BURST_MAX) };
             if room > 0 {
                 let first = self.next_seq;
+                self.note_time()?;
                 self.journal.published(Published::Attempted(first, first + room as u64 - 1))?;
                 for _ in 0..room {
                     // The window keeps each message's number in the place of its time.
@@ -155,6 +160,7 @@ impl<'a> CrashPublisher<'a> {
                 continue;
             }
             let (first, last) = (self.next_seq, self.next_seq + self.plan.tx as u64 - 1);
+            self.note_time()?;
             self.journal.published(Published::Transaction(first, last))?;
             self.journal.published(Published::Attempted(first, last))?;
             for _ in 0..self.plan.tx {
@@ -168,6 +174,15 @@ impl<'a> CrashPublisher<'a> {
             self.signals.confirmed.fetch_add(last - first + 1, Relaxed);
         }
         Ok(())
+    }
+
+    fn note_time(&mut self) -> io::Result<()> {
+        let now_ms = clock::now_ms();
+        if now_ms == self.noted_ms {
+            return Ok(());
+        }
+        self.noted_ms = now_ms;
+        self.journal.published(Published::Time(now_ms))
     }
 
     /// How many messages the rate allows now.
