@@ -58,8 +58,8 @@ fn look_again_ms(free: u64, limit: u64) -> u64 {
     }
 }
 
-/// Looks every second, and more often when the disk fills up. A file system may take its time to answer, so it is asked apart from the
-/// tasks; a fault in measuring leaves the alarms as they are.
+/// Looks every second, and more often when the disk fills up. A file system may take its time to
+/// answer, so it is asked apart from the tasks; a fault in measuring leaves the alarms as they are.
 pub async fn watch_alarms<M>(broker: Arc<Broker>, clock: Clock, measure: M)
 where
     M: Fn() -> Levels + Clone + Send + 'static,

@@ -8,11 +8,13 @@
 
 cannot=""
 
-# in_own_mounts SCRIPT [ARG]...: replaces this process by SCRIPT where mounts are our own. Where
-# that is not allowed SCRIPT runs as it is, and has no file systems to play with.
+# in_own_mounts SCRIPT [ARG]...: replaces this process by one that waits for SCRIPT, whose mounts
+# and processes are its own: whatever ends it ends them all. Where that is not allowed SCRIPT runs as
+# it is, and has no file systems to play with.
 in_own_mounts() {
-  if (($(id -u) == 0)) && unshare --mount true 2>/dev/null; then
-    CRASH_MOUNTS=own exec unshare --mount --propagation private "$@"
+  local enter=(unshare --mount --propagation private --pid --fork --kill-child --mount-proc)
+  if (($(id -u) == 0)) && "${enter[@]}" true 2>/dev/null; then
+    CRASH_MOUNTS=own exec "${enter[@]}" "$@"
   fi
   CRASH_MOUNTS=none exec "$@"
 }

@@ -294,7 +294,7 @@ impl<'p> Lives<'p> {
         Ok(())
     }
 
-    /// Starts the broker; some starts are ended and begun again, as is noted in the run's directory.
+    /// Starts the broker; some starts are ended and begun again, which the run's directory notes.
     fn start(&mut self, run: &Path, next: Next) -> Result<(), CrashError> {
         self.kill_starts(run)?;
         for attempt in 0.. {

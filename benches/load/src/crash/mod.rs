@@ -6,7 +6,7 @@
 //! | [`cycles`] | the whole test: lives under load that end, drained and checked; the table |
 //! | [`lives`] | how a life ends, and the next start |
 //! | [`traced`] | a life under strace, which ends it at an exactly known moment |
-//! | [`pressure`] | what a broker must live through: a full disk, little memory, a clock that jumps |
+//! | [`pressure`] | what it must live through: a full disk, little memory, a clock that jumps |
 //! | [`definitions`] | declarations, bindings, policies and users instead of messages |
 //! | [`clients`], [`publisher`], [`consumer`] | clients that survive the broker |
 //! | [`broker`] | the broker as a child process |
