@@ -8,11 +8,12 @@
 #   make bench     side by side with Debian's rabbitmq-server
 #   make interop   every client, suite, tutorial and application against the broker
 #   make oracle    interop and the tests' transcripts against Debian's rabbitmq-server
-#   make crash     kill -9 cycles under load (CYCLES=60)
+#   make crash     kills, power losses, failing and full disks under load, checked (CYCLES=60)
+#   make crash-full  the same, a thousand times: hours
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build run test unit lint bench interop oracle crash smoke
+.PHONY: build run test unit lint bench interop oracle crash crash-full load smoke
 
 CYCLES ?= 60
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -58,6 +59,11 @@ interop: build
 oracle:
 	$(call all_of,interop/oracle/run $(INTEROP),--broker rabbitmq)
 
-crash: build
+crash: load
+	tests/crash/run $(CYCLES)
+
+crash-full: load
+	tests/crash/run --full
+
+load: build
 	scripts/cargo build --release --locked -p leveret-load
-	tests/crash $(CYCLES)

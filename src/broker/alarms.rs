@@ -67,6 +67,13 @@ pub struct Levels {
 }
 
 impl Levels {
+    /// The same where so many bytes of what is free are owed to what has been written already.
+    #[must_use]
+    pub fn owing(self, bytes: u64) -> Self {
+        let disk_free_bytes = self.disk_free_bytes.map(|free| free.saturating_sub(bytes));
+        Self { disk_free_bytes, ..self }
+    }
+
     /// The alarms that follow upon those before. What is not known leaves its alarm as it is.
     #[must_use]
     pub fn alarms(&self, before: Alarms) -> Alarms {

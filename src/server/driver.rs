@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::Interest;
 use tokio::sync::Notify;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 
 use super::Hall;
 use super::buffer::ReadBuffer;
@@ -23,6 +23,10 @@ use crate::session::{Connection, PeerAddress};
 
 /// How soon a connection that rests for the disk looks again.
 const STORE_PAUSE_MS: u64 = 5;
+/// A deadline met so late says that this process stood still...
+const LATE_MS: u64 = 100;
+/// ...and that sockets may not have been looked at since; after a moment they have.
+const AFTER_LATE: Duration = Duration::from_millis(5);
 
 /// Wakes a connection's task, or tells it to go.
 #[derive(Debug, Default)]
@@ -99,6 +103,7 @@ async fn turns<T: Transport>(
 ) -> io::Result<()> {
     let mut place = Some(place);
     let mut budget = 0u32;
+    let mut stood_still = false;
     loop {
         let wrote_all = write(transport, connection, clock)?;
         if connection.is_finished() {
@@ -146,9 +151,6 @@ async fn turns<T: Transport>(
         if waker.woken.swap(false, Ordering::AcqRel) {
             connection.handle_events(now);
         }
-        if connection.next_timeout_ms().is_some_and(|due| due <= now.mono_ms) {
-            connection.handle_timeout(now);
-        }
         if connection.wants_input() {
             match transport.try_read(input.room()) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -160,6 +162,16 @@ async fn turns<T: Transport>(
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
+        }
+        // Last: what the peer has sent while this process was stopped is not late.
+        let late_ms = connection.next_timeout_ms().and_then(|due| now.mono_ms.checked_sub(due));
+        match late_ms {
+            Some(late_ms) if late_ms > LATE_MS && !stood_still => {
+                stood_still = true;
+                sleep(AFTER_LATE).await;
+            }
+            Some(_) => connection.handle_timeout(now),
+            None => stood_still = false,
         }
     }
 }

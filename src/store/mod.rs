@@ -318,6 +318,9 @@ pub struct StoreCounters {
     pub bytes_written: u64,
     /// Messages that were settled before they were written, and so never were.
     pub annihilated: u64,
+    /// Bytes that are in the log alone and will be written once more: room that is not free,
+    /// though the file system says so.
+    pub owed_bytes: u64,
 }
 
 /// Keeps batches. See the module's documentation for the contract.

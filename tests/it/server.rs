@@ -267,3 +267,16 @@ async fn a_blocked_connection_whose_client_is_gone_ends_by_its_heartbeats() {
     until(|| node.broker.connection_count() == 0).await;
     assert!(node.broker.alarms().any());
 }
+
+#[tokio::test]
+async fn what_came_while_the_broker_was_stopped_is_a_sign_of_life() {
+    let node = Node::start().await;
+    let jobs = node.declare("jobs", Table::new());
+    let mut client = Client::open_with(node.amqp, 1).await;
+    until(|| node.broker.connection_count() == 1).await;
+    // Both ends share this thread: while it stands still, so does the broker, as after SIGSTOP.
+    client.publish(1, "", "jobs", b"x").await;
+    std::thread::sleep(Duration::from_millis(2_500));
+    until(|| jobs.view().messages_ready == 1).await;
+    assert_eq!(node.broker.connection_count(), 1);
+}

@@ -2,23 +2,13 @@
 
 use std::io::{self, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::churn::{self, Churn, Subject};
-use crate::clock;
 use crate::connection::{AckMode, ClientError, Target};
-use crate::crash::body::BODY_BYTES_MIN;
-use crate::crash::check::Allowed;
-use crate::crash::clients::{ClientPlan, Fresh};
-use crate::crash::cycles::{self, Cycles, Ending};
-use crate::crash::journal::RunPlan;
-use crate::crash::{CrashError, run_clients};
+use crate::crash::args::CrashCommand;
 use crate::crowd::{self, Crowd};
 use crate::delays::{self, By, Delays};
 use crate::engine::{self, WatchPlan};
@@ -142,35 +132,8 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:5699")]
         listen: String,
     },
-    /// Clients that journal everything and survive the broker, whatever happens to it.
-    Crash {
-        #[command(flatten)]
-        clients: ClientArgs,
-        /// How long to publish, in seconds.
-        #[arg(long, default_value_t = 10.0)]
-        seconds: f64,
-        /// Takes the queues as they are instead of deleting them first.
-        #[arg(long)]
-        existing: bool,
-        #[command(flatten)]
-        allowed: AllowedArgs,
-    },
-    /// Checks the journals that `crash` wrote.
-    Check {
-        /// The directory of the run.
-        directory: PathBuf,
-        #[command(flatten)]
-        allowed: AllowedArgs,
-    },
-    /// Starts a broker, kills it under load over and over, and checks.
-    CrashCycles {
-        #[command(flatten)]
-        clients: ClientArgs,
-        #[command(flatten)]
-        cycles: CycleArgs,
-        #[command(flatten)]
-        allowed: AllowedArgs,
-    },
+    #[command(flatten)]
+    Crash(CrashCommand),
 }
 
 #[derive(Args, Clone)]
@@ -376,137 +339,6 @@ struct IdleArgs {
     seconds: f64,
 }
 
-#[derive(Args, Clone)]
-struct ClientArgs {
-    /// The broker: amqp://user:password@host:port/vhost, or amqps://...?cacertfile=FILE.
-    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672")]
-    url: Target,
-    /// Where the journals go.
-    #[arg(long)]
-    directory: PathBuf,
-    /// What names of queues and exchanges begin with.
-    #[arg(long, default_value = "leveret-load")]
-    prefix: String,
-    /// Publishing connections.
-    #[arg(short = 'x', long, default_value_t = 2)]
-    publishers: usize,
-    /// Consuming connections; at least one for each queue.
-    #[arg(short = 'y', long, default_value_t = 1)]
-    consumers: usize,
-    /// Durable queues.
-    #[arg(short, long, default_value_t = 1)]
-    queues: usize,
-    /// Every queue gets every message, by a fanout exchange.
-    #[arg(long)]
-    fanout: bool,
-    /// Unconfirmed messages per publisher.
-    #[arg(short, long, default_value_t = 1000)]
-    window: usize,
-    /// Messages per transaction, instead of confirms; 0 is confirms.
-    #[arg(long, default_value_t = 0)]
-    tx: usize,
-    /// Messages per second and publisher; 0 is no limit.
-    #[arg(long, default_value_t = 10_000.0)]
-    rate: f64,
-    /// The smallest body in bytes.
-    #[arg(long, default_value_t = 20)]
-    size_min: usize,
-    /// The largest body in bytes.
-    #[arg(long, default_value_t = 8192)]
-    size_max: usize,
-    /// Unacknowledged deliveries per consumer.
-    #[arg(long, default_value_t = 500)]
-    prefetch: u16,
-    /// Deliveries per acknowledgement.
-    #[arg(long, default_value_t = 50)]
-    ack_every: usize,
-    /// Deliveries in 100 that are given back instead of acknowledged.
-    #[arg(long, default_value_t = 0)]
-    requeue_percent: u64,
-    /// How long clients try to come back, in seconds.
-    #[arg(long, default_value_t = 30.0)]
-    reconnect: f64,
-    /// What decides everything random; 0 takes one from the clock.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-}
-
-impl ClientArgs {
-    fn plan(self) -> ClientPlan {
-        let now_ns = clock::now_ns();
-        let queues = self.queues.max(1);
-        let run = RunPlan {
-            run: u32::try_from(now_ns / clock::SECOND_NS).unwrap_or(0),
-            publishers: self.publishers,
-            consumers: self.consumers.max(queues),
-            queues,
-            fanout: self.fanout,
-        };
-        ClientPlan {
-            target: self.url,
-            directory: self.directory,
-            run,
-            prefix: self.prefix,
-            window: self.window.max(1),
-            tx: self.tx,
-            rate: self.rate,
-            body_bytes: (self.size_min.max(BODY_BYTES_MIN), self.size_max),
-            prefetch: self.prefetch,
-            ack_every: self.ack_every.clamp(1, usize::from(self.prefetch).max(1)),
-            requeue_percent: self.requeue_percent,
-            reconnect_s: self.reconnect,
-            seed: if self.seed == 0 { now_ns } else { self.seed },
-        }
-    }
-}
-
-#[derive(Args, Clone)]
-struct CycleArgs {
-    /// The shell command that starts the broker, on its port and data directory.
-    #[arg(long)]
-    broker: String,
-    /// How many times it is killed under load.
-    #[arg(short = 'n', long, default_value_t = 20)]
-    cycles: u64,
-    /// After how many of them the queues are drained and the journals checked.
-    #[arg(long, default_value_t = 5)]
-    check_every: u64,
-    /// The shortest time from ready to kill, in milliseconds.
-    #[arg(long, default_value_t = 20)]
-    kill_min: u64,
-    /// The longest.
-    #[arg(long, default_value_t = 1500)]
-    kill_max: u64,
-    /// Starts in 100 that are killed too.
-    #[arg(long, default_value_t = 10)]
-    start_kill_percent: u64,
-    /// How it is ended.
-    #[arg(long, value_enum, default_value = "kill")]
-    ending: Ending,
-    /// How long a start may take, in seconds.
-    #[arg(long, default_value_t = 60.0)]
-    start_limit: f64,
-    /// Keeps the journals of good runs too.
-    #[arg(long)]
-    keep: bool,
-}
-
-#[derive(Args, Clone, Copy)]
-struct AllowedArgs {
-    /// The broker does not promise a fanout or a transaction to be whole after a crash.
-    #[arg(long)]
-    allow_torn: bool,
-    /// The broker does not promise the redelivered flag after a crash.
-    #[arg(long)]
-    allow_unflagged: bool,
-}
-
-impl AllowedArgs {
-    fn plan(self) -> Allowed {
-        Allowed { torn: self.allow_torn, unflagged: self.allow_unflagged }
-    }
-}
-
 impl Cli {
     /// Runs the command. Success means that nothing was missing or wrong.
     pub(crate) fn run(self) -> ExitCode {
@@ -592,59 +424,7 @@ impl Cli {
                     }
                 }
             }
-            Command::Crash { clients, seconds, existing, allowed } => {
-                verdict(crash(&clients.plan(), seconds, existing, &allowed.plan()))
-            }
-            Command::Check { directory, allowed } => verdict(
-                cycles::check_only(&directory, &allowed.plan(), &mut io::stdout())
-                    .map_err(CrashError::from),
-            ),
-            Command::CrashCycles { clients, cycles, allowed } => {
-                let start_kill_percent = cycles.start_kill_percent.min(90);
-                let plan = Cycles {
-                    command: cycles.broker,
-                    cycles: cycles.cycles,
-                    check_every: cycles.check_every.max(1),
-                    kill_ms: (cycles.kill_min, cycles.kill_max),
-                    start_kill_percent,
-                    ending: cycles.ending,
-                    start_s: cycles.start_limit,
-                    clients: clients.plan(),
-                    allowed: allowed.plan(),
-                    keep: cycles.keep,
-                };
-                verdict(cycles::run(&plan, &mut io::stdout()))
-            }
-        }
-    }
-}
-
-/// Runs the crash clients for a time and checks their journals.
-fn crash(
-    plan: &ClientPlan,
-    seconds: f64,
-    existing: bool,
-    allowed: &Allowed,
-) -> Result<bool, CrashError> {
-    say(&mut io::stdout(), &format!("seed {}", plan.seed));
-    let fresh = if existing { Fresh::No } else { Fresh::Yes };
-    run_clients(plan, fresh, |signals| {
-        let until_ns = clock::now_ns() + engine::seconds_ns(seconds);
-        while clock::now_ns() < until_ns && !signals.failed.load(Relaxed) {
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
-    })?;
-    Ok(cycles::check_only(&plan.directory, allowed, &mut io::stdout())?)
-}
-
-fn verdict(result: Result<bool, CrashError>) -> ExitCode {
-    match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(error) => {
-            say(&mut io::stderr(), &format!("leveret-load: {error}"));
-            ExitCode::from(if error.is_violation() { 1 } else { 2 })
+            Command::Crash(command) => command.run(),
         }
     }
 }

@@ -20,6 +20,11 @@ pub(crate) fn now_ms() -> u64 {
     now_ns() / 1_000_000
 }
 
+/// The time of day in milliseconds since 1970, to be compared with what other programs note.
+pub(crate) fn unix_ms() -> f64 {
+    nanoseconds(clock_gettime(ClockId::Realtime)) as f64 / 1e6
+}
+
 /// The CPU time that this process has used in all its threads, in nanoseconds.
 pub(crate) fn own_cpu_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::ProcessCPUTime))

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::stream::Stream;
 use crate::wire::{
     Arguments, BodyView, FRAME_METHOD, Fields, Inbound, MethodId, PROTOCOL_HEADER, Table, Value,
-    WireError, method, put_method,
+    WireError, method, put_heartbeat, put_method,
 };
 
 /// The one channel that each connection uses.
@@ -295,6 +295,14 @@ impl Connection {
         .map(drop)
     }
 
+    /// Drops what is ready in a queue.
+    pub(crate) fn purge_queue(&mut self, name: &str) -> Result<(), ClientError> {
+        self.call(CHANNEL, method::QUEUE_PURGE, method::QUEUE_PURGE_OK, |arguments| {
+            arguments.short(0).short_string(name).octet(0);
+        })
+        .map(drop)
+    }
+
     /// Binds a queue.
     pub(crate) fn bind(
         &mut self,
@@ -423,6 +431,12 @@ impl Connection {
     /// Writes everything, however long the broker takes as long as it takes some.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         send_all(&mut self.stream, bytes)
+    }
+
+    /// Tells the broker that this end is alive.
+    pub(crate) fn send_heartbeat(&mut self) -> Result<(), ClientError> {
+        put_heartbeat(&mut self.out);
+        self.flush()
     }
 
     fn flush(&mut self) -> Result<(), ClientError> {

@@ -36,6 +36,8 @@ pub(crate) mod method {
     pub(crate) const CONNECTION_OPEN_OK: MethodId = (10, 41);
     pub(crate) const CONNECTION_CLOSE: MethodId = (10, 50);
     pub(crate) const CONNECTION_CLOSE_OK: MethodId = (10, 51);
+    pub(crate) const CONNECTION_BLOCKED: MethodId = (10, 60);
+    pub(crate) const CONNECTION_UNBLOCKED: MethodId = (10, 61);
     pub(crate) const CHANNEL_OPEN: MethodId = (20, 10);
     pub(crate) const CHANNEL_OPEN_OK: MethodId = (20, 11);
     pub(crate) const CHANNEL_CLOSE: MethodId = (20, 40);
@@ -48,6 +50,8 @@ pub(crate) mod method {
     pub(crate) const QUEUE_DECLARE_OK: MethodId = (50, 11);
     pub(crate) const QUEUE_BIND: MethodId = (50, 20);
     pub(crate) const QUEUE_BIND_OK: MethodId = (50, 21);
+    pub(crate) const QUEUE_PURGE: MethodId = (50, 30);
+    pub(crate) const QUEUE_PURGE_OK: MethodId = (50, 31);
     pub(crate) const QUEUE_DELETE: MethodId = (50, 40);
     pub(crate) const QUEUE_DELETE_OK: MethodId = (50, 41);
     pub(crate) const QUEUE_UNBIND: MethodId = (50, 50);

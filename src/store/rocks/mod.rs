@@ -197,6 +197,7 @@ impl Store for RocksStore {
             },
             bytes_written: of(&counters.bytes_written),
             annihilated: of(&counters.annihilated),
+            owed_bytes: self.usage().write_buffers_bytes,
         }
     }
 

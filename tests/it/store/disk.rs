@@ -294,6 +294,18 @@ impl leveret::store::Recovery for Ignored {
 }
 
 #[test]
+fn what_is_in_the_log_alone_is_owed_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(dir.path(), OBSERVED).unwrap();
+    let last = store.submit(awaited([enqueue(1, 0, &[7; 3 << 20])]));
+    wait_for(&store, last);
+    assert!(store.counters().owed_bytes >= 3 << 20);
+    drop(store); // into a table file
+    let store = RocksStore::open(dir.path(), OBSERVED).unwrap();
+    assert!(store.counters().owed_bytes < 3 << 20);
+}
+
+#[test]
 fn a_message_settled_before_it_is_written_never_is() {
     let dir = tempfile::tempdir().unwrap();
     // Long enough for everything below to gather in one group.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
+use super::CrashError;
 use crate::clock::{self, seconds_between};
 use crate::connection::{Connection, Options, Target};
 
@@ -69,17 +70,35 @@ impl Broker {
         self.kill_group()
     }
 
-    /// Asks it to end (SIGTERM). An error when it has not within `limit_s` seconds.
-    pub(crate) fn terminate(mut self, limit_s: f64) -> io::Result<()> {
-        kill_process_group(self.group, Signal::TERM)?;
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(kill_process_group(self.group, signal)?)
+    }
+
+    /// Whether it has ended: with its exit code, unless a signal ended it.
+    pub(crate) fn ended(&mut self) -> io::Result<Option<Option<i32>>> {
+        Ok(self.child.try_wait()?.map(|status| status.code()))
+    }
+
+    /// The same, waiting for it up to `limit_s` seconds.
+    pub(crate) fn wait_end(&mut self, limit_s: f64) -> io::Result<Option<Option<i32>>> {
         let since_ns = clock::now_ns();
-        while self.child.try_wait()?.is_none() {
-            if seconds_between(since_ns, clock::now_ns()) > limit_s {
-                return Err(io::Error::other(format!("still there {limit_s} s after SIGTERM")));
+        loop {
+            let ended = self.ended()?;
+            if ended.is_some() || seconds_between(since_ns, clock::now_ns()) > limit_s {
+                return Ok(ended);
             }
             thread::sleep(POLL);
         }
-        self.kill_group()
+    }
+
+    /// Asks it to end (SIGTERM). An error when it has not within `limit_s` seconds.
+    pub(crate) fn terminate(mut self, limit_s: f64) -> Result<(), CrashError> {
+        self.signal(Signal::TERM)?;
+        if self.wait_end(limit_s)?.is_none() {
+            return Err(CrashError::Breach(format!("still there {limit_s} s after SIGTERM")));
+        }
+        Ok(self.kill_group()?)
     }
 
     fn kill_group(&mut self) -> io::Result<()> {

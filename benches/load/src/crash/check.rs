@@ -10,13 +10,21 @@
 //! - *disordered*: delivered after a later message of the same publishing channel. Where a queue
 //!   has one consumer that gives nothing back, this covers repetitions too (per consuming channel).
 //! - *resurrected*: delivered again although it was settled for good: its acknowledgement had been
-//!   sent [`SURE_MS`] before, and the broker was not ended in between. Looked for only where the
-//!   ends are known. (An acknowledgement that was on its way at a crash may be lost.)
+//!   sent, at least [`SURE_MS`] later a message was sent that was confirmed, and the broker was not
+//!   ended in between: what is confirmed is durable, and all that the broker did before it. Looked
+//!   for only where the ends are known. (An acknowledgement that was on its way at a crash, or that
+//!   waits for a slow disk, may be lost.)
 //! - *torn*: an unconfirmed message that outlived a crash in some queues of a fanout and is missing
 //!   in others, or a transaction of which only a part did. What was delivered before the crash and
 //!   came back nowhere proves nothing: deliveries do not wait for the disk. Where the ends are
 //!   known, what a connection made after the crash was given has outlived it; elsewhere, what was
-//!   redelivered.
+//!   redelivered. Torn is also a message that became a dead letter and stayed: it was acknowledged
+//!   in the one queue and delivered from the other by the same life of the broker.
+//!
+//! A queue and that of its dead letters count as one: a message is settled once it is in either. A
+//! dead letter that was delivered may be back in its queue after a crash and then become one anew,
+//! without the flag: only within one life of the broker that would be unflagged. Dead letters have
+//! no order.
 
 use std::io;
 use std::path::Path;
@@ -27,8 +35,7 @@ use super::journal::{
     Consumed, End, Published, RunPlan, read_consumer, read_ends, read_plan, read_publisher,
 };
 
-/// How long after it was sent an acknowledgement must survive. Nobody awaits it, so a broker may
-/// keep it in memory for a moment; a busy one may come late to reading it.
+/// How long after it was sent an acknowledgement must have been read by whoever still reads.
 const SURE_MS: u64 = 1_500;
 
 const ATTEMPTED: u8 = 1;
@@ -134,14 +141,16 @@ pub(crate) fn check(directory: &Path) -> io::Result<Counts> {
     let plan = read_plan(directory)?;
     let ends = read_ends(directory)?;
     let (counts, sent, seen) = (Counts::default(), Vec::new(), Vec::new());
-    let mut check = Check { plan, ends, counts, sent, seen };
+    let confirmed_ms = Vec::new();
+    let mut check = Check { plan, ends, counts, sent, confirmed_ms, seen };
     for publisher in 0..plan.publishers {
         check.read_publisher(directory, publisher)?;
     }
+    check.confirmed_ms.sort_unstable();
     let lengths: Vec<usize> = check.sent.iter().map(|sent| sent.state.len()).collect();
-    for queue in 0..plan.queues {
+    for queue in 0..plan.queues_all() {
         check.seen.push(lengths.iter().map(|&length| vec![Seen::default(); length]).collect());
-        let consumers = (queue..plan.consumers).step_by(plan.queues);
+        let consumers = (0..plan.consumers).filter(|&number| plan.queue_of(number) == queue);
         let strict = consumers.clone().count() == 1;
         for consumer in consumers {
             check.read_consumer(directory, queue, consumer, strict)?;
@@ -158,6 +167,8 @@ struct Sent {
     channels: Vec<u64>,
     /// When they were opened.
     opened_ms: Vec<u64>,
+    /// Not before when the messages from a seq on were sent.
+    sent_ms: Vec<(u64, u64)>,
     transactions: Vec<(u64, u64)>,
 }
 
@@ -171,6 +182,23 @@ struct Seen {
     opened_ms: u64,
     /// From when on it must not be delivered any more.
     sure_ms: Option<u64>,
+    /// In which life of the broker it was delivered last, and in which acknowledged; from 1 on.
+    life: usize,
+    acknowledged_life: usize,
+}
+
+impl Seen {
+    /// What became of it in either of two queues.
+    fn or(self, other: Self) -> Self {
+        Self {
+            state: self.state | other.state,
+            delivered_ms: self.delivered_ms.max(other.delivered_ms),
+            opened_ms: self.opened_ms.max(other.opened_ms),
+            sure_ms: [self.sure_ms, other.sure_ms].into_iter().flatten().min(),
+            life: self.life.max(other.life),
+            acknowledged_life: self.acknowledged_life.max(other.acknowledged_life),
+        }
+    }
 }
 
 struct Check {
@@ -179,6 +207,8 @@ struct Check {
     ends: Option<Vec<End>>,
     counts: Counts,
     sent: Vec<Sent>,
+    /// Not before when messages were sent that were confirmed, ascending.
+    confirmed_ms: Vec<u64>,
     /// By queue, publisher, seq.
     seen: Vec<Vec<Vec<Seen>>>,
 }
@@ -193,6 +223,8 @@ struct Reader {
     now_ms: u64,
     /// When this channel's connection was asked for, once that is read.
     opened_ms: Option<u64>,
+    /// Which life of the broker that was to, from 1 on.
+    life: usize,
     /// The highest seq so far, by publisher, with the publishing channel it is of.
     highest: Vec<Option<(usize, u64)>>,
     strict: bool,
@@ -201,22 +233,27 @@ struct Reader {
 impl Check {
     fn read_publisher(&mut self, directory: &Path, publisher: usize) -> io::Result<()> {
         let mut sent = Sent::default();
-        let counts = &mut self.counts;
+        let (counts, confirmed_ms) = (&mut self.counts, &mut self.confirmed_ms);
+        let mut now_ms = 0;
         read_publisher(directory, publisher, |event| match event {
             Published::Channel(first) => {
                 sent.channels.push(first);
                 sent.opened_ms.push(0);
             }
             Published::Time(ms) => {
-                if let Some(opened_ms) = sent.opened_ms.last_mut() {
+                if let Some(opened_ms) = sent.opened_ms.last_mut().filter(|ms| **ms == 0) {
                     *opened_ms = ms;
                 }
+                now_ms = ms;
             }
             Published::Attempted(first, last) => {
                 counts.attempted += mark(&mut sent.state, first, last, ATTEMPTED);
+                sent.sent_ms.push((first, now_ms));
             }
             Published::Confirmed(first, last) => {
                 counts.confirmed += mark(&mut sent.state, first, last, CONFIRMED);
+                let at = sent.sent_ms.partition_point(|(from, _)| *from <= last);
+                confirmed_ms.extend(at.checked_sub(1).map(|at| sent.sent_ms[at].1));
             }
             Published::Refused(first, last) => counts.refused += last - first + 1,
             Published::Transaction(first, last) => sent.transactions.push((first, last)),
@@ -234,8 +271,9 @@ impl Check {
     ) -> io::Result<()> {
         let highest = vec![None; self.plan.publishers];
         let (unsettled, settling) = (Vec::new(), Vec::new());
-        let (now_ms, opened_ms) = (0, None);
-        let mut reader = Reader { queue, unsettled, settling, now_ms, opened_ms, highest, strict };
+        let (now_ms, opened_ms, life) = (0, None, 1);
+        let mut reader =
+            Reader { queue, unsettled, settling, now_ms, opened_ms, life, highest, strict };
         read_consumer(directory, consumer, |event| match event {
             Consumed::Channel => {
                 reader.unsettled.clear();
@@ -255,9 +293,14 @@ impl Check {
                 reader.strict = false;
                 self.delivered(&mut reader, publisher, seq, again);
             }
+            Consumed::Rejected(publisher, seq, again) => {
+                self.delivered(&mut reader, publisher, seq, again);
+            }
             Consumed::Settled => {
                 for &(publisher, seq) in &reader.unsettled {
-                    self.seen[queue][publisher][seq].state |= SETTLED;
+                    let seen = &mut self.seen[queue][publisher][seq];
+                    seen.state |= SETTLED;
+                    seen.acknowledged_life = reader.life;
                 }
                 reader.settling.append(&mut reader.unsettled);
             }
@@ -268,7 +311,10 @@ impl Check {
                     }
                 }
                 reader.settling.clear();
-                reader.opened_ms.get_or_insert(ms);
+                if reader.opened_ms.is_none() {
+                    reader.opened_ms = Some(ms);
+                    reader.life = self.life(ms);
+                }
                 reader.now_ms = ms;
             }
             Consumed::Foreign => self.counts.unexpected += 1,
@@ -276,9 +322,16 @@ impl Check {
         })
     }
 
+    /// Which life of the broker a connection is to that was asked for at a time.
+    fn life(&self, opened_ms: u64) -> usize {
+        let ends = self.ends.as_deref().unwrap_or_default();
+        1 + ends.partition_point(|end| end.to_ms <= opened_ms)
+    }
+
     /// From when on an acknowledgement must have come to stay that was sent between two times.
     fn sure_ms(&self, from_ms: u64, to_ms: u64) -> Option<u64> {
-        let sure_ms = to_ms + SURE_MS;
+        let proof = self.confirmed_ms.partition_point(|&sent_ms| sent_ms < to_ms + SURE_MS);
+        let sure_ms = *self.confirmed_ms.get(proof)?;
         let mut ends = self.ends.as_ref()?.iter();
         let interrupts = |end: &End| end.to_ms >= from_ms && end.from_ms < sure_ms;
         (!ends.any(interrupts)).then_some(sure_ms)
@@ -294,7 +347,9 @@ impl Check {
     ) -> Option<(usize, usize)> {
         self.counts.delivered += 1;
         let (publisher, at) = (publisher as usize, usize::try_from(seq).unwrap_or(usize::MAX));
-        let expected = self.plan.fanout || at % self.plan.queues == reader.queue;
+        let home = reader.queue % self.plan.queues;
+        let is_dead = reader.queue != home;
+        let expected = self.plan.fanout || at % self.plan.queues == home;
         let sent = self.sent.get(publisher).filter(|sent| {
             expected && sent.state.get(at).is_some_and(|state| state & ATTEMPTED != 0)
         });
@@ -305,16 +360,18 @@ impl Check {
         let seen = &mut self.seen[reader.queue][publisher][at];
         seen.delivered_ms = seen.delivered_ms.max(reader.now_ms);
         seen.opened_ms = seen.opened_ms.max(reader.opened_ms.unwrap_or(0));
+        let anew = is_dead && seen.life != reader.life;
+        seen.life = reader.life;
         let state = &mut seen.state;
         self.counts.duplicated += u64::from(*state & DELIVERED != 0);
         if again {
             *state |= AGAIN;
         } else {
-            self.counts.unflagged += u64::from(*state & UNFLAGGED != 0);
+            self.counts.unflagged += u64::from(*state & UNFLAGGED != 0 && !anew);
             *state |= UNFLAGGED;
         }
         *state |= DELIVERED;
-        if reader.strict || !again {
+        if !is_dead && (reader.strict || !again) {
             let channel = sent.channels.partition_point(|&first| first <= seq);
             let highest = &mut reader.highest[publisher];
             let late = highest.is_some_and(|(of, highest)| of == channel && seq <= highest);
@@ -326,33 +383,54 @@ impl Check {
 
     /// Compares what was sent with what was seen, once both are complete.
     fn conclude(&mut self) {
+        let mut counts = self.counts;
         for (publisher, sent) in self.sent.iter().enumerate() {
             for (at, state) in sent.state.iter().enumerate() {
                 if state & ATTEMPTED == 0 {
                     continue;
                 }
                 let homes = self.homes(at);
-                let seen = |queue: usize, bit: u8| self.seen[queue][publisher][at].state & bit != 0;
-                let again = homes.clone().filter(|&queue| {
-                    let Seen { delivered_ms, sure_ms, .. } = self.seen[queue][publisher][at];
-                    sure_ms.is_some_and(|sure_ms| delivered_ms >= sure_ms)
-                });
-                self.counts.resurrected += again.count() as u64;
-                let is_delivered = homes.clone().any(|queue| seen(queue, DELIVERED));
+                let became = homes.clone().map(|queue| self.seen(queue, publisher, at));
+                for Seen { delivered_ms, sure_ms, .. } in became.clone() {
+                    let again = sure_ms.is_some_and(|sure_ms| delivered_ms >= sure_ms);
+                    counts.resurrected += u64::from(again);
+                }
+                let is_delivered = became.clone().any(|seen| seen.state & DELIVERED != 0);
+                let unsettled = became.filter(|seen| seen.state & SETTLED == 0).count() as u64;
+                let stayed = homes.filter(|&queue| self.has_stayed(queue, publisher, at)).count();
+                counts.torn += stayed as u64;
                 if state & CONFIRMED != 0 {
-                    let unsettled = homes.filter(|&queue| !seen(queue, SETTLED)).count();
-                    self.counts.lost += unsettled as u64;
+                    counts.lost += unsettled;
                 } else if is_delivered {
-                    self.counts.recovered += 1;
-                    self.counts.torn += u64::from(self.is_torn(publisher, &[at]));
+                    counts.recovered += 1;
+                    counts.torn += u64::from(self.is_torn(publisher, &[at]));
                 }
             }
             for &(first, last) in &sent.transactions {
                 let places = |seq: u64| usize::try_from(seq).unwrap_or(usize::MAX);
                 let places: Vec<usize> = (first..=last).map(places).collect();
-                self.counts.torn += u64::from(self.is_torn(publisher, &places));
+                counts.torn += u64::from(self.is_torn(publisher, &places));
             }
         }
+        self.counts = counts;
+    }
+
+    /// What became of a message in a queue, or as a dead letter of it.
+    fn seen(&self, queue: usize, publisher: usize, at: usize) -> Seen {
+        let seen = self.seen[queue][publisher][at];
+        if !self.plan.dead_letters {
+            return seen;
+        }
+        seen.or(self.seen[queue + self.plan.queues][publisher][at])
+    }
+
+    /// Whether a message has become a dead letter and was in its queue all the same.
+    fn has_stayed(&self, queue: usize, publisher: usize, at: usize) -> bool {
+        if !self.plan.dead_letters {
+            return false;
+        }
+        let life = self.seen[queue][publisher][at].acknowledged_life;
+        life != 0 && self.seen[queue + self.plan.queues][publisher][at].life == life
     }
 
     /// Whether some of what belongs together outlived a crash and some is not there.
@@ -442,11 +520,17 @@ mod tests {
         consumed: &[&[Consumed]],
         ends: &[u64],
     ) -> Counts {
-        let name = format!("leveret-load-check-{}-{name}", std::process::id());
-        let scratch = Scratch(std::env::temp_dir().join(name));
-        let consumers = consumed.len();
-        write_plan(&scratch.0, RunPlan { run: 1, publishers: 1, consumers, queues, fanout })
-            .unwrap();
+        let directory = format!("leveret-load-check-{}-{name}", std::process::id());
+        let scratch = Scratch(std::env::temp_dir().join(directory));
+        let run = RunPlan {
+            run: 1,
+            publishers: 1,
+            consumers: consumed.len(),
+            queues,
+            fanout,
+            dead_letters: name.starts_with("dead"),
+        };
+        write_plan(&scratch.0, run).unwrap();
         let mut journal = Journal::publisher(&scratch.0, 0).unwrap();
         for &event in published {
             journal.published(event).unwrap();
@@ -492,30 +576,39 @@ mod tests {
 
     #[test]
     fn what_was_settled_well_before_a_crash_must_not_come_back() {
-        let published = [E(0), A(0, 0), C(0, 0)];
+        let later = 20 + SURE_MS;
+        // Of two messages the second is confirmed late, when the first has been settled for long.
+        let time = Published::Time;
+        let late = [E(0), time(5), A(0, 0), C(0, 0), time(later), A(1, 1), C(1, 1)];
+        let published = std::cell::Cell::new(&late[..]);
         let settled_at = |ms| [Consumed::Channel, W(10), D(0, 0, false), S, W(ms)];
-        let again_at = |ms| [Consumed::Channel, W(ms), D(0, 0, true), S, W(ms + 1)];
+        let again_at = |ms| [Consumed::Channel, W(ms), D(0, 0, true), D(0, 1, false), S, W(ms + 1)];
         let resurrected = |name, settled, again, ends: &[u64]| {
-            let events = [settled_at(settled), again_at(again)].concat();
-            let counts = checked_with_ends(name, (1, false), &published, &[&events], ends);
+            let published = published.get();
+            let events = [&settled_at(settled)[..], &again_at(again)[..]].concat();
+            let counts = checked_with_ends(name, (1, false), published, &[&events], ends);
             assert_eq!((counts.duplicated, counts.disordered, counts.lost), (1, 0, 0));
             assert_eq!(counts.is_violated(&Allowed::default()), counts.resurrected > 0);
             counts.resurrected
         };
-        let later = 20 + SURE_MS;
         assert_eq!(resurrected("back", 20, later + 9, &[later]), 1);
         assert_eq!(resurrected("back-late", 20, 9 * later, &[later, 8 * later]), 1);
         assert_eq!(resurrected("on-its-way", 20, later + 9, &[later - 1]), 0);
         assert_eq!(resurrected("not-sent", 20, later + 9, &[15, later]), 0);
         assert_eq!(resurrected("ends-unknown", 20, later + 9, &[]), 0);
+        // Nothing was confirmed any more: its disk may have taken its time.
+        let stalled = [E(0), time(5), A(0, 0), C(0, 0), time(later), A(1, 1)];
+        published.set(&stalled);
+        assert_eq!(resurrected("stalled", 20, later + 9, &[later]), 0);
+        let published = &late[..];
         // Another consumer of the queue counts as well.
         let (one, other) = (settled_at(20), again_at(later + 9));
         let counts =
-            checked_with_ends("other", (1, false), &published, &[&one[..], &other[..]], &[later]);
+            checked_with_ends("other", (1, false), published, &[&one[..], &other[..]], &[later]);
         assert_eq!(counts.resurrected, 1);
         // Settled without being sent: the connection broke.
         let unsent = [&[W(10), D(0, 0, false), S][..], &again_at(later + 9)].concat();
-        let counts = checked_with_ends("unsent", (1, false), &published, &[&unsent], &[later]);
+        let counts = checked_with_ends("unsent", (1, false), published, &[&unsent], &[later]);
         assert_eq!(counts.resurrected, 0);
     }
 
@@ -578,5 +671,32 @@ mod tests {
         // Seen for the first time, and all the same after the crash.
         let late = [Consumed::Channel, W(30), D(0, 0, false), S];
         assert_eq!(torn("late", &[], &late), 1);
+    }
+    #[test]
+    fn a_dead_letter_is_in_one_queue_or_in_the_other() {
+        let published = [E(0), Published::Time(5), A(0, 1), C(0, 1)];
+        let dead = |name, main: &[Consumed], letters: &[Consumed], ends: &[u64]| {
+            let opened = [Consumed::Channel, W(6)];
+            let consumed = [[&opened[..], main].concat(), [&opened[..], letters].concat()];
+            let consumed: Vec<&[Consumed]> = consumed.iter().map(Vec::as_slice).collect();
+            checked_with_ends(name, (1, false), &published, &consumed, ends)
+        };
+        let rejected = [Consumed::Rejected(0, 0, false), D(0, 1, false), S];
+        let counts = dead("dead-moved", &rejected, &[D(0, 0, false), S], &[]);
+        assert_eq!((counts.lost, counts.duplicated, counts.torn), (0, 0, 0));
+        assert!(!counts.is_violated(&Allowed::default()));
+        assert_eq!(dead("dead-lost", &rejected, &[], &[]).lost, 1);
+        let stayed = [D(0, 0, false), D(0, 1, false), S];
+        assert_eq!(dead("dead-stayed", &stayed, &[D(0, 0, false), S], &[]).torn, 1);
+        // Delivered as a dead letter before the crash, and back in its queue after it.
+        let again = [&rejected[..], &[Consumed::Channel, W(30), D(0, 0, true), S]].concat();
+        let counts = dead("dead-back", &again, &[D(0, 0, false), S], &[20]);
+        assert_eq!((counts.torn, counts.unflagged, counts.resurrected), (0, 0, 0));
+        // And rejected anew: its second dead letter is a first one to the other queue.
+        let rejected_again =
+            [&rejected[..], &[Consumed::Channel, W(30), Consumed::Rejected(0, 0, true)]].concat();
+        let twice = [D(0, 0, false), S, Consumed::Channel, W(30), D(0, 0, false), S];
+        assert_eq!(dead("dead-anew", &rejected_again, &twice, &[20]).unflagged, 0);
+        assert_eq!(dead("dead-doubled", &rejected, &twice, &[]).unflagged, 1);
     }
 }

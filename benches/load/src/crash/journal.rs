@@ -4,7 +4,9 @@
 //! `publisher-N` and one `consumer-N` per client, and `ends` where the broker was ended by us, with
 //! the times; each is a text file with one event a line. A line
 //! is written before the thing it announces is done (attempts, settlements) or after it is seen
-//! (confirms, deliveries), so that what the journal omits has certainly not happened.
+//! (confirms, deliveries), so that what the journal omits has certainly not happened. It is handed
+//! to the system before the bytes that it speaks of are; it must not lie on the disk that is made
+//! to fail.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -17,12 +19,52 @@ pub(crate) struct RunPlan {
     pub(crate) run: u32,
     /// Publishers, numbered from 0.
     pub(crate) publishers: usize,
-    /// Consumers, numbered from 0; each has the queue of its number modulo the queues.
+    /// Consumers, numbered from 0; see [`RunPlan::queue_of`].
     pub(crate) consumers: usize,
     /// Queues, numbered from 0.
     pub(crate) queues: usize,
     /// Every queue gets every message; otherwise message `seq` is in queue `seq` modulo the queues.
     pub(crate) fanout: bool,
+    /// Each queue has one for its dead letters, with the number that is higher by `queues`. What
+    /// sends messages there, beside each queue's [`Leaving`], does not exist.
+    pub(crate) dead_letters: bool,
+}
+
+/// How the messages of a queue with dead letters come to be dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// Its consumer rejects some and acknowledges the others.
+    Rejected,
+    /// It has no consumer: after a while they expire.
+    Expired,
+    /// It has no consumer and is short: the oldest go first. What stays expires in the end.
+    Dropped,
+}
+
+impl RunPlan {
+    /// All queues, those for dead letters included.
+    pub(crate) fn queues_all(&self) -> usize {
+        if self.dead_letters { 2 * self.queues } else { self.queues }
+    }
+
+    /// How messages leave a queue for that of its dead letters, if they do.
+    pub(crate) fn leaving(&self, queue: usize) -> Option<Leaving> {
+        let ways = [Leaving::Rejected, Leaving::Expired, Leaving::Dropped];
+        (self.dead_letters && queue < self.queues).then(|| ways[queue % ways.len()])
+    }
+
+    /// The queues that someone consumes from.
+    pub(crate) fn consumed(&self) -> Vec<usize> {
+        let is_consumed =
+            |queue: &usize| matches!(self.leaving(*queue), None | Some(Leaving::Rejected));
+        (0..self.queues_all()).filter(is_consumed).collect()
+    }
+
+    /// Where a consumer consumes from: they take turns.
+    pub(crate) fn queue_of(&self, consumer: usize) -> usize {
+        let consumed = self.consumed();
+        consumed[consumer % consumed.len()]
+    }
 }
 
 /// An event of a publisher.
@@ -38,7 +80,8 @@ pub(crate) enum Published {
     Refused(u64, u64),
     /// These are about to be committed as one transaction.
     Transaction(u64, u64),
-    /// When the connection of the channel above was asked for, in milliseconds.
+    /// The time in milliseconds: what stands below has not been sent before. Right below a channel:
+    /// when its connection was asked for.
     Time(u64),
 }
 
@@ -60,6 +103,8 @@ pub(crate) enum Consumed {
     Delivered(u32, u64, bool),
     /// A delivery that is about to be given back.
     Requeued(u32, u64, bool),
+    /// A delivery that is about to be rejected, and so to become a dead letter.
+    Rejected(u32, u64, bool),
     /// All deliveries of this channel are about to be acknowledged.
     Settled,
     /// The time in milliseconds. What stands above has happened, acknowledgements were handed to
@@ -112,6 +157,9 @@ impl Journal {
             Consumed::Requeued(publisher, seq, again) => {
                 writeln!(self.0, "R {publisher} {seq} {}", u8::from(again))
             }
+            Consumed::Rejected(publisher, seq, again) => {
+                writeln!(self.0, "J {publisher} {seq} {}", u8::from(again))
+            }
             Consumed::Settled => writeln!(self.0, "S"),
             Consumed::Time(ms) => writeln!(self.0, "W {ms}"),
             Consumed::Foreign => writeln!(self.0, "F"),
@@ -128,15 +176,16 @@ impl Journal {
 /// Makes the directory and writes the run's settings.
 pub(crate) fn write_plan(directory: &Path, plan: RunPlan) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    let RunPlan { run, publishers, consumers, queues, fanout } = plan;
-    let fanout = u8::from(fanout);
-    fs::write(directory.join("run"), format!("{run} {publishers} {consumers} {queues} {fanout}\n"))
+    let RunPlan { run, publishers, consumers, queues, fanout, dead_letters } = plan;
+    let (fanout, dead_letters) = (u8::from(fanout), u8::from(dead_letters));
+    let line = format!("{run} {publishers} {consumers} {queues} {fanout} {dead_letters}\n");
+    fs::write(directory.join("run"), line)
 }
 
 /// Reads the run's settings.
 pub(crate) fn read_plan(directory: &Path) -> io::Result<RunPlan> {
     let text = fs::read_to_string(directory.join("run"))?;
-    let [run, publishers, consumers, queues, fanout] = numbers(text.trim())?;
+    let [run, publishers, consumers, queues, fanout, dead_letters] = numbers(text.trim())?;
     let count = |number: u64| usize::try_from(number).map_err(io::Error::other);
     Ok(RunPlan {
         run: u32::try_from(run).map_err(io::Error::other)?,
@@ -144,6 +193,7 @@ pub(crate) fn read_plan(directory: &Path) -> io::Result<RunPlan> {
         consumers: count(consumers)?,
         queues: count(queues)?.max(1),
         fanout: fanout == 1,
+        dead_letters: dead_letters == 1,
     })
 }
 
@@ -199,6 +249,7 @@ pub(crate) fn read_consumer(
             'E' => Consumed::Channel,
             'D' => delivery(rest).map(|(p, seq, again)| Consumed::Delivered(p, seq, again))?,
             'R' => delivery(rest).map(|(p, seq, again)| Consumed::Requeued(p, seq, again))?,
+            'J' => delivery(rest).map(|(p, seq, again)| Consumed::Rejected(p, seq, again))?,
             'S' => Consumed::Settled,
             'W' => numbers(rest).map(|[ms]| Consumed::Time(ms))?,
             'F' => Consumed::Foreign,

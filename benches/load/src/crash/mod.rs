@@ -2,28 +2,43 @@
 //!
 //! | module | what it owns |
 //! | --- | --- |
-//! | [`cycles`] | the whole test: start, load, kill, start again, drain, check |
-//! | [`clients`] | publishers and consumers that survive the broker |
+//! | [`args`] | the command lines |
+//! | [`cycles`] | the whole test: lives under load that end, drained and checked; the table |
+//! | [`lives`] | how a life ends, and the next start |
+//! | [`traced`] | a life under strace, which ends it at an exactly known moment |
+//! | [`pressure`] | what it must live through: a full disk, little memory, a clock that jumps |
+//! | [`definitions`] | declarations, bindings, policies and users instead of messages |
+//! | [`clients`], [`publisher`], [`consumer`] | clients that survive the broker |
 //! | [`broker`] | the broker as a child process |
 //! | [`check`] | the rules, applied to journals |
 //! | [`journal`] | the journals' files |
 //! | [`body`] | a message's identity and checksum |
 
-pub(crate) mod body;
-pub(crate) mod broker;
-pub(crate) mod check;
-pub(crate) mod clients;
-pub(crate) mod cycles;
-pub(crate) mod journal;
+pub(crate) mod args;
+mod body;
+mod broker;
+mod check;
+mod clients;
+mod consumer;
+mod cycles;
+mod definitions;
+mod http;
+mod journal;
+mod lives;
+mod pressure;
+mod publisher;
+mod traced;
 
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::clock::{self, seconds_between};
 use crate::connection::ClientError;
-use clients::{ClientPlan, CrashConsumer, CrashPublisher, Fresh, Signals, declare, delete, ready};
+use clients::{ClientPlan, Fresh, Signals, declare, delete, ready};
+use consumer::CrashConsumer;
+use publisher::CrashPublisher;
 
 /// Nothing may arrive for this long before a run counts as drained.
 const IDLE_S: f64 = 1.0;
@@ -43,6 +58,9 @@ pub(crate) enum CrashError {
     /// A broker that was there and does not come back.
     #[error("started again: {0}")]
     NotBack(io::Error),
+    /// The broker did what it must not.
+    #[error("{0}")]
+    Breach(String),
     /// Messages are in a queue and are not delivered.
     #[error("{0} messages are ready and not delivered")]
     Stuck(u64),
@@ -55,7 +73,7 @@ impl CrashError {
             // A durable queue that was declared is gone.
             Self::Client(error) => matches!(error, ClientError::Closed { code: 404, .. }),
             Self::Io(_) => false,
-            Self::NotBack(_) | Self::Stuck(_) => true,
+            Self::Breach(_) | Self::NotBack(_) | Self::Stuck(_) => true,
         }
     }
 }
@@ -69,7 +87,8 @@ pub(crate) fn run_clients(
 ) -> Result<(), CrashError> {
     journal::write_plan(&plan.directory, plan.run)?;
     declare(plan, fresh)?;
-    let signals = Signals::default();
+    let hold_consuming = AtomicBool::new(plan.holds);
+    let signals = Signals { hold_consuming, ..Signals::default() };
     let mut publishers = Vec::new();
     for number in 0..u32::try_from(plan.run.publishers).unwrap_or(0) {
         publishers.push(CrashPublisher::new(plan, number, &signals)?);
@@ -90,6 +109,7 @@ pub(crate) fn run_clients(
             .collect();
         let driven = drive(signals);
         signals.stop_publishing.store(true, Relaxed);
+        signals.hold_consuming.store(false, Relaxed);
         let published = join(publishers);
         let drained = match driven.and(published) {
             Ok(()) => drain(plan, signals),
