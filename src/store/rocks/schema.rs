@@ -3,7 +3,7 @@
 //! | key | value |
 //! | --- | --- |
 //! | `0x00` shard queue level | the cursor of a queue's level, see `store::cursor` |
-//! | `0x01` shard queue level seq | an unsettled message's record, see `broker::message`, or a link |
+//! | `0x01` shard queue level seq | an unsettled message's record (`broker::message`), or a link |
 //! | `0x02` | the `Lsn` of the last batch applied, 8 bytes |
 //! | `0x03` and a definition's key | the definition |
 //! | `0x04` lsn index | the places of a message whose record lies apart, see `apart` |
@@ -11,7 +11,8 @@
 //!
 //! Numbers are big endian, so that keys sort as the numbers do: a shard takes 2 bytes, a queue 8, a
 //! level 1 and a number within the level 8. Queues with priorities have a level for each. A link
-//! names a record that lies apart. What lies apart is named by the batch that brought it (8 bytes) and an index within it (4).
+//! names a record that lies apart. What lies apart is named by the batch that brought it (8 bytes)
+//! and an index within it (4).
 //!
 //! Everything lies in one column family. Families share the log, and one that is rarely written
 //! pins it: 2.8 GB on disk for a backlog of 10 MB were measured.
