@@ -24,6 +24,8 @@ use crate::secret::Secret;
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// The longest passphrase, in bytes.
 const PASSPHRASE_BYTES_MAX: u64 = 4096;
+/// Unknown keys for which a known one is looked for: a file with more is some other file.
+const HINTS_MAX: usize = 100;
 /// Rights of a passphrase's file that make it no secret: of its group and of others.
 const MODE_REFUSED: u32 = 0o077;
 
@@ -245,6 +247,8 @@ struct Reading {
     encrypted: Vec<Encrypted>,
     warnings: Vec<Warning>,
     problems: Vec<Problem>,
+    /// Unknown keys so far.
+    unknown: usize,
 }
 
 impl Reading {
@@ -341,8 +345,12 @@ impl Reading {
             let text = format!("'{written}' has no effect: {reason}");
             self.warnings.push(Warning { origin, text });
         } else {
-            let hint = suggest::nearest(&written, patterns())
-                .map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+            self.unknown += 1;
+            let near = match self.unknown {
+                ..=HINTS_MAX => suggest::nearest(&written, patterns()),
+                _ => None,
+            };
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
             self.problem(origin, format!("unknown key '{written}'{hint}"));
         }
     }
@@ -480,6 +488,15 @@ mod tests {
         assert_eq!(settings.prometheus.listener, None);
         assert_eq!(settings.queues.default_type, QueueType::Quorum);
         assert_eq!(settings.log.console_level, LogLevel::Warning);
+    }
+
+    #[test]
+    fn of_very_many_unknown_keys_all_are_named_and_the_first_ones_get_hints() {
+        let keys = 20_000;
+        let refusals = refusals(&"hearbeat = 1\n".repeat(keys));
+        assert_eq!(refusals.len(), keys);
+        let hinted = refusals.iter().filter(|it| it.ends_with("did you mean 'heartbeat'?"));
+        assert_eq!(hinted.count(), HINTS_MAX);
     }
 
     #[test]

@@ -7,10 +7,14 @@ pub(super) fn nearest<'a>(
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<String> {
     let names: Vec<&str> = written.split('.').collect();
+    let letters = written.chars().count();
+    let differ_max = |candidate: &str| (candidate.len() / 3).max(1);
     candidates
         .map(|pattern| fill(pattern, &names))
+        // Whatever is too long or too short is too far away, and that is known at once.
+        .filter(|it| it.chars().count().abs_diff(letters) <= differ_max(it))
         .map(|candidate| (distance(written, &candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1))
+        .filter(|(distance, candidate)| *distance <= differ_max(candidate))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
