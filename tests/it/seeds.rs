@@ -1,5 +1,5 @@
-//! The fuzz targets' seeds as plain tests: what was found by fuzzing, and inputs that reach far into
-//! each check. `tests/fuzz/run` goes on from them.
+//! The fuzz targets' seeds as plain tests: what was found by fuzzing, and inputs that reach far
+//! into each check. `tests/fuzz/run` goes on from them.
 
 use std::time::Instant;
 

@@ -63,7 +63,7 @@ impl Reader {
         while let Some((found, used)) =
             frame::parse(rest, FRAME_BYTES_MAX).expect("the server sends frames that fit")
         {
-            assert!(self.ended != Ended::Wholly, "nothing comes after close-ok");
+            assert!(self.ended != Ended::Wholly, "{found:?} after close-ok");
             self.frame(found.kind, found.channel, found.payload);
             rest = &rest[used..];
         }
@@ -114,7 +114,6 @@ impl Reader {
         let of_connection = method.id().0 == 10;
         assert_eq!(of_connection, channel == 0, "{method:?} on channel {channel}");
         if self.ended == Ended::ByServer {
-            // Both have closed at once; anything else is for nobody.
             assert!(matches!(method, Method::ConnectionCloseOk(_)), "{method:?} after the end");
         }
         if self.channels.get(&channel) == Some(&Channel::Closed) {
@@ -126,6 +125,8 @@ impl Reader {
                 self.ended = Ended::ByServer;
                 self.refusal = Some((close.reply_code, close.reply_text.to_owned()));
             }
+            // Both closed at once: each further close of the client's is answered as well.
+            Method::ConnectionCloseOk(_) if self.ended == Ended::ByServer => {}
             Method::ConnectionCloseOk(_) => self.ended = Ended::Wholly,
             Method::ChannelOpenOk(_) => {
                 self.channels.insert(channel, Channel::Open);

@@ -20,6 +20,8 @@ use super::client::Reader;
 
 /// Turns after one input before the connections must have come to rest.
 const TURNS_MAX: usize = 20_000;
+/// Pieces in which what a client sends at once arrives.
+const PIECES_MAX: usize = 256;
 
 /// A broker with connections.
 pub struct Node {
@@ -201,19 +203,17 @@ impl Link {
             self.connection.handle_events(now);
             worked = true;
         }
-        if self.connection.wants_input() && !self.to_server.is_empty() {
-            // What was not used stays in front, as in the edge's buffer.
-            let mut shown = self.piece_bytes.min(self.to_server.len());
-            loop {
-                let used = self.connection.handle_input(&self.to_server[..shown], now);
-                assert!(used <= shown, "no more is used than there is");
-                self.to_server.drain(..used);
-                worked |= used > 0;
-                if used > 0 || shown == self.to_server.len() {
-                    break;
-                }
-                shown = shown.saturating_add(self.piece_bytes).min(self.to_server.len());
-            }
+        // What was not used stays in front, as in the edge's buffer, and more comes behind it. Of
+        // very much the pieces are larger: it is cut at enough places.
+        let piece = self.piece_bytes.max(self.to_server.len() / PIECES_MAX);
+        let mut shown = 0;
+        while self.connection.wants_input() && shown < self.to_server.len() {
+            shown = shown.saturating_add(piece).min(self.to_server.len());
+            let used = self.connection.handle_input(&self.to_server[..shown], now);
+            assert!(used <= shown, "no more is used than there is");
+            self.to_server.drain(..used);
+            shown -= used;
+            worked |= used > 0;
         }
         worked | self.write(now)
     }

@@ -1,7 +1,8 @@
 //! Whole sessions: clients that do anything at any time, on one broker.
 //!
-//! The bytes are a plan: who sends what, in which pieces, who is gone, how time passes. Most of it
-//! makes some sense, so that plans get far; frames and bytes as they come are among it.
+//! The bytes are a plan: who sends what, in which pieces, who is gone, how time passes. Most of
+//! what is sent makes some sense, so that plans get far; frames and bytes as they come are among
+//! it.
 
 use std::collections::BTreeMap;
 
