@@ -10,15 +10,19 @@
 #   make oracle    interop and the tests' transcripts against Debian's rabbitmq-server
 #   make crash     kills, power losses, failing and full disks under load, checked (CYCLES=60)
 #   make crash-full  the same, a thousand times: hours
+#   make fuzz      every fuzz target for a minute (SECONDS=60); tests/fuzz/run says more
+#   make miri      the codec and what keeps track of messages, interpreted (a nightly toolchain)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build run test unit lint bench interop oracle crash crash-full load smoke
+.PHONY: build run test unit lint bench interop oracle crash crash-full load smoke fuzz miri
 
 CYCLES ?= 60
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export LEVERET_BIN ?= $(abspath $(TARGET)/release/leveret)
 SUITES = amqp091-go amqplib py-amqp
+TRACKERS = protocol:: session:: store::cursor broker::queue:: broker::message broker::paging \
+  broker::exchange::topic
 INTEROP = interop/run $(SUITES:%=interop/suites/%) interop/tutorials/run interop/apps/run
 
 # Runs every command given, even when one fails, and fails if any did.
@@ -67,3 +71,11 @@ crash-full: load
 
 load: build
 	scripts/cargo build --release --locked -p leveret-load
+
+fuzz:
+	tests/fuzz/run all $(or $(SECONDS),60)
+
+# Isolated, the interpreter would hide the environment, which says how many cases are tried.
+miri:
+	PROPTEST_CASES=$(or $(CASES),4) MIRIFLAGS=-Zmiri-disable-isolation \
+	  cargo +nightly miri test --locked --lib --no-default-features -- $(TRACKERS)
