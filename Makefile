@@ -42,7 +42,7 @@ unit: build
 	scripts/cargo test --release --locked --workspace
 
 test: unit
-	$(MAKE) crash CYCLES=20
+	$(MAKE) crash CYCLES=20 ROWS="C1 C2 C4 C13"
 	$(MAKE) smoke
 
 smoke: build
@@ -64,7 +64,7 @@ oracle:
 	$(call all_of,interop/oracle/run $(INTEROP),--broker rabbitmq)
 
 crash: load
-	tests/crash/run $(CYCLES)
+	tests/crash/run $(CYCLES) $(ROWS)
 
 crash-full: load
 	tests/crash/run --full
