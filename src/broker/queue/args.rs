@@ -184,20 +184,15 @@ impl QueueArgs {
             dead_letter_exchange: text(table, "x-dead-letter-exchange")?
                 .map(|name| String::from_utf8_lossy(name).into()),
             dead_letter_routing_key: text(table, "x-dead-letter-routing-key")?.map(Arc::from),
-            dead_letter_strategy: text(table, "x-dead-letter-strategy")?
-                .map(|name| {
-                    let invalid = || invalid("x-dead-letter-strategy", "invalid_dlx_strategy");
-                    DeadLetterStrategy::from_name(name).ok_or_else(invalid)
-                })
-                .transpose()?,
+            dead_letter_strategy: word(
+                table,
+                "x-dead-letter-strategy",
+                DeadLetterStrategy::from_name,
+                "invalid_dlx_strategy",
+            )?,
             delivery_limit: integer(table, "x-delivery-limit")?,
             ack_ms_max: None,
-            durability: text(table, "x-durability")?
-                .map(|name| {
-                    let invalid = || invalid("x-durability", "invalid_durability");
-                    Durability::from_name(name).ok_or_else(invalid)
-                })
-                .transpose()?,
+            durability: word(table, "x-durability", Durability::from_name, "invalid_durability")?,
         };
         let args = Self {
             kind,
@@ -313,12 +308,21 @@ fn parse_kind(table: &Table) -> Result<QueueKind, ArgumentError> {
     }
 }
 
+/// One of a few words; any other is refused as `otherwise`.
+fn word<T>(
+    table: &Table,
+    argument: &'static str,
+    meaning: fn(&[u8]) -> Option<T>,
+    otherwise: &str,
+) -> Result<Option<T>, ArgumentError> {
+    let word = text(table, argument)?;
+    word.map(|word| meaning(word).ok_or_else(|| invalid(argument, otherwise))).transpose()
+}
+
 fn parse_overflow(table: &Table, kind: QueueKind) -> Result<Option<Overflow>, ArgumentError> {
-    let Some(name) = text(table, "x-overflow")? else { return Ok(None) };
-    match (Overflow::from_name(name), kind) {
-        (None, _) | (Some(Overflow::RejectPublishDlx), QueueKind::Quorum) => {
-            Err(invalid("x-overflow", "invalid_overflow"))
-        }
+    let (argument, otherwise) = ("x-overflow", "invalid_overflow");
+    match (word(table, argument, Overflow::from_name, otherwise)?, kind) {
+        (Some(Overflow::RejectPublishDlx), QueueKind::Quorum) => Err(invalid(argument, otherwise)),
         (overflow, _) => Ok(overflow),
     }
 }

@@ -561,8 +561,7 @@ impl Queue {
             auto_delete: spec.auto_delete,
             owner: spec.owner.as_ref().map(|(_, name)| name.to_string()),
             arguments: spec.arguments.clone(),
-            durability: (spec.durable)
-                .then(|| state.rules().durability.unwrap_or_else(|| self.store.durability())),
+            durability: spec.durable.then(|| self.durability(&state)),
             consumers: state.consumer_views(),
             ..state.view()
         }
@@ -572,6 +571,11 @@ impl Queue {
     #[must_use]
     pub fn begin(self: &Arc<Self>) -> QueueChange<'_> {
         QueueChange { queue: self, state: self.lock() }
+    }
+
+    /// How safe a message must be before its publisher is told.
+    fn durability(&self, state: &State) -> Durability {
+        state.rules().durability.unwrap_or_else(|| self.store.durability())
     }
 
     fn submit(&self, batch: Batch) -> Lsn {
@@ -667,7 +671,7 @@ impl QueueChange<'_> {
     /// How safe a message must be before its publisher is told.
     #[must_use]
     pub fn durability(&self) -> Durability {
-        self.state.rules().durability.unwrap_or_else(|| self.queue.store.durability())
+        self.queue.durability(&self.state)
     }
 
     /// See [`Queue::take_turn`]; what must be stored goes to `ops`. True when a publish must be.

@@ -355,8 +355,8 @@ enum Contradiction {
 
 /// A message of the batch being applied whose record lies apart.
 enum Shared {
-    /// Still to be put, with all of its places.
-    Due(Vec<Place>),
+    /// Still to be put, with its size and all of its places.
+    Due(usize, Vec<Place>),
     Put(ApartId),
 }
 
@@ -389,28 +389,23 @@ impl Encoder<'_> {
         let first = enqueues().next().map(|(_, queue, ..)| queue);
         let in_several = enqueues().any(|(_, queue, ..)| Some(queue) != first);
         for (offset, queue, seq, message) in enqueues() {
-            if self.queues.apart.may_lie_apart(message.memory_bytes(), in_several)
+            let bytes = message.memory_bytes();
+            if self.queues.apart.may_lie_apart(bytes, in_several)
                 && self.fates.of(at + offset, queue, seq) == Fate::Stays
                 && !self.fates.is_dropped(at + offset, queue)
             {
                 let place = (LevelKey::of(queue, seq), seq.number());
-                match self.shared.entry(message.identity()).or_insert(Shared::Due(Vec::new())) {
-                    Shared::Due(places) => places.push(place),
-                    Shared::Put(_) => {}
+                let shared = self.shared.entry(message.identity());
+                if let Shared::Due(_, places) = shared.or_insert(Shared::Due(bytes, Vec::new())) {
+                    places.push(place);
                 }
             }
         }
-        if !self.shared.is_empty() {
-            let sizes =
-                enqueues().map(|(.., message)| (message.identity(), message.memory_bytes()));
-            for (identity, bytes) in sizes {
-                if let Some(Shared::Due(places)) = self.shared.get(&identity)
-                    && !self.queues.apart.lies_apart(bytes, places.len())
-                {
-                    self.shared.remove(&identity);
-                }
-            }
-        }
+        let apart = &self.queues.apart;
+        self.shared.retain(|_, shared| match shared {
+            Shared::Due(bytes, places) => apart.lies_apart(*bytes, places.len()),
+            Shared::Put(_) => true,
+        });
     }
 
     /// Puts a message's record apart, if that is where it is to lie and is not yet, and answers
@@ -419,7 +414,7 @@ impl Encoder<'_> {
         let shared = self.shared.get_mut(&message.identity())?;
         let places = match shared {
             Shared::Put(id) => return Some(*id),
-            Shared::Due(places) => std::mem::take(places),
+            Shared::Due(_, places) => std::mem::take(places),
         };
         let id = self.next_apart;
         self.next_apart = id.after();
