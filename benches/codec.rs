@@ -7,6 +7,8 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
+mod counted;
+
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -14,15 +16,12 @@ use leveret::protocol::frame;
 use leveret::protocol::method::{Method, basic};
 use leveret::protocol::properties::{ContentHeader, Properties, Summary};
 
+use counted::{Case, counted};
+
 /// Messages per measured batch, and batches of which the fastest counts.
 const BATCH: usize = 100_000;
 const BATCHES: usize = 20;
 const FRAME_MAX: u32 = 131_072;
-
-struct Case {
-    name: &'static str,
-    run: fn(usize),
-}
 
 const CASES: &[Case] = &[
     Case { name: "publish-16", run: |n| publishes(n, 16) },
@@ -33,12 +32,7 @@ const CASES: &[Case] = &[
 ];
 
 fn main() {
-    let arguments: Vec<String> =
-        std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let ["--count", name, messages] = words[..] {
-        let messages = messages.parse().expect("--count takes a case and a number");
-        CASES.iter().filter(|case| case.name == name).for_each(|case| (case.run)(messages));
+    if counted(CASES) {
         return;
     }
     for case in CASES {

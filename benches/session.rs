@@ -13,6 +13,8 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
+mod counted;
+
 use std::hint::black_box;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -28,15 +30,12 @@ use leveret::protocol::table::RawTable;
 use leveret::session::{Connection, PeerAddress, SessionSettings};
 use leveret::store::memory::MemoryStore;
 
+use counted::{Case, counted};
+
 /// Messages that a busy connection handles in a turn: about what a read of 64 KiB holds.
 const TURN_MESSAGES: usize = 500;
 const MESSAGES: usize = 350_000;
 const NOW: Now = Now { mono_ms: 1_000, unix_ms: 1_795_000_000_000 };
-
-struct Case {
-    name: &'static str,
-    run: fn(usize),
-}
 
 const CASES: &[Case] = &[
     Case { name: "message-16", run: |n| messages(n, TURN_MESSAGES, 1) },
@@ -48,12 +47,7 @@ const CASES: &[Case] = &[
 ];
 
 fn main() {
-    let arguments: Vec<String> =
-        std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let ["--count", name, messages] = words[..] {
-        let messages = messages.parse().expect("--count takes a case and a number");
-        CASES.iter().filter(|case| case.name == name).for_each(|case| (case.run)(messages));
+    if counted(CASES) {
         return;
     }
     for case in CASES {

@@ -13,8 +13,8 @@ use std::time::Duration;
 use crate::clock;
 use crate::stream::Stream;
 use crate::wire::{
-    Arguments, BodyView, FRAME_METHOD, Fields, Inbound, MethodId, PROTOCOL_HEADER, Table, Value,
-    WireError, method, put_heartbeat, put_method,
+    Arguments, BodyView, Covers, FRAME_METHOD, Fields, Inbound, MethodId, PROTOCOL_HEADER, Table,
+    Value, WireError, method, put_heartbeat, put_method,
 };
 
 /// The one channel that each connection uses.
@@ -466,6 +466,32 @@ pub(crate) fn refuse_close(id: MethodId, payload: &[u8]) -> Result<(), ClientErr
     let code = fields.short()?;
     let text = String::from_utf8_lossy(fields.short_string()?).into_owned();
     Err(ClientError::Closed { code, text })
+}
+
+/// What a broker says of publishes: it has them, or refuses them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Confirm {
+    pub(crate) tag: u64,
+    pub(crate) covers: Covers,
+    pub(crate) refused: bool,
+}
+
+/// The next confirm among the frames that have arrived; others are passed over, but for a close.
+pub(crate) fn next_confirm(inbound: &mut Inbound) -> Result<Option<Confirm>, ClientError> {
+    while let Some(frame) = inbound.next()? {
+        if frame.kind != FRAME_METHOD {
+            continue;
+        }
+        let (id, mut fields) = frame.method()?;
+        if id != method::BASIC_ACK && id != method::BASIC_NACK {
+            refuse_close(id, frame.payload)?;
+            continue;
+        }
+        let tag = fields.longlong()?;
+        let covers = if fields.octet()? & 1 == 1 { Covers::UpTo } else { Covers::One };
+        return Ok(Some(Confirm { tag, covers, refused: id == method::BASIC_NACK }));
+    }
+    Ok(None)
 }
 
 /// Whether a socket error only says that its time is up.

@@ -15,11 +15,10 @@ use rustix::io::Errno;
 
 use crate::batch::{Batch, Content, Stamp};
 use crate::clock::{self, SECOND_NS};
-use crate::connection::{CHANNEL, ClientError, Connection, STALL_NS_MAX, refuse_close};
+use crate::connection::{CHANNEL, ClientError, Connection, STALL_NS_MAX, next_confirm};
 use crate::latency::Latency;
 use crate::shared::{Gauge, Shared};
 use crate::window::Window;
-use crate::wire::{Covers, FRAME_METHOD, method};
 
 /// How a publisher behaves.
 #[derive(Debug, Clone)]
@@ -198,23 +197,13 @@ impl<'a> Publisher<'a> {
         let measure_from_ns = self.shared.measure_from_ns.load(Relaxed).max(2);
         let outcome = &mut self.outcome;
         let mut settled = 0;
-        while let Some(frame) = self.connection.inbound.next()? {
-            if frame.kind != FRAME_METHOD {
-                continue;
-            }
-            let (id, mut fields) = frame.method()?;
-            if id != method::BASIC_ACK && id != method::BASIC_NACK {
-                refuse_close(id, frame.payload)?;
-                continue;
-            }
-            let tag = fields.longlong()?;
-            let covers = if fields.octet()? & 1 == 1 { Covers::UpTo } else { Covers::One };
-            let count = self.window.settle(tag, covers, |sent_ns| {
+        while let Some(confirm) = next_confirm(&mut self.connection.inbound)? {
+            let count = self.window.settle(confirm.tag, confirm.covers, |sent_ns| {
                 if sent_ns >= measure_from_ns {
                     outcome.confirm_latency.record(now_ns.saturating_sub(sent_ns));
                 }
             })?;
-            if id == method::BASIC_NACK {
+            if confirm.refused {
                 outcome.nacked += count;
             } else {
                 settled += count;

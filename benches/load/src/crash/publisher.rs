@@ -13,10 +13,10 @@ use super::clients::{ClientPlan, Signals, reconnect};
 use super::journal::{Journal, Published};
 use crate::batch::properties;
 use crate::clock::{self, SECOND_NS};
-use crate::connection::{CHANNEL, ClientError, Connection, refuse_close};
+use crate::connection::{CHANNEL, ClientError, Connection, next_confirm};
 use crate::publisher::floor;
 use crate::window::Window;
-use crate::wire::{Covers, FRAME_METHOD, method, put_content, put_method};
+use crate::wire::{method, put_content, put_method};
 
 /// Messages per write of a publisher.
 const BURST_MAX: usize = 64;
@@ -126,25 +126,15 @@ impl<'a> CrashPublisher<'a> {
         connection: &mut Connection,
         window: &mut Window,
     ) -> Result<(), ClientError> {
-        while let Some(frame) = connection.inbound.next()? {
-            if frame.kind != FRAME_METHOD {
-                continue;
-            }
-            let (id, mut fields) = frame.method()?;
-            if id != method::BASIC_ACK && id != method::BASIC_NACK {
-                refuse_close(id, frame.payload)?;
-                continue;
-            }
-            let tag = fields.longlong()?;
-            let covers = if fields.octet()? & 1 == 1 { Covers::UpTo } else { Covers::One };
+        while let Some(confirm) = next_confirm(&mut connection.inbound)? {
             let mut ranges: Vec<(u64, u64)> = Vec::new();
-            let count = window.settle(tag, covers, |number| match ranges.last_mut() {
-                Some((_, last)) if *last + 1 == number - 1 => *last += 1,
-                _ => ranges.push((number - 1, number - 1)),
-            })?;
+            let count =
+                window.settle(confirm.tag, confirm.covers, |number| match ranges.last_mut() {
+                    Some((_, last)) if *last + 1 == number - 1 => *last += 1,
+                    _ => ranges.push((number - 1, number - 1)),
+                })?;
             for (first, last) in ranges {
-                let refused = id == method::BASIC_NACK;
-                let event = if refused { Published::Refused } else { Published::Confirmed };
+                let event = if confirm.refused { Published::Refused } else { Published::Confirmed };
                 self.journal.published(event(first, last))?;
             }
             self.signals.confirmed.fetch_add(count, Relaxed);
