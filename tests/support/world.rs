@@ -24,6 +24,7 @@ use leveret::store::memory::MemoryStore;
 use super::client::{Client, Login};
 use super::oracle::{Oracle, skip};
 use super::transport::{Patience, Transport};
+use crate::checks::passing;
 
 /// When worlds begin, in seconds of Unix time: 18 November 2026.
 pub(crate) const EPOCH_S: u64 = 1_795_000_000;
@@ -389,26 +390,14 @@ impl State {
         }
     }
 
-    /// The next moment at which something is to be done, on the monotonic clock.
     fn next_deadline(&self) -> Option<u64> {
-        let mono_to_unix = self.now.unix_ms - self.now.mono_ms;
-        let broker = self.broker.timers().next().map(|at_ms| at_ms - mono_to_unix);
-        let links = self.links.iter().filter(|link| !link.closed);
-        links.filter_map(|link| link.connection.next_timeout_ms()).chain(broker).min()
+        let open = self.links.iter().filter(|link| !link.closed);
+        passing::next_deadline(&self.broker, open.map(|link| &link.connection), self.now)
     }
 
     fn set_time(&mut self, mono_ms: u64) {
-        let step = mono_ms.saturating_sub(self.now.mono_ms);
-        self.now.mono_ms += step;
-        self.now.unix_ms += step;
-        let now = self.now;
-        for link in self.links.iter_mut().filter(|link| !link.closed) {
-            if link.connection.next_timeout_ms().is_some_and(|due| due <= now.mono_ms) {
-                link.connection.handle_timeout(now);
-                let after = link.connection.next_timeout_ms();
-                assert!(after.is_none_or(|due| due > now.mono_ms), "a deadline is handled once");
-            }
-        }
+        let open = self.links.iter_mut().filter(|link| !link.closed);
+        passing::pass(&mut self.now, mono_ms, open.map(|link| &mut link.connection));
         self.pump();
     }
 }

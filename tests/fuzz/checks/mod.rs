@@ -17,6 +17,7 @@ mod content;
 mod input;
 mod management;
 mod node;
+pub mod passing;
 mod proxy;
 mod record;
 mod routing;

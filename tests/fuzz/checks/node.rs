@@ -17,6 +17,7 @@ use leveret::store::Store;
 use leveret::store::memory::MemoryStore;
 
 use super::client::Reader;
+use super::passing;
 
 /// Turns after one input before the connections must have come to rest.
 const TURNS_MAX: usize = 20_000;
@@ -149,25 +150,13 @@ impl Node {
     }
 
     fn next_deadline(&self) -> Option<u64> {
-        let mono_to_unix = self.now.unix_ms - self.now.mono_ms;
-        let timers = self.broker.timers().next();
-        let timers = timers.map(|at_ms| at_ms.saturating_sub(mono_to_unix));
-        let links = self.links.iter().filter(|link| !link.closed);
-        links.filter_map(|link| link.connection.next_timeout_ms()).chain(timers).min()
+        let open = self.links.iter().filter(|link| !link.closed);
+        passing::next_deadline(&self.broker, open.map(|link| &link.connection), self.now)
     }
 
     fn set_time(&mut self, mono_ms: u64) {
-        let step = mono_ms.saturating_sub(self.now.mono_ms);
-        self.now.mono_ms += step;
-        self.now.unix_ms += step;
-        let now = self.now;
-        for link in self.links.iter_mut().filter(|link| !link.closed) {
-            if link.connection.next_timeout_ms().is_some_and(|due| due <= now.mono_ms) {
-                link.connection.handle_timeout(now);
-                let after = link.connection.next_timeout_ms();
-                assert!(after.is_none_or(|due| due > now.mono_ms), "a deadline is handled once");
-            }
-        }
+        let open = self.links.iter_mut().filter(|link| !link.closed);
+        passing::pass(&mut self.now, mono_ms, open.map(|link| &mut link.connection));
         self.pump();
     }
 
