@@ -40,7 +40,7 @@ impl Node {
         }
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let node = Self { child, amqp, metrics, _data: data };
-        until(|| TcpStream::connect(amqp).is_ok());
+        until(|| [amqp, metrics].iter().all(|door| TcpStream::connect(door).is_ok()));
         until(|| node.metric("leveret_connections_half_open") == 0.0);
         node
     }
