@@ -65,8 +65,10 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
         }
     };
     let path = db_dir.display().to_string();
-    let mut db_options = options.to_rocksdb();
     let is_new = !db_dir.join("CURRENT").exists();
+    // A first start may have ended before it made a log: then nothing was promised yet.
+    let was_begun = !is_new && marked == Lsn::ZERO && logs(&db_dir).next().is_none();
+    let mut db_options = options.to_rocksdb(!was_begun);
     if !is_new {
         let db = DB::open_for_read_only(&db_options, &db_dir, false)
             .map_err(|error| store_error(&path, &error))?;
@@ -184,11 +186,13 @@ fn check_applied(db: &DB, db_dir: &Path, marked: Lsn) -> Result<Lsn, StoreError>
 
 /// The log file that was written last: the one to look at when the end is missing.
 fn newest_log(db_dir: &Path) -> PathBuf {
+    logs(db_dir).max().unwrap_or_else(|| db_dir.to_owned())
+}
+
+fn logs(db_dir: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(db_dir).into_iter().flatten().flatten();
-    let logs = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "log"));
-    logs.max().unwrap_or_else(|| db_dir.to_owned())
+    let paths = entries.map(|entry| entry.path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "log"))
 }
 
 fn read_cursors(db: &DB, path: &str, apart: Apart) -> Result<Queues, StoreError> {

@@ -84,14 +84,15 @@ impl Options {
         observes_syncs: false,
     };
 
-    /// RocksDB's own options.
-    pub(super) fn to_rocksdb(self) -> DbOptions {
+    /// RocksDB's own options. `has_log` says whether there is a log: RocksDB refuses to verify logs
+    /// where it finds none.
+    pub(super) fn to_rocksdb(self, has_log: bool) -> DbOptions {
         // The crate has no setters for these. Every read has to arrange the range deletions anew
         // that were added to the write buffer since the last one. And a log names the end of the
         // one before it, so that after a power failure nobody goes on behind an end that is
         // missing: what is not synced could leave such a hole.
         let others = format!(
-            "memtable_max_range_deletions={RANGE_DELETIONS_MAX};track_and_verify_wals=true"
+            "memtable_max_range_deletions={RANGE_DELETIONS_MAX};track_and_verify_wals={has_log}"
         );
         let mut options = DbOptions::default()
             .get_options_from_string(others)

@@ -137,6 +137,19 @@ fn a_start_that_was_interrupted_goes_on() {
     fs::remove_dir_all(dir.path().join("db")).unwrap();
     fs::remove_file(dir.path().join("mark")).unwrap();
     drop(Disk::open(dir.path()).unwrap());
+    // The last of RocksDB's files that a first start makes.
+    let without_logs = || {
+        let logs = files(dir.path()).into_keys();
+        let logs = logs.filter(|path| path.extension().is_some_and(|it| it == "log"));
+        logs.for_each(|log| fs::remove_file(log).unwrap());
+    };
+    without_logs();
+    drop(Disk::open(dir.path()).unwrap());
+    let store = Disk::open(dir.path()).unwrap();
+    wait_for(&store, store.submit(awaited([put_meta("a", "1")])));
+    drop(store);
+    without_logs();
+    assert!(matches!(Disk::open(dir.path()), Err(StoreError::Damaged { .. })), "it was promised");
 }
 
 #[test]
