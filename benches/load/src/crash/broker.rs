@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -28,8 +29,13 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Starts the shell command; what it prints goes to the end of `log`.
-    pub(crate) fn spawn(command: &str, log: &Path) -> io::Result<Self> {
+    /// Starts the shell command, which is to listen on the target; what it prints goes to the end
+    /// of `log`. An error when somebody else listens there, who would be taken for it.
+    pub(crate) fn spawn(command: &str, log: &Path, target: &Target) -> io::Result<Self> {
+        if TcpStream::connect(&target.address).is_ok() {
+            let text = format!("somebody else listens on {}", target.address);
+            return Err(io::Error::other(text));
+        }
         let out: File = OpenOptions::new().create(true).append(true).open(log)?;
         let child = Command::new("sh")
             .arg("-c")
@@ -124,12 +130,27 @@ impl Drop for Broker {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    fn nobody() -> Target {
+        "amqp://127.0.0.1:1".parse().unwrap()
+    }
+
+    #[test]
+    fn nobody_else_is_taken_for_the_broker() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = format!("amqp://{}", other.local_addr().unwrap()).parse().unwrap();
+        let log = std::env::temp_dir().join(format!("leveret-load-other-{}", std::process::id()));
+        let error = Broker::spawn("sleep 60", &log, &target).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("somebody else"), "{error}");
+    }
 
     #[test]
     fn a_kill_reaches_what_the_command_line_started() {
         let log = std::env::temp_dir().join(format!("leveret-load-broker-{}", std::process::id()));
-        let broker = Broker::spawn("sleep 60 & sleep 60", &log).unwrap();
+        let broker = Broker::spawn("sleep 60 & sleep 60", &log, &nobody()).unwrap();
         let group = broker.group;
         assert!(test_kill_process_group(group).is_ok());
         broker.kill().unwrap();
@@ -140,9 +161,8 @@ mod tests {
     #[test]
     fn a_broker_that_ends_by_itself_is_an_error_at_once() {
         let log = std::env::temp_dir().join(format!("leveret-load-ended-{}", std::process::id()));
-        let mut broker = Broker::spawn("exit 3", &log).unwrap();
-        let target = "amqp://127.0.0.1:1".parse().unwrap();
-        let error = broker.wait_ready(&target, 30.0).unwrap_err();
+        let mut broker = Broker::spawn("exit 3", &log, &nobody()).unwrap();
+        let error = broker.wait_ready(&nobody(), 30.0).unwrap_err();
         assert!(error.to_string().contains("exit status: 3"), "{error}");
         std::fs::remove_file(log).unwrap();
     }

@@ -124,7 +124,7 @@ impl<'p> Lives<'p> {
             traced: 0,
         };
         let since_ns = clock::now_ns();
-        let mut broker = Broker::spawn(&plan.command, &lives.log())?;
+        let mut broker = Broker::spawn(&plan.command, &lives.log(), &plan.target)?;
         broker.wait_ready(&plan.target, plan.start_s)?;
         lives.is_ready(broker, since_ns);
         Ok(lives)
@@ -305,7 +305,7 @@ impl<'p> Lives<'p> {
                 None => self.plan.command.clone(),
             };
             let (since_ns, from_ms) = (clock::now_ns(), clock::now_ms());
-            let mut broker = Broker::spawn(&command, &self.log())?;
+            let mut broker = Broker::spawn(&command, &self.log(), &self.plan.target)?;
             match (broker.wait_ready(&self.plan.target, self.plan.start_s), trace) {
                 (Ok(()), None) => {
                     self.is_ready(broker, since_ns);
@@ -333,7 +333,7 @@ impl<'p> Lives<'p> {
         while let Some(&last_ms) = self.starts_ms.last()
             && self.random.between(1, 100) <= self.plan.start_kill_percent
         {
-            let broker = Broker::spawn(&self.plan.command, &self.log())?;
+            let broker = Broker::spawn(&self.plan.command, &self.log(), &self.plan.target)?;
             thread::sleep(Duration::from_millis(last_ms * self.random.between(10, 100) / 100));
             let from_ms = clock::now_ms();
             self.cut_power()?;
