@@ -12,12 +12,13 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 mod doors;
 mod encrypt;
+mod exit;
 mod log;
 mod run;
 
 /// A message broker that speaks AMQP 0-9-1 as RabbitMQ does.
 #[derive(Debug, Parser)]
-#[command(name = "leveret", version, about, after_help = EXIT_CODES)]
+#[command(name = "leveret", version, about, after_help = exit::HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,7 +27,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the broker until it is told to stop (SIGTERM or SIGINT).
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = exit::HELP)]
     Server(ServerArgs),
     /// Encrypts a password, read from standard input, for the configuration file.
     #[command(after_help = ENCRYPT_HELP)]
@@ -71,19 +72,6 @@ struct ServerArgs {
     set: Vec<String>,
 }
 
-/// The exit codes, as `sysexits.h` has them.
-const EXIT_CODES: &str = "\
-Exit codes:
-   0  stopped as told
-  65  the data are damaged or of another version
-  69  a port cannot be listened on
-  74  the store could not be written, synced or read: nothing was confirmed after that
-  75  another process uses the data directory
-  78  the configuration is refused";
-
-/// Exit code of a configuration that is refused (EX_CONFIG).
-pub(crate) const EXIT_CONFIG: u8 = 78;
-
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Server(args) => server(&args),
@@ -96,7 +84,7 @@ fn server(args: &ServerArgs) -> ExitCode {
         Ok(configured) => configured,
         Err(error) => {
             eprintln!("leveret: {error}");
-            return ExitCode::from(EXIT_CONFIG);
+            return ExitCode::from(exit::CONFIG);
         }
     };
     let file = match log::start(&settings.log) {

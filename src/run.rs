@@ -30,6 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use crate::doors::{self, Doors, Tls};
+use crate::exit;
 use crate::log::LogFile;
 
 /// Waiting messages take a sixteenth of the memory watermark, unless configured otherwise...
@@ -71,16 +72,13 @@ pub(crate) enum RunError {
 }
 
 impl RunError {
-    /// The process's exit code: 65 for damaged or foreign data, 75 when the directory is in use,
-    /// 69 when a port is, 78 for a setting that makes no sense, 74 for input and output errors
-    /// (`sysexits.h`).
+    /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Store(StoreError::Damaged { .. } | StoreError::Version { .. }) => 65,
-            Self::Store(StoreError::Locked { .. }) => 75,
-            Self::Store(StoreError::Io { .. }) | Self::Audit(_) | Self::System(_) => 74,
-            Self::Listen { .. } => 69,
-            Self::Setting { .. } => crate::EXIT_CONFIG,
+            Self::Store(error) => exit::of_store(error),
+            Self::Audit(_) | Self::System(_) => exit::IO,
+            Self::Listen { .. } => exit::UNAVAILABLE,
+            Self::Setting { .. } => exit::CONFIG,
         }
     }
 }

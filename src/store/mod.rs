@@ -285,6 +285,14 @@ pub enum StoreError {
         /// The directory.
         path: String,
     },
+    /// This process may not use the directory, or not write to it.
+    #[error("{path}: {reason}")]
+    Denied {
+        /// The directory or file.
+        path: String,
+        /// What is in the way.
+        reason: String,
+    },
     /// Something on disk is not as it was written.
     #[error("{path}: damaged: {reason}")]
     Damaged {

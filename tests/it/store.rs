@@ -5,11 +5,15 @@ mod apart;
 #[cfg(feature = "rocksdb")]
 mod crash;
 #[cfg(feature = "rocksdb")]
+mod damage;
+#[cfg(feature = "rocksdb")]
 mod disk;
 #[cfg(feature = "rocksdb")]
 mod ending;
 mod faulty;
 mod model;
+#[cfg(feature = "rocksdb")]
+mod refusals;
 
 use std::sync::Arc;
 

@@ -34,16 +34,20 @@ impl Mark {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error(path, &error)),
         };
-        let mut mark = [0; MARK_BYTES];
-        match file.read_exact_at(&mut mark, 0) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(damaged(path, "shorter than 16 bytes"));
-            }
-            Err(error) => return Err(io_error(path, &error)),
-        }
-        let lsn = decode(&mark).ok_or_else(|| damaged(path, "its checksum does not fit"))?;
+        let lsn = read(&file, path)?;
         Ok(Some((Self { file, path: path.to_owned() }, lsn)))
+    }
+
+    /// Reads a mark that is not to be changed; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) fn read(path: &Path) -> Result<Option<Lsn>, StoreError> {
+        match File::open(path) {
+            Ok(file) => read(&file, path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error(path, &error)),
+        }
     }
 
     /// Makes the mark of a new store and syncs it.
@@ -77,6 +81,18 @@ impl Mark {
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.file.sync_data().map_err(|error| io_error(&self.path, &error))
     }
+}
+
+fn read(file: &File, path: &Path) -> Result<Lsn, StoreError> {
+    let mut mark = [0; MARK_BYTES];
+    match file.read_exact_at(&mut mark, 0) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(damaged(path, "shorter than 16 bytes"));
+        }
+        Err(error) => return Err(io_error(path, &error)),
+    }
+    decode(&mark).ok_or_else(|| damaged(path, "its checksum does not fit"))
 }
 
 /// An error of the operating system with the path it is about.

@@ -19,7 +19,9 @@
 
 mod apart;
 mod apply;
+mod check;
 mod commit;
+mod files;
 mod mark;
 mod read;
 mod reclaim;

@@ -7,21 +7,26 @@
 //! | `db/` | RocksDB's files |
 //!
 //! They are made in this order, so a start that was interrupted goes on. A directory that is
-//! refused is not changed: the log is read without writing first, and only a database that holds
+//! refused is not changed: everything is looked at first (`check`), and only a database that holds
 //! everything the mark speaks of is opened for real.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::ops::ControlFlow;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rocksdb::{DB, Options as DbOptions, Range};
+use rustix::fs::Access;
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::apart::Apart;
 use super::apply::{LevelState, Queues};
+use super::check;
 use super::commit::Shared;
+use super::files::numbered;
 use super::mark::{Mark, damaged, io_error};
 use super::read::{each_message, each_record};
 use super::schema::{self, APPLIED_KEY, LAYOUT_VERSION};
@@ -30,7 +35,7 @@ use crate::store::cursor::{Cursor, CursorError};
 use crate::store::image::{backlog, queue_damaged};
 use crate::store::{LevelKey, Lsn, Recovery, StoreError};
 
-const VERSION_PREFIX: &str = "leveret store ";
+pub(super) const VERSION_PREFIX: &str = "leveret store ";
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -51,6 +56,7 @@ pub(super) struct Opened {
 pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
     make_dir(dir)?;
     let db_dir = dir.join("db");
+    check_rights(dir, &db_dir)?;
     let version = open_version(dir, &db_dir)?;
     let mark_path = dir.join("mark");
     let (mark, marked) = match Mark::open(&mark_path)? {
@@ -65,16 +71,26 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
         }
     };
     let path = db_dir.display().to_string();
-    let is_new = !db_dir.join("CURRENT").exists();
+    let current = db_dir.join("CURRENT");
+    let is_new = !current.exists();
     // A first start may have ended before it made a log: then nothing was promised yet.
-    let was_begun = !is_new && marked == Lsn::ZERO && logs(&db_dir).next().is_none();
+    let was_begun = !is_new && marked == Lsn::ZERO && numbered(&db_dir, "log")?.is_empty();
     let mut db_options = options.to_rocksdb(!was_begun);
-    if !is_new {
-        let db = DB::open_for_read_only(&db_options, &db_dir, false)
-            .map_err(|error| store_error(&path, &error))?;
-        check_applied(&db, &db_dir, marked)?;
-    } else if marked > Lsn::ZERO {
-        return Err(damaged(&db_dir.join("CURRENT"), "missing although there was a database"));
+    if is_new {
+        if marked > Lsn::ZERO || has_data(&db_dir)? {
+            return Err(damaged(&current, "missing although there was a database"));
+        }
+    } else {
+        let logged = check::check(&db_dir, marked)?;
+        if logged.applied.is_none() {
+            // The logs hold next to nothing: opened without writing, the tables tell it soon.
+            let db = DB::open_for_read_only(&db_options, &db_dir, false)
+                .map_err(|error| store_error(&path, &error))?;
+            let applied = last_applied(&db, &db_dir)?;
+            if applied < marked {
+                return Err(logged.too_short(&db_dir, applied, marked));
+            }
+        }
     }
     db_options.create_if_missing(true);
     let db = DB::open(&db_options, &db_dir).map_err(|error| store_error(&path, &error))?;
@@ -82,7 +98,11 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
         // RocksDB syncs what it makes inside its directory, and not that directory's own entry.
         sync_dir(dir)?;
     }
-    let applied = check_applied(&db, &db_dir, marked)?;
+    let applied = last_applied(&db, &db_dir)?;
+    if applied < marked {
+        let reason = "RocksDB has found less in its log than there is";
+        return Err(damaged(&db_dir, reason));
+    }
     let apart = Apart::new(options.apart_bytes_min, apart_bytes(&db));
     let queues = read_cursors(&db, &path, apart)?;
     // What was found beyond the mark has just been put into a table file: it is on disk for good.
@@ -93,13 +113,16 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<Opened, StoreError> {
 
 /// Makes a directory and puts the entry of each one that had to be made on disk: a confirmed
 /// message is not safe in a directory that a power failure may take away.
-fn make_dir(dir: &Path) -> Result<(), StoreError> {
+pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|path| is_missing(path)).collect();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| io_error(dir, &error))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                denied(dir, &error)
+            }
+            _ => io_error(dir, &error),
+        }
+    })?;
     for made in missing.iter().rev() {
         let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
         sync_dir(parent.unwrap_or_else(|| Path::new(".")))?;
@@ -111,6 +134,45 @@ fn is_missing(path: &Path) -> bool {
     !path.as_os_str().is_empty() && !path.exists()
 }
 
+/// What stands in the version file.
+pub(super) fn version_line() -> String {
+    format!("{VERSION_PREFIX}{LAYOUT_VERSION}\n")
+}
+
+/// Whether this process may read and write everything there. The superuser may, and so is asked for
+/// more: what it made in somebody else's directory, that one could not use any more.
+fn check_rights(dir: &Path, db_dir: &Path) -> Result<(), StoreError> {
+    let version = dir.join("VERSION");
+    let user = geteuid();
+    if user.is_root()
+        && let Ok(metadata) = std::fs::metadata(&version)
+        && metadata.uid() != user.as_raw()
+    {
+        let owner = metadata.uid();
+        let reason = format!(
+            "belongs to user {owner}, and this is the superuser's process: run it as user {owner}"
+        );
+        return Err(StoreError::Denied { path: version.display().to_string(), reason });
+    }
+    let may = |path: &Path, access| match rustix::fs::access(path, access) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(denied(path, &error.into())),
+    };
+    for dir in [dir, db_dir] {
+        may(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?;
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                may(&entry.path(), Access::READ_OK | Access::WRITE_OK)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn denied(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Denied { path: path.display().to_string(), reason: error.to_string() }
+}
+
 /// Reads or makes the version file and locks it.
 fn open_version(dir: &Path, db_dir: &Path) -> Result<File, StoreError> {
     let path = dir.join("VERSION");
@@ -120,7 +182,7 @@ fn open_version(dir: &Path, db_dir: &Path) -> Result<File, StoreError> {
         found: found.to_owned(),
         expected: LAYOUT_VERSION,
     };
-    let ours = format!("{VERSION_PREFIX}{LAYOUT_VERSION}\n");
+    let ours = version_line();
     // Asked first, as the version file is made first.
     let has_db = db_dir.exists();
     let mut openable = OpenOptions::new();
@@ -161,38 +223,25 @@ fn lock(file: &File, dir: &Path) -> Result<(), StoreError> {
     Err(StoreError::Locked { path: dir.display().to_string() })
 }
 
-fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io_error(dir, &error))
 }
 
-/// The number of the last batch in the database, which must have all that the mark speaks of.
-fn check_applied(db: &DB, db_dir: &Path, marked: Lsn) -> Result<Lsn, StoreError> {
-    let path = db_dir.display().to_string();
-    let applied = match db.get(APPLIED_KEY).map_err(|error| store_error(&path, &error))? {
-        None => Lsn::ZERO,
-        Some(bytes) => {
-            let bytes = bytes.try_into();
-            let bytes = bytes.map_err(|_| damaged(db_dir, "its last number is not a number"))?;
-            Lsn(u64::from_be_bytes(bytes))
-        }
-    };
-    if applied < marked {
-        let (applied, marked) = (applied.0, marked.0);
-        let reason = format!("ends at batch {applied}, but batch {marked} was on disk already");
-        return Err(damaged(&newest_log(db_dir), &reason));
+/// Whether a database's directory holds what it can only hold once there is a database.
+fn has_data(db_dir: &Path) -> Result<bool, StoreError> {
+    if !db_dir.exists() {
+        return Ok(false);
     }
-    Ok(applied)
+    Ok(!numbered(db_dir, "sst")?.is_empty() || !numbered(db_dir, "log")?.is_empty())
 }
 
-/// The log file that was written last: the one to look at when the end is missing.
-fn newest_log(db_dir: &Path) -> PathBuf {
-    logs(db_dir).max().unwrap_or_else(|| db_dir.to_owned())
-}
-
-fn logs(db_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = std::fs::read_dir(db_dir).into_iter().flatten().flatten();
-    let paths = entries.map(|entry| entry.path());
-    paths.filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+/// The number of the last batch in the database.
+fn last_applied(db: &DB, db_dir: &Path) -> Result<Lsn, StoreError> {
+    let path = db_dir.display().to_string();
+    match db.get(APPLIED_KEY).map_err(|error| store_error(&path, &error))? {
+        None => Ok(Lsn::ZERO),
+        Some(bytes) => check::applied(&bytes, db_dir),
+    }
 }
 
 fn read_cursors(db: &DB, path: &str, apart: Apart) -> Result<Queues, StoreError> {

@@ -152,6 +152,46 @@ pub(super) fn number_of_message(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(12..)?.try_into().ok()?))
 }
 
+/// Whether a start reads anything of what lies between two keys: cursors, or what is known of the
+/// whole store.
+pub(super) fn is_read_at_start(from: &[u8], to: &[u8]) -> bool {
+    from < &[MESSAGE][..] || (to >= &APPLIED_KEY[..] && from < &[PLACES][..])
+}
+
+/// What a key says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key<'a> {
+    Cursor(LevelKey),
+    Message(LevelKey, u64),
+    Applied,
+    Meta(&'a [u8]),
+    /// Where a record that lies apart is linked to.
+    Places(ApartId),
+    /// That record.
+    Apart(ApartId),
+}
+
+impl<'a> Key<'a> {
+    /// Reads a key; `None` when it is none of ours.
+    pub(super) fn of(key: &'a [u8]) -> Option<Self> {
+        if key == APPLIED_KEY {
+            return Some(Self::Applied);
+        }
+        match key.split_first()? {
+            (&CURSOR, _) => level_of_cursor(key).map(Self::Cursor),
+            (&META, meta) => Some(Self::Meta(meta)),
+            (&PLACES, _) => apart_of_key(key).map(Self::Places),
+            (&APART, _) => apart_of_key(key).map(Self::Apart),
+            (&MESSAGE, rest) if key.len() == MESSAGE_KEY_BYTES => {
+                let (level, _) = rest.split_at_checked(CURSOR_KEY_BYTES - 1)?;
+                let of = level_of_cursor(&[&[CURSOR], level].concat())?;
+                Some(Self::Message(of, number_of_message(key)?))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Where a definition stands.
 pub(super) fn meta_key(key: &[u8]) -> Vec<u8> {
     [&[META], key].concat()
@@ -181,6 +221,21 @@ mod tests {
         assert_eq!(apart_of_key(&apart_key(id)), Some(id));
         let last = ApartId { index: u32::MAX, ..id };
         assert!(id < id.after() && apart_key(last) < apart_key(last.after()));
+    }
+
+    #[test]
+    fn a_key_says_what_stands_under_it() {
+        let of = LevelKey { queue: QueueKey { shard: 3, queue: 9 }, level: 2 };
+        assert_eq!(Key::of(&cursor_key(of)), Some(Key::Cursor(of)));
+        assert_eq!(Key::of(&message_key(of, 7)), Some(Key::Message(of, 7)));
+        assert_eq!(Key::of(&APPLIED_KEY), Some(Key::Applied));
+        assert_eq!(Key::of(&meta_key(b"user")), Some(Key::Meta(b"user")));
+        let id = ApartId { lsn: Lsn(9), index: 1 };
+        assert_eq!(Key::of(&places_key(id)), Some(Key::Places(id)));
+        assert_eq!(Key::of(&apart_key(id)), Some(Key::Apart(id)));
+        for other in [&b""[..], &[CURSOR, 1], &message_key(of, 7)[..19], b"\x04"] {
+            assert_eq!(Key::of(other), None);
+        }
     }
 
     #[test]

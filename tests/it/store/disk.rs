@@ -29,7 +29,7 @@ impl Disk {
 }
 
 /// Every file below a directory, apart from RocksDB's diary.
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
@@ -46,7 +46,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// A copy of a store's files as they are now, which is what a crash would leave.
-fn copied(dir: &Path) -> tempfile::TempDir {
+pub(super) fn copied(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     fs::create_dir(copy.path().join("db")).unwrap();
     for (path, bytes) in files(dir) {
@@ -55,7 +55,7 @@ fn copied(dir: &Path) -> tempfile::TempDir {
     copy
 }
 
-fn newest(dir: &Path, extension: &str) -> PathBuf {
+pub(super) fn newest(dir: &Path, extension: &str) -> PathBuf {
     let is_one = |path: &PathBuf| path.extension().is_some_and(|found| found == extension);
     files(dir).into_keys().filter(is_one).max().unwrap()
 }
