@@ -6,6 +6,8 @@ use leveret::store::StoreError;
 pub(crate) const DAMAGED: u8 = 65;
 /// Nobody listens, or a port cannot be listened on (`EX_UNAVAILABLE`).
 pub(crate) const UNAVAILABLE: u8 = 69;
+/// What was to be written is there already (`EX_CANTCREAT`).
+pub(crate) const EXISTS: u8 = 73;
 /// The operating system failed to read or to write (`EX_IOERR`).
 pub(crate) const IO: u8 = 74;
 /// Another process uses the directory: later it may not (`EX_TEMPFAIL`).
@@ -21,7 +23,7 @@ pub(crate) const CONFIG: u8 = 78;
 pub(crate) const HELP: &str = "\
 Exit codes:
    0  stopped as told
-  65  the data are damaged
+  65  the data are damaged; leveret salvage says what can be saved
   69  a port cannot be listened on
   74  the store could not be written, synced or read: nothing was confirmed after that
   75  another process uses the data directory
@@ -37,5 +39,6 @@ pub(crate) fn of_store(error: &StoreError) -> u8 {
         StoreError::Locked { .. } => IN_USE,
         StoreError::Version { .. } => VERSION,
         StoreError::Denied { .. } => DENIED,
+        StoreError::Exists { .. } => EXISTS,
     }
 }

@@ -15,6 +15,7 @@ mod encrypt;
 mod exit;
 mod log;
 mod run;
+mod salvage;
 
 /// A message broker that speaks AMQP 0-9-1 as RabbitMQ does.
 #[derive(Debug, Parser)]
@@ -32,7 +33,33 @@ enum Command {
     /// Encrypts a password, read from standard input, for the configuration file.
     #[command(after_help = ENCRYPT_HELP)]
     Encrypt(EncryptArgs),
+    /// Says what can be saved of a damaged data directory and what is lost, and writes what can be
+    /// saved to a new directory when told to. The damaged one is never changed.
+    #[command(after_help = SALVAGE_HELP)]
+    Salvage(SalvageArgs),
 }
+
+#[derive(Debug, Args)]
+struct SalvageArgs {
+    /// The damaged directory. No broker may be using it.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Where to write what can be saved; it must not exist yet. Without it nothing is written.
+    #[arg(long, value_name = "NEWDIR")]
+    write_to: Option<PathBuf>,
+    /// Reads the directory although its VERSION names another version.
+    #[arg(long)]
+    ignore_version: bool,
+}
+
+/// What the exit code of salvage says.
+const SALVAGE_HELP: &str = "\
+Exit codes:
+   0  everything can be read, or what can be was written
+  65  something is damaged (without --write-to)
+  73  NEWDIR exists
+  75  a broker uses the directory
+  76  the data are of another version";
 
 #[derive(Debug, Args)]
 struct EncryptArgs {
@@ -76,6 +103,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Server(args) => server(&args),
         Command::Encrypt(args) => encrypt::encrypt(&args),
+        Command::Salvage(args) => salvage::run(&args),
     }
 }
 

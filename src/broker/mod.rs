@@ -29,6 +29,7 @@ pub mod policy;
 pub mod queue;
 mod recovery;
 mod reply_to;
+pub mod salvage;
 pub mod seldom;
 pub mod timers;
 pub mod trace;

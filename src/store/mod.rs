@@ -293,6 +293,12 @@ pub enum StoreError {
         /// What is in the way.
         reason: String,
     },
+    /// Something is there already where something new was to be made.
+    #[error("{path}: exists already")]
+    Exists {
+        /// The directory or file.
+        path: String,
+    },
     /// Something on disk is not as it was written.
     #[error("{path}: damaged: {reason}")]
     Damaged {

@@ -14,6 +14,8 @@ mod faulty;
 mod model;
 #[cfg(feature = "rocksdb")]
 mod refusals;
+#[cfg(feature = "rocksdb")]
+mod salvage;
 
 use std::sync::Arc;
 

@@ -26,6 +26,7 @@ mod mark;
 mod read;
 mod reclaim;
 mod recover;
+pub mod salvage;
 mod schema;
 mod tuning;
 
@@ -38,6 +39,7 @@ use std::thread::{Builder, JoinHandle};
 use rocksdb::Options as DbOptions;
 use rocksdb::statistics::Ticker;
 
+pub use recover::absent;
 pub use tuning::Options;
 
 use super::{

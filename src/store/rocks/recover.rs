@@ -130,6 +130,27 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Where to make a directory that must not be there yet, or be empty: beside it, to be renamed once
+/// it is whole. What an attempt that was interrupted has left there is refused, too.
+///
+/// # Errors
+/// When something is there already.
+pub fn absent(dir: &Path) -> Result<PathBuf, StoreError> {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".unfinished");
+    let unfinished = dir.with_file_name(name);
+    for path in [dir, &unfinished] {
+        let is_there = match std::fs::read_dir(path) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        if is_there {
+            return Err(StoreError::Exists { path: path.display().to_string() });
+        }
+    }
+    Ok(unfinished)
+}
+
 fn is_missing(path: &Path) -> bool {
     !path.as_os_str().is_empty() && !path.exists()
 }
