@@ -10,6 +10,7 @@ use leveret::config::{Loader, Settings, load};
 use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+mod backup;
 mod doors;
 mod encrypt;
 mod exit;
@@ -33,11 +34,63 @@ enum Command {
     /// Encrypts a password, read from standard input, for the configuration file.
     #[command(after_help = ENCRYPT_HELP)]
     Encrypt(EncryptArgs),
+    /// Has a running broker make a backup of everything that it keeps.
+    #[command(after_help = BACKUP_HELP)]
+    Backup(BackupArgs),
+    /// Checks a backup and makes a data directory of it.
+    #[command(after_help = RESTORE_HELP)]
+    Restore(RestoreArgs),
     /// Says what can be saved of a damaged data directory and what is lost, and writes what can be
     /// saved to a new directory when told to. The damaged one is never changed.
     #[command(after_help = SALVAGE_HELP)]
     Salvage(SalvageArgs),
 }
+
+#[derive(Debug, Args)]
+struct BackupArgs {
+    /// The backup's name: it is made in the broker's leveret.backup.dir.
+    name: String,
+    /// Where the broker's management API is.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:15672")]
+    url: String,
+    /// An administrator.
+    #[arg(long, default_value = "guest")]
+    user: String,
+    /// A file whose first line is the password [default: LEVERET_PASSWORD, else guest].
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Certificates to trust, for https [default: the system's].
+    #[arg(long, value_name = "FILE")]
+    cacertfile: Option<PathBuf>,
+}
+
+/// What the exit code of backup says.
+const BACKUP_HELP: &str = "\
+Exit codes:
+   0  the backup is whole and on disk
+  69  the broker cannot be reached, or the backup failed: its log says why
+  73  there is a backup of this name
+  77  the login is wrong, or no administrator's";
+
+#[derive(Debug, Args)]
+struct RestoreArgs {
+    /// The backup.
+    #[arg(long, value_name = "BACKUP")]
+    from: PathBuf,
+    /// The data directory to make; it must not exist yet, or be empty. Without it the backup is
+    /// only checked.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// What the exit code of restore says.
+const RESTORE_HELP: &str = "\
+Exit codes:
+   0  restored, or found to be whole
+  65  the backup is damaged, or is none
+  73  there is something in the data directory
+  74  it could not be read or written
+  76  the backup is of another version";
 
 #[derive(Debug, Args)]
 struct SalvageArgs {
@@ -103,6 +156,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Server(args) => server(&args),
         Command::Encrypt(args) => encrypt::encrypt(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Salvage(args) => salvage::run(&args),
     }
 }

@@ -424,6 +424,10 @@ fn broker_settings(settings: &Settings) -> Result<BrokerSettings, RunError> {
             QueueType::Classic => QueueKind::Classic,
             QueueType::Quorum => QueueKind::Quorum,
         },
+        backup_dir: settings
+            .backup_dir
+            .clone()
+            .unwrap_or_else(|| settings.store.path.join("backups")),
         queue_memory_bytes: settings.queues.memory_bytes_max.unwrap_or_else(|| {
             let watermark = ProcessReader::new(settings).levels().memory_limit_bytes;
             let share = watermark.unwrap_or(u64::MAX) / QUEUE_MEMORY_SHARE;

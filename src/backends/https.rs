@@ -8,7 +8,10 @@ use rustls::crypto::aws_lc_rs;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// Trusts those whose certificates are in the file, or those whom the system trusts.
-pub(super) fn trusting(cacertfile: Option<&Path>) -> Result<TlsConfig, String> {
+///
+/// # Errors
+/// When the file holds no certificates.
+pub fn trusting(cacertfile: Option<&Path>) -> Result<TlsConfig, String> {
     let roots = match cacertfile {
         Some(file) => certificates(file)?,
         None => system_roots(),

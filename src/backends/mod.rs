@@ -5,7 +5,7 @@
 //! calls them aside. What time it is they are told.
 
 pub mod http;
-mod https;
+pub mod https;
 pub mod oauth2;
 
 use std::sync::Arc;

@@ -37,6 +37,7 @@ pub mod vhost;
 mod vhosts;
 pub mod views;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -120,6 +121,8 @@ pub struct BrokerSettings {
     /// Memory that all queues' waiting messages may take together, in bytes; what is more is left
     /// to the store, as far as it is stored.
     pub queue_memory_bytes: u64,
+    /// Where backups are made.
+    pub backup_dir: PathBuf,
 }
 
 impl Default for BrokerSettings {
@@ -147,6 +150,7 @@ impl Default for BrokerSettings {
             login_failures_max: 20,
             default_queue_kind: queue::QueueKind::Classic,
             queue_memory_bytes: 128 << 20,
+            backup_dir: PathBuf::from("backups"),
         }
     }
 }
@@ -187,6 +191,8 @@ pub struct Broker {
     next_exchange_id: AtomicU64,
     /// Taken under a vhost's topology lock and held until the queue's record is submitted.
     next_queue_id: Mutex<u64>,
+    /// Held while a backup is made: they take turns.
+    backing_up: Mutex<()>,
     started: Now,
     stopping: OnceLock<Refusal>,
 }
@@ -224,6 +230,7 @@ impl Broker {
             next_consumer_id: AtomicU64::new(1),
             next_exchange_id: AtomicU64::new(1),
             next_queue_id: Mutex::new(1),
+            backing_up: Mutex::default(),
             started: now,
             stopping: OnceLock::new(),
         });

@@ -14,7 +14,7 @@ use super::queue::Effects;
 use super::{Broker, Now, TooManyVhosts};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::table::Table;
-use crate::store::{DurableWaker, Lsn, Store, StoreError};
+use crate::store::{BackedUp, DurableWaker, Lsn, Store, StoreError};
 
 /// Why a change was not made.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -103,6 +103,16 @@ pub trait Operate: Send + Sync {
     /// When there is no such vhost.
     fn set_tracing(&self, vhost: &str, on: bool) -> Result<(), OperateError>;
 
+    /// Makes a backup of everything that is kept, under a name that is not taken. Answers with
+    /// where it is, and what it has.
+    ///
+    /// # Errors
+    /// When the name is taken, another backup is under way, or the disk refuses.
+    fn back_up(&self, name: &str) -> Result<(String, BackedUp), OperateError>;
+
+    /// The names of the backups that there are.
+    fn backups(&self) -> Vec<String>;
+
     /// Tells those who keep an audit log of what came of a request.
     fn note(&self, key: &'static str, actor: Option<&str>, details: Table, now: Now);
 }
@@ -165,6 +175,17 @@ impl Operate for Broker {
         let vhost = self.vhost(vhost).ok_or_else(|| OperateError::NoVhost(vhost.to_owned()))?;
         vhost.set_traced(on);
         Ok(())
+    }
+
+    fn back_up(&self, name: &str) -> Result<(String, BackedUp), OperateError> {
+        let _one = self.backing_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = self.settings.backup_dir.join(name);
+        let made = self.store.back_up(&place)?;
+        Ok((place.display().to_string(), made))
+    }
+
+    fn backups(&self) -> Vec<String> {
+        self.store.backups(&self.settings.backup_dir)
     }
 
     fn note(&self, key: &'static str, actor: Option<&str>, details: Table, now: Now) {

@@ -622,6 +622,10 @@ const KEYS: &[Key] = &[
         };
         Ok(())
     }),
+    key("leveret.backup.dir", |d, a| {
+        d.settings.backup_dir = Some(path(a.value)?);
+        Ok(())
+    }),
     // Encrypted values.
     key("leveret.secrets.passphrase_file", |d, a| {
         d.settings.secrets.passphrase_file = Some(path(a.value)?);

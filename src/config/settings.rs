@@ -43,6 +43,8 @@ pub struct Settings {
     pub log: Log,
     /// The audit log.
     pub audit: Audit,
+    /// Where backups are made; `None`: in the data directory.
+    pub backup_dir: Option<PathBuf>,
     /// How encrypted values are read.
     pub secrets: Secrets,
     /// Where and how safely messages are kept.

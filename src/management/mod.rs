@@ -20,6 +20,7 @@
 //! | `overview`, `nodes`, `queues`, ... | one resource each |
 
 mod audit;
+mod backups;
 mod bindings;
 mod connections;
 mod consumers;

@@ -16,7 +16,7 @@ use super::reply::{Refusal, Reply};
 use super::request::{Access, Incoming, Request, answer};
 use super::sampler::Sampler;
 use super::{
-    Context, bindings, connections, consumers, exchanges, health, limits, nodes, overview,
+    Context, backups, bindings, connections, consumers, exchanges, health, limits, nodes, overview,
     permissions, policies, queues, users, vhosts,
 };
 use crate::config::settings::Management;
@@ -137,6 +137,8 @@ pub(super) static ROUTES: &[Route] = &[
     get("/api/operator-policies/{vhost}/{policy}", Administrator, policies::show_operator),
     put("/api/operator-policies/{vhost}/{policy}", Administrator, policies::put_operator),
     delete("/api/operator-policies/{vhost}/{policy}", Administrator, policies::delete_operator),
+    get("/api/backups", Administrator, backups::list),
+    put("/api/backups/{backup}", Administrator, backups::put),
     get("/api/aliveness-test/{vhost}", User, health::store),
     get("/api/healthchecks/node", User, health::store),
     get("/api/healthchecks/node/{node}", User, health::store),

@@ -477,6 +477,21 @@ async fn health_checks_say_ok_or_what_is_missing() {
 }
 
 #[tokio::test]
+async fn a_backup_has_a_name_that_is_not_taken_and_lies_where_it_was_configured() {
+    let server = Server::start().await;
+    let put = |name: &'static str| server.request("PUT", name, Some("root"), "");
+    let made = put("/api/backups/nightly").await;
+    assert_eq!((made.status, &made.json()["path"]), (200, &json!("backups/nightly")));
+    let taken = put("/api/backups/taken").await;
+    assert_eq!(
+        (taken.status, &taken.json()["reason"]),
+        (400, &json!("backups/taken: exists already"))
+    );
+    assert_eq!(put("/api/backups/..%2Fescaped").await.status, 400);
+    assert_eq!(server.json("/api/backups").await, json!([{"name": "taken"}]));
+}
+
+#[tokio::test]
 async fn lists_are_paged_and_columns_chosen() {
     let server = Server::start().await;
     let page = server.json("/api/queues/?page=1&name=JOB&columns=name,messages").await;

@@ -18,8 +18,7 @@ use crate::broker::views::{
     QueueCounters, QueueView,
 };
 use crate::protocol::table::Table;
-use crate::store::Durability;
-use crate::store::StoreCounters;
+use crate::store::{BackedUp, Durability, Lsn, StoreCounters, StoreError};
 
 /// The views. Users' passwords are their names.
 #[derive(Debug, Default)]
@@ -304,6 +303,18 @@ impl Operate for Sample {
         traced.retain(|other| other != vhost);
         traced.extend(on.then(|| vhost.to_owned()));
         Ok(())
+    }
+
+    fn back_up(&self, name: &str) -> Result<(String, BackedUp), OperateError> {
+        let path = format!("backups/{name}");
+        if name == "taken" {
+            return Err(StoreError::Exists { path }.into());
+        }
+        Ok((path, BackedUp { batch: Lsn(7), files: 5, bytes: 1_000 }))
+    }
+
+    fn backups(&self) -> Vec<String> {
+        vec!["taken".to_owned()]
     }
 
     fn note(&self, _: &'static str, _: Option<&str>, _: Table, _: Now) {}

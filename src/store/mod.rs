@@ -45,6 +45,7 @@ pub mod rocks;
 mod varint;
 mod waiters;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::broker::message::Message;
@@ -317,6 +318,17 @@ pub enum StoreError {
     },
 }
 
+/// A copy of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackedUp {
+    /// It has every batch up to here at least.
+    pub batch: Lsn,
+    /// How many files it consists of.
+    pub files: u64,
+    /// Their bytes; where files are linked they take no room of their own.
+    pub bytes: u64,
+}
+
 /// Counters of the committer's work, for metrics and benchmarks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreCounters {
@@ -405,6 +417,22 @@ pub trait Store: Send + Sync {
 
     /// Where it keeps what it is given, as an operator would look for it.
     fn place(&self) -> String;
+
+    /// Makes a copy of the store in a directory that is not there yet, while it goes on: of
+    /// everything that is [`durable`](Self::durable) when it begins, and perhaps of some that comes
+    /// meanwhile, as a crash would leave it. It waits for the disk.
+    ///
+    /// # Errors
+    /// When the directory exists or cannot be written, or there is nothing on disk to copy.
+    fn back_up(&self, dir: &Path) -> Result<BackedUp, StoreError> {
+        let reason = "kept in memory only: there is nothing to back up".to_owned();
+        Err(StoreError::Io { path: dir.display().to_string(), reason })
+    }
+
+    /// The names of the backups in a directory.
+    fn backups(&self, _dir: &Path) -> Vec<String> {
+        Vec::new()
+    }
 
     /// What has been done so far.
     fn counters(&self) -> StoreCounters;

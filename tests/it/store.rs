@@ -3,6 +3,8 @@
 #[cfg(feature = "rocksdb")]
 mod apart;
 #[cfg(feature = "rocksdb")]
+mod backup;
+#[cfg(feature = "rocksdb")]
 mod crash;
 #[cfg(feature = "rocksdb")]
 mod damage;
@@ -16,6 +18,8 @@ mod model;
 mod refusals;
 #[cfg(feature = "rocksdb")]
 mod salvage;
+#[cfg(feature = "rocksdb")]
+mod trouble;
 
 use std::sync::Arc;
 

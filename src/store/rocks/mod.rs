@@ -19,6 +19,7 @@
 
 mod apart;
 mod apply;
+mod backup;
 mod check;
 mod commit;
 mod files;
@@ -39,11 +40,12 @@ use std::thread::{Builder, JoinHandle};
 use rocksdb::Options as DbOptions;
 use rocksdb::statistics::Ticker;
 
+pub use backup::{check_backup, restore};
 pub use recover::absent;
 pub use tuning::Options;
 
 use super::{
-    Batch, Durability, DurableWaker, Lsn, QueueKey, QueueSeq, ReadLimit, Recovery, Store,
+    BackedUp, Batch, Durability, DurableWaker, Lsn, QueueKey, QueueSeq, ReadLimit, Recovery, Store,
     StoreCounters, StoreError,
 };
 use crate::broker::message::Message;
@@ -186,6 +188,14 @@ impl Store for RocksStore {
 
     fn place(&self) -> String {
         self.shared.path()
+    }
+
+    fn back_up(&self, dir: &Path) -> Result<BackedUp, StoreError> {
+        backup::back_up(&self.shared, dir)
+    }
+
+    fn backups(&self, dir: &Path) -> Vec<String> {
+        backup::names(dir)
     }
 
     fn counters(&self) -> StoreCounters {

@@ -15,7 +15,7 @@ use crate::support::{Request, props, publish, queue};
 const EXIT_IO: i32 = 74;
 
 /// All that a client sends who publishes until the disk is full, and then says nothing more.
-fn talk() -> Vec<u8> {
+pub(super) fn talk() -> Vec<u8> {
     let mut out = PROTOCOL_HEADER.to_vec();
     let mut properties = Vec::new();
     Table::new().encode_body(&mut properties);
