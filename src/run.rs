@@ -20,7 +20,7 @@ use leveret::metrics::ProcessReader;
 use leveret::server::audit::{AuditLog, LoginLog};
 use leveret::server::clock::Clock;
 use leveret::server::descriptors::Descriptors;
-use leveret::server::{self, Door, Hall, LobbyLimits};
+use leveret::server::{self, Door, Hall, LobbyLimits, Reserve};
 use leveret::session::{Mechanism, SessionSettings};
 use leveret::store::rocks::{Options, RocksStore};
 use leveret::store::{Durability, DurableWaker, Lsn, Store, StoreError};
@@ -222,9 +222,12 @@ async fn serve(
     let opened = Doors::open(settings, tls)?;
     let process = ProcessReader::new(settings);
     // Before anyone is let in: what is short at the start is short for the first publisher, too.
-    server::look_for_alarms(broker, &process.levels(), clock.now());
+    let reserve = Arc::new(Reserve::open(process.data_dir()));
+    server::look_for_alarms(broker, &reserve.levels(process.levels()), clock.now());
     let watched = process.clone();
-    tokio::spawn(server::watch_alarms(Arc::clone(broker), clock, move || watched.levels()));
+    let watched_reserve = Arc::clone(&reserve);
+    let measure = move || watched_reserve.levels(watched.levels());
+    tokio::spawn(server::watch_alarms(Arc::clone(broker), clock, measure));
     let mut doors = tokio::task::JoinSet::new();
     let amqp = Http { settings, broker, process: &process, descriptors, clock }
         .serve(opened, &stopped, &mut doors);
@@ -248,7 +251,7 @@ async fn serve(
             _ = hangup.recv() => {
                 logs.reopen();
                 take_changes(reload(), settings, &process, tls, clock.now().unix_ms / 1000);
-                server::look_for_alarms(broker, &process.levels(), clock.now());
+                server::look_for_alarms(broker, &reserve.levels(process.levels()), clock.now());
             }
         }
     };

@@ -18,6 +18,7 @@ mod listener;
 mod lobby;
 pub mod proxy;
 mod reading;
+mod reserve;
 mod tls;
 mod transport;
 
@@ -42,6 +43,7 @@ pub use listener::{Door, LocalListener};
 pub use lobby::{Lobby, LobbyLimits};
 pub use proxy::TrustedProxies;
 pub use reading::Readers;
+pub use reserve::Reserve;
 
 /// How long a stop waits for clients to say good-bye.
 const STOP_MS_MAX: u64 = 5_000;
