@@ -30,7 +30,10 @@ fn json(value: &Value) -> Json {
         Value::Timestamp(seconds) => Json::from(*seconds),
         Value::F32(n) => real(f64::from(*n)),
         Value::F64(n) => real(*n),
-        Value::Decimal { scale, value } => real(f64::from(*value) / 10f64.powi(i32::from(*scale))),
+        // The nearest number there is, which dividing by a power of ten does not always give.
+        Value::Decimal { scale, value } => {
+            real(format!("{value}e-{scale}").parse().unwrap_or(f64::NAN))
+        }
         Value::LongStr(bytes) | Value::Bytes(bytes) => text(bytes),
         Value::Array(values) => Json::Array(values.iter().map(json).collect()),
         Value::Table(inner) => table(inner),
