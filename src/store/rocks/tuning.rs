@@ -20,6 +20,15 @@
 //! record that it cannot read, for it cannot tell damage from the remains of an earlier use. The
 //! mark file (see `mark`) turns that silence into a refusal wherever something durable is missing.
 //!
+//! # Levels
+//!
+//! Every table has cursors beside its messages, so those of level 0 overlap and are merged with all of
+//! the level below. That level is small, then: what grows beyond it are tables of one queue's
+//! consecutive messages, which move further down without being written again. With RocksDB's own
+//! sizes (merges of 4 tables into a level of 256 MiB) the merges wrote a backlog over and over:
+//! processor time of the whole broker for each of 5,000,000 messages of 100 B in one queue, in turns
+//! in one run, 3.97 µs published and 3.76 µs consumed; with these 2.72 and 2.18 µs.
+//!
 //! # Write buffers
 //!
 //! Processor time for a message that is published and settled, and memory in use at the end
@@ -36,6 +45,13 @@ use crate::store::{Durability, StoreError};
 
 /// Range deletions after which a write buffer becomes a table file.
 const RANGE_DELETIONS_MAX: u32 = 512;
+
+/// The size of the level into which overlapping tables are merged.
+const LEVEL_BYTES: u64 = 32 << 20;
+/// The size of a table that a merge writes.
+const TABLE_BYTES: u64 = 4 << 20;
+/// Overlapping tables that are merged at once.
+const OVERLAPPING_TABLES_MAX: i32 = 8;
 
 /// What may be chosen. The defaults keep an idle broker small.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +126,9 @@ impl Options {
         options.set_track_and_verify_wals_in_manifest(true);
         options.set_max_open_files(self.files_max.into());
         options.set_max_background_jobs(2);
+        options.set_max_bytes_for_level_base(LEVEL_BYTES);
+        options.set_target_file_size_base(TABLE_BYTES);
+        options.set_level_zero_file_num_compaction_trigger(OVERLAPPING_TABLES_MAX);
         options.set_bytes_per_sync(1 << 20);
         options.set_avoid_unnecessary_blocking_io(true);
         // One thread writes: the cheaper insertion will do.
