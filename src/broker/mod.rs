@@ -33,6 +33,7 @@ pub mod salvage;
 pub mod seldom;
 pub mod timers;
 pub mod trace;
+pub mod trigger;
 pub mod vhost;
 mod vhosts;
 pub mod views;
