@@ -389,6 +389,9 @@ impl Broker {
     pub(super) fn add_queue(&self, vhost: &Vhost, spec: QueueSpec, now: Now) -> Arc<Queue> {
         let policy = vhost.policy_for(Object::Queue(spec.args.kind), &spec.name);
         let queue = Arc::new(Queue::new(spec, self.behind_queues(), policy, now));
+        for trigger in vhost.triggers_of(queue.name()) {
+            queue.arm(&trigger, now);
+        }
         vhost.queues_by_id.insert(queue.key().queue, Arc::clone(&queue));
         vhost.queues.insert(Arc::clone(queue.name()), Arc::clone(&queue));
         queue

@@ -52,6 +52,7 @@ mod store;
 mod tidy;
 mod tls;
 mod tracing;
+mod triggers;
 mod tx;
 mod users_api;
 mod vhosts;
