@@ -10,6 +10,7 @@ use leveret::broker::events;
 use leveret::broker::inspect::Inspect;
 use leveret::broker::operate::Operate;
 use leveret::broker::queue::QueueKind;
+use leveret::broker::trigger::operate::OperateTriggers;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
 use leveret::config::settings::{
@@ -295,12 +296,21 @@ impl Http<'_> {
         let inspect: Arc<dyn Inspect> = Arc::<Broker>::clone(broker);
         let operate: Arc<dyn Operate> = Arc::<Broker>::clone(broker);
         let administer: Arc<dyn Administer> = Arc::<Broker>::clone(broker);
+        let triggers: Arc<dyn OperateTriggers> = Arc::<Broker>::clone(broker);
         let process = process.clone();
         let now = Box::new(move || clock.now());
         let limits = &settings.limits;
         let pace = LoginPace::new(limits.login_refusal_ms, limits.login_rest_ms);
-        let context =
-            Arc::new(Context { inspect, operate, administer, process, listeners, pace, now });
+        let context = Arc::new(Context {
+            inspect,
+            operate,
+            administer,
+            triggers,
+            process,
+            listeners,
+            pace,
+            now,
+        });
         let stop = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };

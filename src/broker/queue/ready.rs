@@ -333,9 +333,10 @@ impl Ready {
 
     /// The numbers within which everything lies that only the store has.
     pub(super) fn cold_ranges(&self) -> impl Iterator<Item = (QueueSeq, QueueSeq)> {
-        (0..).zip(&self.levels).filter(|(_, level)| level.cold.messages > 0).map(|(at, level)| {
-            (QueueSeq::new(at, level.cold.from), QueueSeq::new(at, level.next))
-        })
+        (0..)
+            .zip(&self.levels)
+            .filter(|(_, level)| level.cold.messages > 0)
+            .map(|(at, level)| (QueueSeq::new(at, level.cold.from), QueueSeq::new(at, level.next)))
     }
 
     /// The heads of the levels, as far as they are in memory.

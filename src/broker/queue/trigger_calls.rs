@@ -203,13 +203,7 @@ impl State {
         left.into_iter().for_each(|lease| self.give_back(queue, lease, &mut no_ops, &mut none));
     }
 
-    fn disarm(
-        &mut self,
-        queue: &Arc<Queue>,
-        name: &str,
-        ops: &mut Vec<Op>,
-        effects: &mut Effects,
-    ) {
+    fn disarm(&mut self, queue: &Arc<Queue>, name: &str, ops: &mut Vec<Op>, effects: &mut Effects) {
         let Some(triggers) = &mut self.triggers else { return };
         let Some(at) = triggers.armed.iter().position(|it| *it.trigger.name == *name) else {
             return;

@@ -15,12 +15,12 @@
 
 use std::sync::Arc;
 
+use super::Effects;
 use super::Queue;
+use super::leases::LeaseHandle;
 use super::ready::Ready;
 use super::state::State;
 use super::watches::Watched;
-use super::Effects;
-use super::leases::LeaseHandle;
 use crate::broker::trigger::Trigger;
 use crate::broker::trigger::condition::{Condition, Facts, Kind, NEVER, NOW};
 use crate::broker::trigger::spec::Mode;

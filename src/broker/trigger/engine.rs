@@ -15,7 +15,7 @@ use super::run::{Outcome, Run, Runs};
 use super::spec::{TriggerAction, TriggerSpec};
 use super::tally::Tally;
 use super::views::{Explanation, TriggerView};
-use super::{Trigger, EventWish};
+use super::{EventWish, Trigger};
 use crate::broker::definitions::{DefinitionError, DefinitionKey, Record};
 use crate::broker::outbox::Wake;
 use crate::broker::queue::{Effects, Publisher, Queue, RunOut};
@@ -278,8 +278,7 @@ pub(in crate::broker) fn from_record(
 ) -> Result<Trigger, DefinitionError> {
     let json: Json = serde_json::from_str(record.text("definition")?)
         .map_err(|error| DefinitionError(error.to_string()))?;
-    let spec =
-        TriggerSpec::from_json(&json).map_err(|error| DefinitionError(error.to_string()))?;
+    let spec = TriggerSpec::from_json(&json).map_err(|error| DefinitionError(error.to_string()))?;
     let (vhost, name) = (Arc::clone(vhost.name()), name.into());
     Ok(Trigger { vhost, name, spec, tally: Arc::default() })
 }

@@ -253,7 +253,8 @@ fn condition(value: &Json, path: &str, depth: u32) -> Parsed<Condition> {
         "any_of" => Kind::AnyOf(within(&mut fields, depth)?),
         "all_of" => Kind::AllOf(within(&mut fields, depth)?),
         _ => {
-            let known = "every, first, depth, age, rate, no_consumers, schedule, header, any_of or all_of";
+            let known =
+                "every, first, depth, age, rate, no_consumers, schedule, header, any_of or all_of";
             return Err(fields.error("type", format!("must be {known}")));
         }
     };
@@ -539,9 +540,8 @@ mod tests {
             assert_eq!(refused(&with(path, value)), expected);
         }
         assert_eq!(refused(&json!([])), ": must be an object");
-        let deep = (0..5).fold(json!({"type": "first"}), |inner, _| {
-            json!({"type": "all_of", "of": [inner]})
-        });
+        let deep = (0..5)
+            .fold(json!({"type": "first"}), |inner, _| json!({"type": "all_of", "of": [inner]}));
         assert!(refused(&with("/condition", deep)).contains("must not lie deeper than 4"));
     }
 

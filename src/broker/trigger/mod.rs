@@ -17,6 +17,7 @@ pub mod condition;
 mod engine;
 mod event;
 pub mod json;
+pub mod operate;
 mod registry;
 pub mod run;
 pub mod spec;
@@ -25,8 +26,8 @@ pub mod views;
 
 use std::sync::Arc;
 
-pub(super) use engine::{Engine, from_record};
 pub use engine::TriggerSet;
+pub(super) use engine::{Engine, from_record};
 pub(super) use event::EventWish;
 pub(super) use registry::Registry;
 use spec::TriggerSpec;

@@ -28,14 +28,8 @@ pub enum Suppressed {
 
 impl Suppressed {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Running,
-        Self::Consumers,
-        Self::Cooldown,
-        Self::Backoff,
-        Self::Error,
-        Self::Retries,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Consumers, Self::Cooldown, Self::Backoff, Self::Error, Self::Retries];
 
     /// As metrics name it.
     #[must_use]

@@ -41,6 +41,7 @@ fn set_named(world: &World, name: &str, spec: TriggerSpec) {
 
 /// Takes a run, if a trigger wants one.
 fn take(world: &World) -> Option<Run> {
+    world.pump();
     let run = world.broker().next_run(world.now());
     world.pump();
     run

@@ -37,17 +37,19 @@ fn a_message_whose_attempts_have_all_failed_is_dead_lettered_with_the_reason() {
 fn to_be_tried_again_later_is_no_failed_attempt_and_holds_no_other_message_up() {
     let (world, client) = filled(&["grey"]);
     set(&world, json!({"type": "every"}), json!({"attempts_max": 1}));
-    let names: Vec<_> = (0..5).map(|_| {
-        let run = must_take(&world);
-        assert_eq!((bodies(&run), run.messages[0].attempt), (vec!["grey"], 1));
-        end(&world, &run, Verdict::Retry { delay_ms: Some(60_000) });
-        send(&client, &["other"]);
-        let other = must_take(&world);
-        assert_eq!(bodies(&other), ["other"]);
-        end(&world, &other, Verdict::Ack);
-        world.advance(60_000);
-        run.messages[0].id
-    }).collect();
+    let names: Vec<_> = (0..5)
+        .map(|_| {
+            let run = must_take(&world);
+            assert_eq!((bodies(&run), run.messages[0].attempt), (vec!["grey"], 1));
+            end(&world, &run, Verdict::Retry { delay_ms: Some(60_000) });
+            send(&client, &["other"]);
+            let other = must_take(&world);
+            assert_eq!(bodies(&other), ["other"]);
+            end(&world, &other, Verdict::Ack);
+            world.advance(60_000);
+            run.messages[0].id
+        })
+        .collect();
     assert!(names.windows(2).all(|pair| pair[0] == pair[1]), "its name stays");
     end(&world, &must_take(&world), Verdict::Ack);
     assert_eq!(client.depth(1, "q"), 0);
@@ -120,6 +122,7 @@ fn a_killed_broker_hands_what_was_out_over_again() {
     let run = must_take(&world);
     assert_eq!(bodies(&run), ["1", "2"]);
     end(&world, &run, Verdict::Retry { delay_ms: None });
+    world.advance(1_000);
     let _under_way = must_take(&world);
     let world = world.restarted(0);
     let run = must_take(&world);
