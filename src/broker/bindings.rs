@@ -119,8 +119,8 @@ impl Broker {
     }
 
     /// Sends a message on its way from `exchange` that no client publishes now: it was kept for a
-    /// while, or the broker made it. Returns where the store has it; `None` when it reached no queue.
-    /// Call it with no lock held.
+    /// while, or the broker made it. Returns where the store has it; `None` when it reached no
+    /// queue. Call it with no lock held.
     pub(super) fn publish_from(
         &self,
         vhost: &Vhost,

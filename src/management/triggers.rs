@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::reply::{Refusal, Reply};
 use super::request::Request;
 use crate::broker::operate::OperateError;
+use crate::broker::trigger::declared::DECLARED;
 use crate::broker::trigger::json::Reader;
 use crate::broker::trigger::spec::TriggerSpec;
 use crate::broker::trigger::tally::{Result as RunResult, RunView, Suppressed};
@@ -31,7 +32,7 @@ pub(super) fn put(request: &Request) -> Result<Reply, Refusal> {
     let body = Json::Object(request.document()?);
     let spec =
         TriggerSpec::from_json(&body).map_err(|error| Refusal::bad_request(error.to_string()))?;
-    let (vhost, name) = (request.name("vhost"), request.name("trigger"));
+    let (vhost, name) = own_name(request)?;
     let maker = request.caller()?.identity();
     let set = request.triggers().set_trigger(vhost, name, spec, maker, request.now());
     Ok(set.map_err(refusal)?.into())
@@ -39,7 +40,7 @@ pub(super) fn put(request: &Request) -> Result<Reply, Refusal> {
 
 /// `DELETE /api/triggers/{vhost}/{trigger}`.
 pub(super) fn delete(request: &Request) -> Result<Reply, Refusal> {
-    let (vhost, name) = (request.name("vhost"), request.name("trigger"));
+    let (vhost, name) = own_name(request)?;
     let actor = request.caller()?.name();
     done(request.triggers().delete_trigger(vhost, name, actor, request.now()))
 }
@@ -86,6 +87,16 @@ pub(super) fn runs(request: &Request) -> Result<Reply, Refusal> {
     Ok(Reply::list(runs.iter().map(run)))
 }
 
+/// The trigger's vhost and name, unless it is a queue's own: that changes with the queue.
+fn own_name(request: &Request) -> Result<(&str, &str), Refusal> {
+    let (vhost, name) = (request.name("vhost"), request.name("trigger"));
+    if name.starts_with(DECLARED) {
+        let reason = "belongs to its queue: change the queue's arguments, or the policy";
+        return Err(Refusal::bad_request(format!("trigger '{name}' {reason}")));
+    }
+    Ok((vhost, name))
+}
+
 fn explained(request: &Request) -> Result<Explanation, Refusal> {
     let (vhost, name) = (request.name("vhost"), request.name("trigger"));
     let explained = request.triggers().explain_trigger(vhost, name, request.now());
@@ -93,7 +104,7 @@ fn explained(request: &Request) -> Result<Explanation, Refusal> {
 }
 
 fn switch(request: &Request, enabled: bool) -> Result<Reply, Refusal> {
-    let (vhost, name) = (request.name("vhost"), request.name("trigger"));
+    let (vhost, name) = own_name(request)?;
     let maker = request.caller()?.identity();
     done(request.triggers().enable_trigger(vhost, name, enabled, maker, request.now()))
 }
@@ -121,17 +132,19 @@ fn one(view: &TriggerView) -> Json {
     let suppressed = by_name(&mut names.zip(counts.suppressed));
     let names = RunResult::ALL.iter().map(|result| result.name());
     let runs = by_name(&mut names.zip(counts.runs));
+    let fired_ms = Some(counts.last_fired_ms).filter(|ms| *ms > 0);
     all["vhost"] = view.trigger.vhost.as_ref().into();
     all["name"] = view.trigger.name.as_ref().into();
-    all["state"] = view.state.into();
-    all["reason"] = view.reason.clone().into();
-    all["evaluated"] = counts.evaluated.into();
-    all["fired"] = counts.fired.into();
-    let fired_ms = Some(counts.last_fired_ms).filter(|ms| *ms > 0);
-    all["last_fired_ms"] = fired_ms.into();
-    all["running"] = counts.running.into();
-    all["suppressed"] = suppressed.into();
-    all["runs"] = runs.into();
+    all["status"] = json!({
+        "state": view.state,
+        "reason": view.reason,
+        "evaluated": counts.evaluated,
+        "fired": counts.fired,
+        "last_fired_ms": fired_ms,
+        "running": counts.running,
+        "suppressed": suppressed,
+        "runs": runs,
+    });
     all
 }
 

@@ -139,6 +139,8 @@ pub struct Effects {
     pub reads: Vec<Arc<Queue>>,
     /// All queues together hold more than they may.
     pub over_budget: bool,
+    /// Queues that have new triggers.
+    pub armed: Vec<Arc<Queue>>,
     /// Queues whose triggers have something to tell.
     pub tells: Vec<Arc<Queue>>,
     /// Queues whose triggers want something run.
@@ -158,6 +160,7 @@ impl Effects {
     pub(super) fn is_for_others(&self) -> bool {
         !self.departing.is_empty()
             || !self.events.is_empty()
+            || !self.armed.is_empty()
             || !self.tells.is_empty()
             || !self.runs.is_empty()
             || !self.switched_off.is_empty()

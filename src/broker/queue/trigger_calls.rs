@@ -13,7 +13,7 @@ use crate::broker::trigger::condition::Facts as _;
 use crate::broker::trigger::run::{
     Cause, Ended, Handed, HandedId, Outcome, Run, Verdict, Verdicts,
 };
-use crate::broker::trigger::spec::{Mode, TriggerAction};
+use crate::broker::trigger::spec::{Mode, TriggerAction, TriggerSpec};
 use crate::broker::trigger::tally::{Result as RunResult, RunView, STDERR_BYTES_KEPT, Suppressed};
 use crate::broker::trigger::{EventWish, Trigger};
 use crate::store::{Batch, Op};
@@ -44,6 +44,21 @@ struct Settlement {
 }
 
 impl Queue {
+    /// The trigger that it has by its declaration, or a policy.
+    pub(in crate::broker) fn wanted_trigger(&self) -> Option<TriggerSpec> {
+        self.lock().rules().trigger.spec(&self.spec.name)
+    }
+
+    /// Whether it has any triggers.
+    pub(in crate::broker) fn has_triggers(&self) -> bool {
+        self.lock().triggers.is_some()
+    }
+
+    /// Whether it has a trigger of this name.
+    pub(in crate::broker) fn has_trigger(&self, name: &str) -> bool {
+        self.lock().armed_mut(name).is_some()
+    }
+
     /// Sets a trigger in place of the one with its name. What that one has out goes on.
     pub(in crate::broker) fn arm(self: &Arc<Self>, trigger: &Arc<Trigger>, now: Now) {
         let mut state = self.lock();

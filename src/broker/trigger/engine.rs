@@ -114,6 +114,9 @@ impl Runs for Broker {
 impl Broker {
     /// Does what queues' triggers want, with no lock held.
     pub(in crate::broker) fn serve_triggers(&self, effects: &mut Effects, now: Now) {
+        for queue in std::mem::take(&mut effects.armed) {
+            queue.look(now, effects);
+        }
         for queue in std::mem::take(&mut effects.tells) {
             for event in queue.take_events(now, effects) {
                 let reached = self.publish_event(&event, now, effects);
@@ -173,12 +176,10 @@ impl Broker {
         if let Some(queue) = &queue {
             queue.arm(&trigger, now);
         }
+        effects.armed.extend(queue);
         let was = || replaced.as_deref().map(fields);
         self.told(effects).change_aside("trigger.set", was, || fields(&trigger));
         drop(change);
-        if let Some(queue) = &queue {
-            queue.look(now, effects);
-        }
         TriggerSet { replaced: replaced.is_some(), lsn }
     }
 

@@ -28,7 +28,8 @@ impl EventWish {
     /// The message, under this number. `None` for a trigger that publishes nothing.
     pub(in crate::broker) fn message(&self, node: &str, id: u64, now: Now) -> Option<Message> {
         let Self { trigger, cause } = self;
-        let TriggerAction::Publish { exchange, routing_key, data } = &trigger.spec.action else {
+        let TriggerAction::Publish { exchange, routing_key, process, data } = &trigger.spec.action
+        else {
             return None;
         };
         let (vhost, name, queue) = (&*trigger.vhost, &*trigger.name, &*trigger.spec.queue);
@@ -37,7 +38,7 @@ impl EventWish {
             .with("StrucId", "TM")
             .with("Version", 1_i32)
             .with("QName", queue)
-            .with("ProcessName", name)
+            .with("ProcessName", process.as_deref().unwrap_or(name))
             .with("TriggerData", &**data)
             .with("QMgrName", node)
             .with("cloudEvents:specversion", "1.0")

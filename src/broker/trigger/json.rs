@@ -1,8 +1,8 @@
 //! A trigger's definition as JSON: in the HTTP API, in the store, in definitions files.
 //!
-//! What is left out has a default; what is not known, or makes no sense, is refused with the field's
-//! name, for a trigger that silently does something else is worse than none. A webhook's secret is
-//! only written for the store.
+//! What is left out has a default; what is not known, or makes no sense, is refused with the
+//! field's name, for a trigger that silently does something else is worse than none. A webhook's
+//! secret is only written for the store.
 
 use std::sync::Arc;
 
@@ -169,22 +169,25 @@ impl TriggerSpec {
                 return Err(error(name, reason));
             }
         }
+        let plain = Self::new(queue, condition, mode, action, alone);
+        let interval_ms = fields.number("starts_interval_ms", 1, MS_MAX)?;
+        let retry_ms = fields.number("retry_delay_ms", 0, MS_MAX)?;
+        let cooldown_ms = fields.number("cooldown_ms", 0, MS_MAX)?;
         let spec = Self {
-            queue,
-            condition,
-            mode,
-            action,
-            batch_max: fields.count("batch_max", 1, BATCH_MAX)?,
-            concurrency: fields.count("concurrency", 1, CONCURRENCY_MAX)?,
-            attempts_max: fields.count("attempts_max", 3, 1_000_000)?,
-            retry_delay_ms: fields.number("retry_delay_ms", 0, MS_MAX)?.unwrap_or(1_000),
-            cooldown_ms: fields.number("cooldown_ms", 0, MS_MAX)?.unwrap_or(0),
-            starts_max: fields.count("starts_max", 200, 1_000_000)?,
-            starts_interval_ms: fields.number("starts_interval_ms", 1, MS_MAX)?.unwrap_or(2_000),
-            one_shot: fields.flag("one_shot", false)?,
+            batch_max: fields.count("batch_max", plain.batch_max, BATCH_MAX)?,
+            concurrency: fields.count("concurrency", plain.concurrency, CONCURRENCY_MAX)?,
+            attempts_max: fields.count("attempts_max", plain.attempts_max, 1_000_000)?,
+            retry_delay_ms: retry_ms.unwrap_or(plain.retry_delay_ms),
+            cooldown_ms: cooldown_ms.unwrap_or(plain.cooldown_ms),
+            starts_max: fields.count("starts_max", plain.starts_max, 1_000_000)?,
+            starts_interval_ms: interval_ms.unwrap_or(plain.starts_interval_ms),
+            one_shot: fields.flag("one_shot", plain.one_shot)?,
             only_without_consumers: fields.flag("only_without_consumers", alone)?,
-            enabled: fields.flag("enabled", true)?,
+            enabled: fields.flag("enabled", plain.enabled)?,
+            ..plain
         };
+        // What a trigger is shown with besides, so that it can be sent back as it was shown.
+        ["vhost", "name", "status"].iter().for_each(|name| drop(fields.take(name)));
         fields.done()?;
         Ok(spec)
     }
@@ -388,6 +391,7 @@ fn action(value: &Json) -> Parsed<TriggerAction> {
         "event" => TriggerAction::Publish {
             exchange: short(&mut fields, "exchange")?.into(),
             routing_key: short(&mut fields, "routing_key")?.into(),
+            process: fields.text("process")?.map(Into::into),
             data: fields.text("data")?.unwrap_or_default(),
         },
         _ => return Err(fields.error("type", "must be program, webhook or event")),
@@ -428,9 +432,13 @@ fn webhook(fields: &mut Fields) -> Parsed<Webhook> {
 
 fn action_json(action: &TriggerAction, reader: Reader) -> Json {
     match action {
-        TriggerAction::Publish { exchange, routing_key, data } => {
-            json!({"type": "event", "exchange": &**exchange, "routing_key": &**routing_key, "data": data})
-        }
+        TriggerAction::Publish { exchange, routing_key, process, data } => json!({
+            "type": "event",
+            "exchange": &**exchange,
+            "routing_key": &**routing_key,
+            "process": process.as_deref(),
+            "data": data,
+        }),
         TriggerAction::Run(action) => match &**action {
             Action::Program { name, data } => {
                 json!({"type": "program", "name": &**name, "data": data})
@@ -438,7 +446,12 @@ fn action_json(action: &TriggerAction, reader: Reader) -> Json {
             Action::Webhook(Webhook { url, secret, headers, timeout_ms }) => {
                 let headers: Map<String, Json> =
                     headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-                let mut all = json!({"type": "webhook", "url": url, "headers": headers, "timeout_ms": timeout_ms});
+                let mut all = json!({
+                    "type": "webhook",
+                    "url": url,
+                    "headers": headers,
+                    "timeout_ms": timeout_ms,
+                });
                 if let (Reader::Store, Some(secret)) = (reader, secret) {
                     all["secret"] = String::from_utf8_lossy(secret.expose()).into();
                 }

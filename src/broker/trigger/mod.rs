@@ -6,14 +6,15 @@
 //! one whenever it has room; an event is published here.
 //!
 //! Triggers are *level-triggered*: whatever makes the condition hold, it fires, and for as long as
-//! it holds it fires again once a run has ended. So nothing need be remembered about a firing: after
-//! a crash the queue's messages say again what is to be done. What is leased to a run waits in its
-//! queue again then, marked as perhaps seen.
+//! it holds it fires again once a run has ended. So nothing need be remembered about a firing:
+//! after a crash the queue's messages say again what is to be done. What is leased to a run waits
+//! in its queue again then, marked as perhaps seen.
 //!
 //! Invariants: a vhost's triggers change under its topology lock, and reach their queue before that
 //! is released; a queue without triggers has nothing of all this but an empty pointer.
 
 pub mod condition;
+pub mod declared;
 mod engine;
 mod event;
 pub mod json;

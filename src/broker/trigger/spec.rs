@@ -38,6 +38,35 @@ pub struct TriggerSpec {
     pub enabled: bool,
 }
 
+impl TriggerSpec {
+    /// A definition with nothing out of the ordinary.
+    #[must_use]
+    pub fn new(
+        queue: Arc<str>,
+        condition: Condition,
+        mode: Mode,
+        action: TriggerAction,
+        only_without_consumers: bool,
+    ) -> Self {
+        Self {
+            queue,
+            condition,
+            mode,
+            action,
+            batch_max: 1,
+            concurrency: 1,
+            attempts_max: 3,
+            retry_delay_ms: 1_000,
+            cooldown_ms: 0,
+            starts_max: 200,
+            starts_interval_ms: 2_000,
+            one_shot: false,
+            only_without_consumers,
+            enabled: true,
+        }
+    }
+}
+
 /// What becomes of the messages when a trigger fires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -72,6 +101,8 @@ pub enum TriggerAction {
         exchange: Arc<str>,
         /// With which key.
         routing_key: Arc<str>,
+        /// What whoever gets it is to start; the trigger's name, if nothing else.
+        process: Option<Arc<str>>,
         /// Any text for whoever gets it.
         data: String,
     },

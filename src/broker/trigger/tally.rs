@@ -130,7 +130,7 @@ pub struct Tally {
 pub const TOOK_BOUNDS_MS: [u64; 8] = [10, 50, 100, 500, 1_000, 5_000, 30_000, 300_000];
 
 /// The counters at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     /// How often the condition was looked at.
     pub evaluated: u64,
@@ -203,6 +203,23 @@ impl Tally {
             took: std::array::from_fn(|at| read(&self.took[at])),
             took_ms: read(&self.took_ms),
         }
+    }
+}
+
+impl Counts {
+    /// Adds another's; of two last times the later.
+    pub fn add(&mut self, other: &Self) {
+        let sum = |own: &mut [u64], other: &[u64]| {
+            own.iter_mut().zip(other).for_each(|(own, other)| *own += other);
+        };
+        self.evaluated += other.evaluated;
+        self.fired += other.fired;
+        self.last_fired_ms = self.last_fired_ms.max(other.last_fired_ms);
+        self.running += other.running;
+        self.took_ms += other.took_ms;
+        sum(&mut self.suppressed, &other.suppressed);
+        sum(&mut self.runs, &other.runs);
+        sum(&mut self.took, &other.took);
     }
 }
 

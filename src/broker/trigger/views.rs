@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Trigger;
-use super::tally::{Counts, RunView};
+use super::tally::Counts;
 
 /// A trigger and what it is doing.
 #[derive(Debug, Clone)]
@@ -16,6 +16,17 @@ pub struct TriggerView {
     /// Why, where the state does not say all.
     pub reason: Option<String>,
     /// What it has done.
+    pub counts: Counts,
+}
+
+/// What a trigger has done.
+#[derive(Debug, Clone)]
+pub struct TriggerCounts {
+    /// Its vhost.
+    pub vhost: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The counters.
     pub counts: Counts,
 }
 
@@ -66,11 +77,4 @@ pub struct ConditionView {
     pub missing: Option<String>,
     /// When it will hold if nothing changes, in milliseconds of Unix time.
     pub holds_from_ms: Option<u64>,
-}
-
-/// A trigger's last runs.
-#[derive(Debug, Clone)]
-pub struct RunsView {
-    /// The latest first.
-    pub runs: Vec<RunView>,
 }

@@ -1,6 +1,7 @@
 //! Triggers: when they fire, what they hand over, and what becomes of it. Whoever runs things is
 //! played by the tests: they take runs and say how they went.
 
+mod api;
 mod conditions;
 mod declared;
 mod events;
