@@ -1,5 +1,6 @@
 //! The command: arguments, configuration, runtime, signals. Nothing else.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use leveret::config::encrypted::{Cipher, Hash};
 use leveret::config::{Loader, Settings, load};
+use leveret::runners::launcher;
 use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -44,6 +46,13 @@ enum Command {
     /// saved to a new directory when told to. The damaged one is never changed.
     #[command(after_help = SALVAGE_HELP)]
     Salvage(SalvageArgs),
+    /// What the broker starts programs with; not for people.
+    #[command(name = launcher::SUBCOMMAND, hide = true)]
+    Launch {
+        /// Its order, as `launcher` reads it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        order: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +168,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Salvage(args) => salvage::run(&args),
+        Command::Launch { order } => launcher::launch(&order),
     }
 }
 

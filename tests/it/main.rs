@@ -44,6 +44,7 @@ mod queues;
 mod quorum;
 mod recovery;
 mod reply_to;
+mod runners;
 mod secrets;
 mod seeds;
 mod server;
