@@ -1,8 +1,9 @@
 //! Signatures and ids as Standard Webhooks has them (standardwebhooks.com).
 //!
 //! An id is a hash of what does not change however often something is sent: for a message the node,
-//! its place in its queue, which it keeps until it is settled, over restarts too, and the moment it
-//! was published, which tells it from others if the node ever begins anew.
+//! its place in its queue, which it keeps until it is settled, over restarts too, its priority (each
+//! has places of its own), and the moment it was published, which tells it from others if the node
+//! ever begins anew.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,6 +11,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::broker::trigger::run::{Handed, Run};
+use crate::runners::shown;
 use crate::secret::Secret;
 
 /// How a secret begins, usually.
@@ -43,8 +45,9 @@ pub(super) fn sign(
 /// The id of a message.
 pub(super) fn message_id(node: &str, handed: &Handed) -> String {
     let place = handed.id.to_string();
+    let priority = shown::read_properties(&handed.message).priority.unwrap_or_default().to_string();
     let published = handed.message.published_ms().to_string();
-    id("msg", [node, &place, &published].into_iter())
+    id("msg", [node, &place, &priority, &published].into_iter())
 }
 
 /// The id of several messages together.

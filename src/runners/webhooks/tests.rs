@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread::JoinHandle;
 
+use rustls::pki_types::PrivateKeyDer;
 use tokio::sync::watch;
 
 use super::*;
@@ -189,4 +190,46 @@ fn retry_after_is_seconds_or_a_date() {
     for nothing in ["soon", "-1", "", "Wed, 18 Nov 2020 11:07:40 GMT"] {
         assert_eq!(asked_pause_ms(nothing, now_ms), None, "{nothing}");
     }
+}
+
+#[tokio::test]
+async fn by_https_only_servers_that_somebody_trusted_vouches_for_are_told_anything() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let pem = dir.path().join("ca.pem");
+    std::fs::write(&pem, made.cert.pem()).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let (listener, config) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(config));
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
+    let server = std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut tls = rustls::Stream::new(&mut connection, &mut stream);
+            let mut chunk = [0; 4096];
+            if let Ok(length @ 1..) = tls.read(&mut chunk) {
+                heard.push(String::from_utf8_lossy(&chunk[..length]).into_owned());
+                tls.write_all(status("200 OK").as_bytes()).unwrap();
+            }
+        }
+        heard
+    });
+    let refused = ended(&webhooks(true), webhook(&url)).await;
+    assert!(matches!(refused.exit, Exit::Unreachable(_)), "{refused:?}");
+    let cacertfile = Some(pem);
+    let settings =
+        settings::Webhooks { cacertfile, private_addresses: true, ..settings::Webhooks::default() };
+    let trusting = Webhooks::new(&settings, "rabbit@a").unwrap();
+    assert_eq!(ended(&trusting, webhook(&url)).await.exit, Exit::Status(200));
+    let heard = server.join().unwrap();
+    assert_eq!(heard.len(), 1);
+    assert!(heard[0].starts_with("POST / HTTP/1.1"), "{heard:?}");
 }
