@@ -6,6 +6,7 @@
 //! would run programs. A file that is refused leaves the others as they are.
 
 mod answer;
+mod family;
 mod file;
 mod input;
 mod running;

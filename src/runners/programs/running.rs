@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Programs;
 use super::answer::{self, Written};
+use super::family::Family;
 use super::file::Program;
 use super::input::{Content, Told};
 use super::start::{Pipes, Starter};
@@ -131,9 +132,14 @@ async fn supervise(mut process: Process, program: &Program, mut stop: Stop) -> i
         _ = stop.wait_for(|stop| *stop) => { by_node = true; false }
     };
     if is_late || by_node {
+        let mut family = Family::default();
+        family.meet(process.pid());
         process.signal_group(Signal::TERM);
+        family.signal(Signal::TERM);
         let _ = timeout(Duration::from_millis(program.grace_ms), exits.seen()).await;
+        family.meet(process.pid());
         process.signal_group(Signal::KILL);
+        family.signal(Signal::KILL);
         exits.seen().await?;
     }
     // The process is dead but not waited for: its number, and so its group's, is nobody else's yet.
@@ -181,9 +187,13 @@ impl Process {
         Self { child, is_over: false }
     }
 
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     fn signal_group(&self, signal: Signal) {
         // An error says that there is nobody any more.
-        let _ = kill_process_group(Pid::from_child(&self.child), signal);
+        let _ = kill_process_group(self.pid(), signal);
     }
 }
 

@@ -1,9 +1,9 @@
 //! Signatures and ids as Standard Webhooks has them (standardwebhooks.com).
 //!
-//! An id is a hash of what does not change however often something is sent: for a message the node,
-//! its place in its queue, which it keeps until it is settled, over restarts too, its priority (each
-//! has places of its own), and the moment it was published, which tells it from others if the node
-//! ever begins anew.
+//! An id is a hash of what does not change however often something is sent: for a message the
+//! node, its place in its queue, which it keeps until it is settled, over restarts too, its
+//! priority (each has places of its own), and the moment it was published, which tells it from
+//! others if the node ever begins anew.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

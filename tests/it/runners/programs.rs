@@ -149,6 +149,15 @@ fn a_program_does_not_outlive_its_timeout_nor_do_its_children() {
 }
 
 #[test]
+fn children_that_have_left_the_process_group_end_at_the_timeout_too() {
+    let text = "setsid sh -c 'trap \"\" TERM; echo $$ >@/child; sleep 60' & wait";
+    let lines = format!("{}\ntimeout_ms = 300\ngrace_ms = 50", script(text));
+    let bench = Bench::new(&[("leaver", &lines)]);
+    assert_eq!(bench.run("leaver", vec![message("a")]).exit, Exit::TimedOut);
+    is_gone(&bench.await_file("child"));
+}
+
+#[test]
 fn a_program_that_is_told_to_end_may_tidy_up() {
     let text = "trap 'echo tidy >@/tidy; exit 0' TERM; while :; do sleep 0.02; done";
     let lines = format!("{}\ntimeout_ms = 200\ngrace_ms = 10000", script(text));
