@@ -11,6 +11,7 @@ use leveret::broker::inspect::Inspect;
 use leveret::broker::operate::Operate;
 use leveret::broker::queue::QueueKind;
 use leveret::broker::trigger::operate::OperateTriggers;
+use leveret::broker::trigger::run::Runs as _;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
 use leveret::config::settings::{
@@ -18,6 +19,7 @@ use leveret::config::settings::{
 };
 use leveret::management::{self, Context, LoginPace};
 use leveret::metrics::ProcessReader;
+use leveret::runners::{OWN_BINARY, Programs, Runners, Webhooks};
 use leveret::server::audit::{AuditLog, LoginLog};
 use leveret::server::clock::Clock;
 use leveret::server::descriptors::Descriptors;
@@ -232,6 +234,9 @@ async fn serve(
     let mut doors = tokio::task::JoinSet::new();
     let amqp = Http { settings, broker, process: &process, descriptors, clock }
         .serve(opened, &stopped, &mut doors);
+    let programs = Arc::new(Programs::open(settings.triggers.programs_dir.clone()));
+    let runners = runners(settings, broker, &programs, clock)?;
+    doors.spawn(runners.serve(descriptors.runs, stopped.clone()));
     for door in amqp {
         doors.spawn(server::serve_amqp(door, hall.clone(), stopped.clone()));
     }
@@ -253,6 +258,8 @@ async fn serve(
                 logs.reopen();
                 take_changes(reload(), settings, &process, tls, clock.now().unix_ms / 1000);
                 server::look_for_alarms(broker, &reserve.levels(process.levels()), clock.now());
+                programs.read_again();
+                broker.programs_changed(clock.now());
             }
         }
     };
@@ -272,6 +279,24 @@ async fn serve(
             Err(failure.into())
         }
     }
+}
+
+/// Who runs what triggers start.
+fn runners(
+    settings: &Settings,
+    broker: &Arc<Broker>,
+    programs: &Arc<Programs>,
+    clock: Clock,
+) -> Result<Runners, RunError> {
+    let (calls, node) = (&settings.triggers.webhooks, &broker.settings().node_name);
+    let refused = |reason| RunError::Setting {
+        key: "leveret.triggers.webhook.cacertfile".to_owned(),
+        reason,
+    };
+    let webhooks = Webhooks::new(calls, node).map_err(refused)?;
+    let (runs, operate) = (Arc::<Broker>::clone(broker), Arc::<Broker>::clone(broker));
+    let programs = Arc::clone(programs);
+    Ok(Runners::new(runs, operate, programs, webhooks, OWN_BINARY.into(), clock)?)
 }
 
 /// What is told over HTTP.
@@ -482,7 +507,12 @@ fn descriptors(settings: &Settings) -> Descriptors {
     let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let granted = usize::try_from(granted).unwrap_or(usize::MAX);
     let (management, metrics) = (&settings.management, &settings.prometheus);
-    let shares = Descriptors::share(granted, management.connections_max, metrics.connections_max);
+    let shares = Descriptors::share(
+        granted,
+        management.connections_max,
+        metrics.connections_max,
+        settings.triggers.runs_max,
+    );
     tracing::info!("{granted} file descriptors: {} for AMQP connections", shares.amqp);
     shares
 }
