@@ -155,7 +155,7 @@ impl Bench {
 }
 
 /// As whom programs run: as nobody, or as the tests do if these are not root.
-fn account() -> String {
+pub(super) fn account() -> String {
     match is_root() {
         true => format!("user = {NOBODY}\ngroup = {NOBODY}\n"),
         false => String::new(),
