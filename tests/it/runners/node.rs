@@ -49,12 +49,18 @@ impl Node {
         kill_process(self.pid(), Signal::HUP).unwrap();
     }
 
-    /// Kills it without warning and starts it again on what is left.
-    pub(super) fn restart(&mut self) {
-        self.kill();
+    /// Tells it to stop, and waits until it has.
+    pub(super) fn stop(&mut self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Starts it again on what is left.
+    pub(super) fn start_again(&mut self) {
         (self.child, self.amqp, self.http) = spawn(&self.dir);
     }
 
+    /// Kills it without warning.
     pub(super) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -190,7 +196,7 @@ fn spawn(dir: &TempDir) -> (Child, SocketAddr, SocketAddr) {
         }
     }
     // Somebody must read on, or the broker waits to be read.
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::stderr()));
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     let [amqp, http] = doors.map(Option::unwrap);
     (child, amqp, http)
 }

@@ -30,6 +30,17 @@ fn deliver(queue: &str, program: &str) -> Json {
     })
 }
 
+/// A trigger that hands messages to a web server.
+fn webhook(queue: &str, url: &str) -> Json {
+    json!({
+        "queue": queue,
+        "condition": {"type": "every"},
+        "mode": "deliver",
+        "action": {"type": "webhook", "url": url},
+        "retry_delay_ms": 20,
+    })
+}
+
 fn persistent(queue: &str, body: &str) -> Publish {
     publish("", queue, body).with(props().persistent())
 }
@@ -113,12 +124,31 @@ fn a_message_is_run_again_after_the_broker_was_killed_in_the_middle() {
     await_that("the program has gone with the broker", is_dead);
 
     fs::write(node.open_file("go"), "").unwrap();
-    node.restart();
+    node.start_again();
     let began = node.await_lines("began", 2);
     assert!(began[1].starts_with("true "), "{began:?}");
     node.await_empty("work");
     assert_eq!(fs::read_to_string(node.open_file("body")).unwrap(), "precious");
     assert_eq!(node.lines("began").len(), 2);
+}
+
+#[test]
+fn a_broker_that_stops_ends_its_programs_and_their_messages_wait_for_the_next_start() {
+    let text = "echo $LEVERET_ATTEMPT $LEVERET_REDELIVERED >>@/began; [ -e @/go ] && exit 0; \
+                trap \"echo >@/go; exit 0\" TERM; while :; do sleep 0.02; done";
+    let mut node = Node::start(&[("patient", &script(text))]);
+    let client = node.client();
+    node.declare(&client, "work");
+    node.set("patient", &deliver("work", "patient"));
+    put(&client, persistent("work", "precious"));
+    node.await_lines("began", 1);
+    client.vanish();
+    node.stop();
+    assert!(node.open_file("go").exists(), "the program was not told");
+    node.start_again();
+    // It was seen, but nobody holds the end of the last run against it.
+    assert_eq!(node.await_lines("began", 2), ["1 false", "1 true"]);
+    node.await_empty("work");
 }
 
 #[test]
@@ -197,16 +227,7 @@ fn a_webhook_that_was_down_gets_everything_with_the_ids_it_had_before() {
     let client = node.client();
     node.declare(&client, "hooked");
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    node.set(
-        "call",
-        &json!({
-            "queue": "hooked",
-            "condition": {"type": "every"},
-            "mode": "deliver",
-            "action": {"type": "webhook", "url": format!("http://{address}/hook")},
-            "retry_delay_ms": 20,
-        }),
-    );
+    node.set("call", &webhook("hooked", &format!("http://{address}/hook")));
     for number in 0..MESSAGES {
         put(&client, persistent("hooked", &number.to_string()));
     }
@@ -233,4 +254,18 @@ fn a_webhook_that_was_down_gets_everything_with_the_ids_it_had_before() {
         .collect();
     delivered.sort_unstable();
     assert_eq!(delivered, (0..MESSAGES).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_webhook_that_is_gone_switches_its_trigger_off_and_keeps_the_message() {
+    let node = Node::start(&[]);
+    let client = node.client();
+    node.declare(&client, "hooked");
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let receiver = Receiver::listen(address, 410);
+    node.set("call", &webhook("hooked", &format!("http://{address}/hook")));
+    put(&client, persistent("hooked", "x"));
+    await_that("the trigger is off", || node.explain("call")["state"] == "disabled");
+    await_that("the message is back", || node.depths("hooked") == (1, 0));
+    assert_eq!(receiver.calls().len(), 1);
 }
