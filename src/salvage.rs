@@ -351,6 +351,7 @@ impl Report<'_> {
                 DefinitionKey::Exchange { .. } => "exchanges",
                 DefinitionKey::Queue { .. } => "queues",
                 DefinitionKey::Binding(_) => "bindings",
+                DefinitionKey::Trigger { .. } => "triggers",
                 DefinitionKey::Publisher { .. } => "publishers' sequences",
             };
             *kinds.entry(kind).or_default() += 1;
