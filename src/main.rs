@@ -12,6 +12,7 @@ use leveret::runners::launcher;
 use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+mod api;
 mod backup;
 mod doors;
 mod encrypt;
@@ -19,6 +20,7 @@ mod exit;
 mod log;
 mod run;
 mod salvage;
+mod triggers;
 
 /// A message broker that speaks AMQP 0-9-1 as RabbitMQ does.
 #[derive(Debug, Parser)]
@@ -46,6 +48,9 @@ enum Command {
     /// saved to a new directory when told to. The damaged one is never changed.
     #[command(after_help = SALVAGE_HELP)]
     Salvage(SalvageArgs),
+    /// Lists, sets, switches and explains a running broker's triggers.
+    #[command(after_help = triggers::HELP)]
+    Triggers(triggers::TriggersArgs),
     /// What the broker starts programs with; not for people.
     #[command(name = launcher::SUBCOMMAND, hide = true)]
     Launch {
@@ -59,18 +64,8 @@ enum Command {
 struct BackupArgs {
     /// The backup's name: it is made in the broker's leveret.backup.dir.
     name: String,
-    /// Where the broker's management API is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:15672")]
-    url: String,
-    /// An administrator.
-    #[arg(long, default_value = "guest")]
-    user: String,
-    /// A file whose first line is the password [default: LEVERET_PASSWORD, else guest].
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-    /// Certificates to trust, for https [default: the system's].
-    #[arg(long, value_name = "FILE")]
-    cacertfile: Option<PathBuf>,
+    #[command(flatten)]
+    api: api::ApiArgs,
 }
 
 /// What the exit code of backup says.
@@ -168,6 +163,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Salvage(args) => salvage::run(&args),
+        Command::Triggers(args) => triggers::triggers(&args),
         Command::Launch { order } => launcher::launch(&order),
     }
 }

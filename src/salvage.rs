@@ -350,8 +350,8 @@ impl Report<'_> {
                 DefinitionKey::TopicPermission { .. } => "topic permissions",
                 DefinitionKey::Exchange { .. } => "exchanges",
                 DefinitionKey::Queue { .. } => "queues",
-                DefinitionKey::Binding(_) => "bindings",
                 DefinitionKey::Trigger { .. } => "triggers",
+                DefinitionKey::Binding(_) => "bindings",
                 DefinitionKey::Publisher { .. } => "publishers' sequences",
             };
             *kinds.entry(kind).or_default() += 1;
