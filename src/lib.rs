@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`management`], [`metrics`] | what operators read over HTTP |
 //! | [`server`] | sockets, tasks, the clock, signals: the only place that names tokio |
+//! | [`runners`] | programs and webhooks that triggers start |
 //! | [`backends`] | others who are asked who someone is and what they may do |
 //! | [`tls`] | certificates and keys, who they let in, what a handshake has agreed on |
 //! | [`config`] | `rabbitmq.conf` and `--set`, parsed into typed settings |
@@ -21,6 +22,7 @@ pub mod config;
 pub mod management;
 pub mod metrics;
 pub mod protocol;
+pub mod runners;
 pub mod secret;
 pub mod server;
 pub mod session;

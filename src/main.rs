@@ -1,5 +1,6 @@
 //! The command: arguments, configuration, runtime, signals. Nothing else.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,9 +8,11 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use leveret::config::encrypted::{Cipher, Hash};
 use leveret::config::{Loader, Settings, load};
+use leveret::runners::launcher;
 use rustix::fs::Access;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+mod api;
 mod backup;
 mod doors;
 mod encrypt;
@@ -17,6 +20,7 @@ mod exit;
 mod log;
 mod run;
 mod salvage;
+mod triggers;
 
 /// A message broker that speaks AMQP 0-9-1 as RabbitMQ does.
 #[derive(Debug, Parser)]
@@ -44,24 +48,24 @@ enum Command {
     /// saved to a new directory when told to. The damaged one is never changed.
     #[command(after_help = SALVAGE_HELP)]
     Salvage(SalvageArgs),
+    /// Lists, sets, switches and explains a running broker's triggers.
+    #[command(after_help = triggers::HELP)]
+    Triggers(triggers::TriggersArgs),
+    /// What the broker starts programs with; not for people.
+    #[command(name = launcher::SUBCOMMAND, hide = true)]
+    Launch {
+        /// Its order, as `launcher` reads it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        order: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]
 struct BackupArgs {
     /// The backup's name: it is made in the broker's leveret.backup.dir.
     name: String,
-    /// Where the broker's management API is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:15672")]
-    url: String,
-    /// An administrator.
-    #[arg(long, default_value = "guest")]
-    user: String,
-    /// A file whose first line is the password [default: LEVERET_PASSWORD, else guest].
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-    /// Certificates to trust, for https [default: the system's].
-    #[arg(long, value_name = "FILE")]
-    cacertfile: Option<PathBuf>,
+    #[command(flatten)]
+    api: api::ApiArgs,
 }
 
 /// What the exit code of backup says.
@@ -159,6 +163,8 @@ fn main() -> ExitCode {
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Salvage(args) => salvage::run(&args),
+        Command::Triggers(args) => triggers::triggers(&args),
+        Command::Launch { order } => launcher::launch(&order),
     }
 }
 

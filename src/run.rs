@@ -10,6 +10,8 @@ use leveret::broker::events;
 use leveret::broker::inspect::Inspect;
 use leveret::broker::operate::Operate;
 use leveret::broker::queue::QueueKind;
+use leveret::broker::trigger::operate::OperateTriggers;
+use leveret::broker::trigger::run::Runs as _;
 use leveret::broker::{Broker, BrokerSettings};
 use leveret::config::Settings;
 use leveret::config::settings::{
@@ -17,6 +19,7 @@ use leveret::config::settings::{
 };
 use leveret::management::{self, Context, LoginPace};
 use leveret::metrics::ProcessReader;
+use leveret::runners::{OWN_BINARY, Programs, Runners, Webhooks};
 use leveret::server::audit::{AuditLog, LoginLog};
 use leveret::server::clock::Clock;
 use leveret::server::descriptors::Descriptors;
@@ -231,6 +234,9 @@ async fn serve(
     let mut doors = tokio::task::JoinSet::new();
     let amqp = Http { settings, broker, process: &process, descriptors, clock }
         .serve(opened, &stopped, &mut doors);
+    let programs = Arc::new(Programs::open(settings.triggers.programs_dir.clone()));
+    let runners = runners(settings, broker, &programs, clock)?;
+    doors.spawn(runners.serve(descriptors.runs, stopped.clone()));
     for door in amqp {
         doors.spawn(server::serve_amqp(door, hall.clone(), stopped.clone()));
     }
@@ -252,6 +258,8 @@ async fn serve(
                 logs.reopen();
                 take_changes(reload(), settings, &process, tls, clock.now().unix_ms / 1000);
                 server::look_for_alarms(broker, &reserve.levels(process.levels()), clock.now());
+                programs.read_again();
+                broker.programs_changed(clock.now());
             }
         }
     };
@@ -271,6 +279,24 @@ async fn serve(
             Err(failure.into())
         }
     }
+}
+
+/// Who runs what triggers start.
+fn runners(
+    settings: &Settings,
+    broker: &Arc<Broker>,
+    programs: &Arc<Programs>,
+    clock: Clock,
+) -> Result<Runners, RunError> {
+    let (calls, node) = (&settings.triggers.webhooks, &broker.settings().node_name);
+    let refused = |reason| RunError::Setting {
+        key: "leveret.triggers.webhook.cacertfile".to_owned(),
+        reason,
+    };
+    let webhooks = Webhooks::new(calls, node).map_err(refused)?;
+    let (runs, operate) = (Arc::<Broker>::clone(broker), Arc::<Broker>::clone(broker));
+    let programs = Arc::clone(programs);
+    Ok(Runners::new(runs, operate, programs, webhooks, OWN_BINARY.into(), clock)?)
 }
 
 /// What is told over HTTP.
@@ -295,12 +321,21 @@ impl Http<'_> {
         let inspect: Arc<dyn Inspect> = Arc::<Broker>::clone(broker);
         let operate: Arc<dyn Operate> = Arc::<Broker>::clone(broker);
         let administer: Arc<dyn Administer> = Arc::<Broker>::clone(broker);
+        let triggers: Arc<dyn OperateTriggers> = Arc::<Broker>::clone(broker);
         let process = process.clone();
         let now = Box::new(move || clock.now());
         let limits = &settings.limits;
         let pace = LoginPace::new(limits.login_refusal_ms, limits.login_rest_ms);
-        let context =
-            Arc::new(Context { inspect, operate, administer, process, listeners, pace, now });
+        let context = Arc::new(Context {
+            inspect,
+            operate,
+            administer,
+            triggers,
+            process,
+            listeners,
+            pace,
+            now,
+        });
         let stop = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
@@ -472,7 +507,12 @@ fn descriptors(settings: &Settings) -> Descriptors {
     let granted = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let granted = usize::try_from(granted).unwrap_or(usize::MAX);
     let (management, metrics) = (&settings.management, &settings.prometheus);
-    let shares = Descriptors::share(granted, management.connections_max, metrics.connections_max);
+    let shares = Descriptors::share(
+        granted,
+        management.connections_max,
+        metrics.connections_max,
+        settings.triggers.runs_max,
+    );
     tracing::info!("{granted} file descriptors: {} for AMQP connections", shares.amqp);
     shares
 }

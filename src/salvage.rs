@@ -350,6 +350,7 @@ impl Report<'_> {
                 DefinitionKey::TopicPermission { .. } => "topic permissions",
                 DefinitionKey::Exchange { .. } => "exchanges",
                 DefinitionKey::Queue { .. } => "queues",
+                DefinitionKey::Trigger { .. } => "triggers",
                 DefinitionKey::Binding(_) => "bindings",
                 DefinitionKey::Publisher { .. } => "publishers' sequences",
             };

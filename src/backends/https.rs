@@ -1,4 +1,4 @@
-//! Whom backends believe that they are who they say they are, where they ask by HTTPS.
+//! Whom backends and webhooks believe that they are who they say they are, by HTTPS.
 
 use std::fmt::Display;
 use std::path::Path;

@@ -111,14 +111,16 @@ impl Broker {
         if let Target::Exchange(exchange) = &target {
             for message in &remembered {
                 let publisher = Publisher::Waits;
-                lsn = lsn.max(self.publish_from(vhost, exchange, message, publisher, now, effects));
+                let sent = self.publish_from(vhost, exchange, message, publisher, now, effects);
+                lsn = lsn.max(sent.unwrap_or(Lsn::ZERO));
             }
         }
         Ok(lsn)
     }
 
     /// Sends a message on its way from `exchange` that no client publishes now: it was kept for a
-    /// while, or the broker made it. Call it with no lock held.
+    /// while, or the broker made it. Returns where the store has it; `None` when it reached no
+    /// queue. Call it with no lock held.
     pub(super) fn publish_from(
         &self,
         vhost: &Vhost,
@@ -127,16 +129,18 @@ impl Broker {
         publisher: Publisher,
         now: Now,
         effects: &mut Effects,
-    ) -> Lsn {
+    ) -> Option<Lsn> {
         let mut queues = Vec::new();
         vhost.route_again(exchange, message, &mut queues);
         queues.sort_unstable_by_key(|queue| queue.key());
         let mut changes: Vec<_> = queues.iter().map(Queue::begin).collect();
         let mut batch = Batch { ops: Vec::new(), awaited: publisher == Publisher::Waits };
+        let mut has_arrived = false;
         for change in &mut changes {
-            change.offer(message.clone(), now, &mut batch.ops, effects);
+            has_arrived |= change.offer(message.clone(), now, &mut batch.ops, effects);
         }
-        self.submit(batch)
+        let lsn = self.submit(batch);
+        has_arrived.then_some(lsn)
     }
 
     /// Unbinds; what is not there counts as unbound.

@@ -318,6 +318,11 @@ impl Broker {
         let leads_on = dead_letters
             .and_then(Value::as_long_str)
             .map_or(Ok(()), |exchange| asker.rights.check_on_way(Resource::Queue(&name), exchange));
+        let tells = asked.arguments.get("x-initiation-exchange").and_then(Value::as_long_str);
+        let leads_on = leads_on.and_then(|()| match tells {
+            Some(exchange) => asker.rights.check_on_way(Resource::Queue(&name), exchange),
+            None => Ok(()),
+        });
         let mut change = vhost.change();
         if vhost.is_gone() {
             return Err(refusal::vhost_deleted(vhost.name()));
@@ -389,6 +394,11 @@ impl Broker {
     pub(super) fn add_queue(&self, vhost: &Vhost, spec: QueueSpec, now: Now) -> Arc<Queue> {
         let policy = vhost.policy_for(Object::Queue(spec.args.kind), &spec.name);
         let queue = Arc::new(Queue::new(spec, self.behind_queues(), policy, now));
+        for trigger in vhost.triggers_of(queue.name()) {
+            queue.arm(&trigger, now);
+        }
+        // It is empty: nothing is due yet.
+        vhost.arm_declared(&queue, now, &mut Effects::default());
         vhost.queues_by_id.insert(queue.key().queue, Arc::clone(&queue));
         vhost.queues.insert(Arc::clone(queue.name()), Arc::clone(&queue));
         queue
@@ -465,6 +475,9 @@ impl Broker {
         told.tell_change("queue.deleted", was, || fields::deleted_queue(queue.spec()));
         vhost.queues.remove(name);
         vhost.queues_by_id.remove(&queue.key().queue);
+        if queue.wanted_trigger().is_some() {
+            vhost.forget_declared(queue);
+        }
         change.note();
         if queue.spec().durable {
             let (vhost, name) = (vhost.name().to_string(), name.to_string());

@@ -69,6 +69,13 @@ pub enum DefinitionKey {
     },
     /// A binding.
     Binding(BindingKey),
+    /// A trigger.
+    Trigger {
+        /// Its vhost.
+        vhost: String,
+        /// Its name.
+        name: String,
+    },
     /// The highest number of a publisher's sequence that a queue has taken.
     Publisher {
         /// The queue's id.
@@ -128,6 +135,7 @@ impl std::fmt::Display for DefinitionKey {
             }
             Self::Exchange { vhost, name } => write!(f, "exchange '{name}' in vhost '{vhost}'"),
             Self::Queue { vhost, name } => write!(f, "queue '{name}' in vhost '{vhost}'"),
+            Self::Trigger { vhost, name } => write!(f, "trigger '{name}' in vhost '{vhost}'"),
             Self::Binding(binding) => {
                 let (kind, name) = match &binding.destination {
                     DestinationName::Queue(name) => ("queue", name),
@@ -169,6 +177,7 @@ impl DefinitionKey {
             }
             Self::Exchange { vhost, name } => put(b'e', &[vhost.as_bytes(), name.as_bytes()]),
             Self::Queue { vhost, name } => put(b'f', &[vhost.as_bytes(), name.as_bytes()]),
+            Self::Trigger { vhost, name } => put(b'i', &[vhost.as_bytes(), name.as_bytes()]),
             Self::Publisher { queue, name } => put(b'h', &[&queue.to_be_bytes(), name]),
             Self::Binding(binding) => {
                 let (kind, name): (&[u8], _) = match &binding.destination {
@@ -221,6 +230,7 @@ impl DefinitionKey {
             }
             (b'e', 2) => Ok(Self::Exchange { vhost: text(0)?, name: text(1)? }),
             (b'f', 2) => Ok(Self::Queue { vhost: text(0)?, name: text(1)? }),
+            (b'i', 2) => Ok(Self::Trigger { vhost: text(0)?, name: text(1)? }),
             (b'h', 2) => Ok(Self::Publisher {
                 queue: u64::from_be_bytes(fields[0].try_into().map_err(|_| bad())?),
                 name: fields[1].to_vec(),

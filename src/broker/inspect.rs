@@ -10,6 +10,7 @@ use super::access::Identity;
 use super::alarms::Alarms;
 use super::logins::LoginFailures;
 use super::policy::PolicySpec;
+use super::trigger::views::TriggerCounts;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
 use crate::store::StoreCounters;
 
@@ -179,6 +180,11 @@ pub trait Inspect: Send + Sync {
 
     /// Where logins have failed lately.
     fn login_failures(&self) -> &LoginFailures;
+
+    /// What each trigger has done.
+    fn trigger_counts(&self) -> Vec<TriggerCounts> {
+        Vec::new()
+    }
 
     /// Channels that have published; `None` when nobody counts them.
     fn publishers(&self) -> Option<u64> {

@@ -10,6 +10,8 @@ use super::inspect::{
     Inspect, LimitsView, MessageSizes, NodeView, PermissionView, TopicPermissionView, UserView,
 };
 use super::logins::LoginFailures;
+use super::trigger::Trigger;
+use super::trigger::views::TriggerCounts;
 use super::vhost::Vhost;
 use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
 use crate::protocol::refusal;
@@ -151,6 +153,17 @@ impl Inspect for Broker {
     ) -> Option<Identity> {
         let who = Candidate { name: user, from_loopback: peer_is_loopback };
         self.access.log_in(who, password)
+    }
+
+    fn trigger_counts(&self) -> Vec<TriggerCounts> {
+        let vhosts = self.vhosts_for(None);
+        let triggers = vhosts.iter().flat_map(|vhost| vhost.triggers());
+        let counts = |trigger: Arc<Trigger>| TriggerCounts {
+            vhost: Arc::clone(&trigger.vhost),
+            name: Arc::clone(&trigger.name),
+            counts: trigger.tally.counts(),
+        };
+        triggers.map(counts).collect()
     }
 
     fn publishers(&self) -> Option<u64> {

@@ -21,6 +21,7 @@ mod inspection;
 pub mod limits;
 pub mod logins;
 pub mod message;
+pub mod moment;
 pub mod operate;
 pub mod outbox;
 pub mod paging;
@@ -33,6 +34,7 @@ pub mod salvage;
 pub mod seldom;
 pub mod timers;
 pub mod trace;
+pub mod trigger;
 pub mod vhost;
 mod vhosts;
 pub mod views;
@@ -182,6 +184,7 @@ pub struct Broker {
     reply_targets: ReplyTargets,
     timers: Timers,
     paging: Arc<Paging>,
+    engine: trigger::Engine,
     counters: NodeCounters,
     alarms: AlarmState,
     /// Who is told what happens, besides the event exchange.
@@ -211,6 +214,7 @@ impl Broker {
         let paging = Arc::new(Paging::new(settings.queue_memory_bytes));
         let broker = Arc::new(Self {
             paging,
+            engine: trigger::Engine::new(now),
             access: Access::new(settings.loopback_users.clone(), settings.password_hashing),
             login_failures: LoginFailures::new(settings.login_failures_max),
             settings,
@@ -361,10 +365,11 @@ impl Broker {
     /// The same for someone who may wait for it. Returns where the store has what was moved.
     pub fn finish_for(&self, publisher: Publisher, effects: &mut Effects, now: Now) -> Lsn {
         let mut last = Lsn::ZERO;
-        // An event may push others out of its queue. Nothing here makes an event.
-        while !effects.departing.is_empty() || !effects.events.is_empty() {
+        // An event may push others out of its queue, and what arrives may fire a trigger.
+        while effects.is_for_others() {
             last = last.max(self.send_on(effects, publisher, now));
             self.send_events(effects, now);
+            self.serve_triggers(effects, now);
         }
         for (at_ms, queue) in effects.deadlines.drain(..) {
             self.timers.note(at_ms, &queue);

@@ -23,6 +23,7 @@ use super::pattern::Pattern;
 use super::queue::args::DURATION_MS_MAX;
 use super::queue::rules::DeadLetterStrategy;
 use super::queue::{Effects, Overflow, QueueArgs, QueueKind, Rules, Wishes};
+use super::trigger::declared::TriggerType;
 use super::vhost::Vhost;
 use super::{Broker, Now};
 use crate::protocol::table::{Table, Value};
@@ -324,6 +325,57 @@ const KEYS: &[Key] = &[
         },
         refusal: "is not a valid durability",
     },
+    Key {
+        name: "trigger-type",
+        operators: false,
+        take: |value, wishes, _| {
+            put(&mut wishes.trigger.kind, value.as_long_str().and_then(TriggerType::from_name))
+        },
+        refusal: "is not a valid trigger type",
+    },
+    Key {
+        name: "trigger-depth",
+        operators: false,
+        take: |value, wishes, _| {
+            put(&mut wishes.trigger.depth, count(value).filter(|depth| *depth > 0))
+        },
+        refusal: "is not a valid trigger depth",
+    },
+    Key {
+        name: "trigger-min-priority",
+        operators: false,
+        take: |value, wishes, _| {
+            let priority = count(value).and_then(|n| u8::try_from(n).ok());
+            put(&mut wishes.trigger.min_priority, priority)
+        },
+        refusal: "is not a valid priority",
+    },
+    Key {
+        name: "trigger-max-wait",
+        operators: false,
+        take: |value, wishes, _| put(&mut wishes.trigger.max_wait_ms, duration(value, 1)),
+        refusal: "is not a valid time to wait",
+    },
+    Key {
+        name: "trigger-process",
+        operators: false,
+        take: |value, wishes, _| put(&mut wishes.trigger.process, value.as_str().map(Arc::from)),
+        refusal: "is not a valid program name",
+    },
+    Key {
+        name: "trigger-data",
+        operators: false,
+        take: |value, wishes, _| put(&mut wishes.trigger.data, value.as_str().map(Arc::from)),
+        refusal: "is not a valid trigger data text",
+    },
+    Key {
+        name: "initiation-exchange",
+        operators: false,
+        take: |value, wishes, _| {
+            put(&mut wishes.trigger.initiation_exchange, value.as_str().map(Arc::from))
+        },
+        refusal: "is not a valid initiation exchange name",
+    },
     // Taken and shown, without effect on one node.
     Key {
         name: "max-in-memory-length",
@@ -614,6 +666,7 @@ fn apply_policies(
         let policy = policies.applied_to(object, queue.name());
         if !policy.is(&queue.policy()) {
             queue.apply_policy(policy, now, effects);
+            vhost.arm_declared(queue.value(), now, effects);
         }
     }
     // Routes know of alternate exchanges and of queues that refuse.

@@ -19,7 +19,7 @@ use super::message::Message;
 use super::policy::{Policies, Policy};
 use super::queue::{Queue, QueueArgs, QueueSpec};
 use super::vhost::{Binding, ExchangeSpec, Vhost};
-use super::{Broker, Now};
+use super::{Broker, Now, trigger};
 use crate::protocol::table::Table;
 use crate::store::{Backlog, Batch, QueueKey, QueueSeq, Recovery, StoreError};
 
@@ -56,6 +56,7 @@ pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> 
     let mut effects = super::queue::Effects::default();
     for vhost in &broker.vhosts {
         for queue in &vhost.queues_by_id {
+            queue.count_cold();
             queue.wake_up(&mut effects);
         }
     }
@@ -217,6 +218,14 @@ impl Visitor<'_> {
             DefinitionKey::Exchange { vhost, name } => self.exchange(&vhost, &name, &record)?,
             DefinitionKey::Queue { vhost, name } => self.declared_queue(&vhost, &name, &record)?,
             DefinitionKey::Binding(binding) => self.binding(&binding)?,
+            DefinitionKey::Trigger { vhost, name } => {
+                let vhost = self.vhost(&vhost)?;
+                let trigger = Arc::new(trigger::from_record(&vhost, &name, &record)?);
+                if let Some(queue) = vhost.queue(trigger.spec.queue.as_bytes()) {
+                    queue.arm(&trigger, self.now);
+                }
+                vhost.write_triggers().insert(trigger);
+            }
             DefinitionKey::Publisher { queue, name } => {
                 let missing = || DefinitionError("its queue is missing".into());
                 let queue = self.find_queue(QueueKey { shard: 0, queue }).ok_or_else(missing)?;

@@ -139,7 +139,8 @@ impl Repair {
             | DefinitionKey::Permission { vhost, .. }
             | DefinitionKey::TopicPermission { vhost, .. }
             | DefinitionKey::Exchange { vhost, .. }
-            | DefinitionKey::Queue { vhost, .. } => Some(vhost.clone()),
+            | DefinitionKey::Queue { vhost, .. }
+            | DefinitionKey::Trigger { vhost, .. } => Some(vhost.clone()),
         };
         if let Some(vhost) = vhost {
             let why = format!("for {key}");

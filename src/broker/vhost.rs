@@ -12,7 +12,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dashmap::DashMap;
 use rustc_hash::FxHashSet;
@@ -24,6 +24,7 @@ use super::exchange::{Besides, CreateError, Destination, Kind, Matcher, Traits, 
 use super::message::Message;
 use super::policy::{AppliedPolicy, Object, Policies, PolicyKind, PolicySpec};
 use super::queue::Queue;
+use super::trigger::{Registry, Trigger};
 use crate::broker::views::{BindingView, ExchangeView, QueueView};
 use crate::protocol::table::Table;
 use crate::store::{Lsn, QueueKey};
@@ -206,6 +207,8 @@ pub struct Vhost {
     /// Written under the topology lock.
     pub(super) policies: RwLock<Policies>,
     limits: RwLock<VhostLimits>,
+    /// Written under the topology lock.
+    triggers: RwLock<Registry>,
     connections: Arc<AtomicU64>,
     topology: Mutex<Bindings>,
     generation: AtomicU64,
@@ -266,6 +269,7 @@ impl Vhost {
             gone: AtomicBool::new(false),
             policies: RwLock::new(policies),
             limits: RwLock::default(),
+            triggers: RwLock::default(),
             connections: Arc::default(),
             topology: Mutex::default(),
             generation: AtomicU64::new(1),
@@ -311,6 +315,32 @@ impl Vhost {
     pub fn policy_specs(&self, kind: PolicyKind) -> Vec<PolicySpec> {
         let policies = self.policies.read().unwrap_or_else(PoisonError::into_inner);
         policies.of(kind).iter().map(|policy| policy.spec().clone()).collect()
+    }
+
+    /// The trigger of this name.
+    #[must_use]
+    pub fn trigger(&self, name: &str) -> Option<Arc<Trigger>> {
+        self.read_triggers().get(name).cloned()
+    }
+
+    /// All triggers, by name.
+    #[must_use]
+    pub fn triggers(&self) -> Vec<Arc<Trigger>> {
+        self.read_triggers().all().cloned().collect()
+    }
+
+    /// The triggers that watch a queue of this name.
+    pub(super) fn triggers_of(&self, queue: &str) -> Vec<Arc<Trigger>> {
+        self.read_triggers().of_queue(queue).to_vec()
+    }
+
+    /// Called with the topology lock held.
+    pub(super) fn write_triggers(&self) -> RwLockWriteGuard<'_, Registry> {
+        self.triggers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_triggers(&self) -> RwLockReadGuard<'_, Registry> {
+        self.triggers.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Marks the vhost as deleted. Called with the topology lock held.

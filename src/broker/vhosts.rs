@@ -73,6 +73,10 @@ impl Broker {
                 ops.push(DefinitionKey::Policy { vhost, kind, name }.delete());
             }
         }
+        for trigger in vhost.triggers() {
+            let (vhost, name) = (name.to_owned(), trigger.name.to_string());
+            ops.push(DefinitionKey::Trigger { vhost, name }.delete());
+        }
         for exchange in &vhost.exchanges {
             let (vhost, name) = (name.to_owned(), exchange.spec.name.to_string());
             ops.push(DefinitionKey::Exchange { vhost, name }.delete());

@@ -644,6 +644,29 @@ const KEYS: &[Key] = &[
         Ok(())
     }),
     // Storage.
+    // What triggers may start.
+    key("leveret.triggers.programs_dir", |d, a| {
+        d.settings.triggers.programs_dir = Some(value::text(a.value, TEXT_BYTES_MAX)?.into());
+        Ok(())
+    }),
+    key("leveret.triggers.runs_max", |d, a| {
+        d.settings.triggers.runs_max = value::number(a.value, 1..=10_000)?;
+        Ok(())
+    }),
+    key("leveret.triggers.webhook.hosts.$name", |d, a| {
+        let host = value::text(a.value, NAME_BYTES_MAX)?.to_ascii_lowercase();
+        d.settings.triggers.webhooks.hosts.insert(a.name(), host);
+        Ok(())
+    }),
+    key("leveret.triggers.webhook.private_addresses", |d, a| {
+        d.settings.triggers.webhooks.private_addresses = value::boolean(a.value)?;
+        Ok(())
+    }),
+    key("leveret.triggers.webhook.cacertfile", |d, a| {
+        let file = value::text(a.value, TEXT_BYTES_MAX)?.into();
+        d.settings.triggers.webhooks.cacertfile = Some(file);
+        Ok(())
+    }),
     key("leveret.store.path", |d, a| {
         d.settings.store.path = path(a.value)?;
         Ok(())

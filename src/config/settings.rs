@@ -51,6 +51,8 @@ pub struct Settings {
     pub store: Store,
     /// What holds for queues that do not say otherwise.
     pub queues: Queues,
+    /// What triggers may start.
+    pub triggers: Triggers,
 }
 
 /// An address to listen on.
@@ -606,4 +608,33 @@ pub struct Queues {
     /// Memory that the waiting messages of all queues may take together; derived from the memory
     /// watermark if unset.
     pub memory_bytes_max: Option<u64>,
+}
+
+/// What triggers may start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Triggers {
+    /// Where the files of programs are; `None`: there are no programs.
+    pub programs_dir: Option<PathBuf>,
+    /// Runs at once on this node.
+    pub runs_max: usize,
+    /// What may be called.
+    pub webhooks: Webhooks,
+}
+
+impl Default for Triggers {
+    fn default() -> Self {
+        Self { programs_dir: None, runs_max: 64, webhooks: Webhooks::default() }
+    }
+}
+
+/// Which web addresses may be called.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Webhooks {
+    /// Hosts, with `*` for any text, by the names after `leveret.triggers.webhook.hosts.`. Empty:
+    /// every host.
+    pub hosts: BTreeMap<String, String>,
+    /// Whether hosts may be on this machine or in its networks.
+    pub private_addresses: bool,
+    /// Whose certificates are believed; `None`: the system's.
+    pub cacertfile: Option<PathBuf>,
 }

@@ -40,6 +40,7 @@ mod reply;
 mod request;
 mod routes;
 mod sampler;
+mod triggers;
 mod users;
 mod vhosts;
 
@@ -55,6 +56,7 @@ use crate::broker::Now;
 use crate::broker::access::Administer;
 use crate::broker::inspect::Inspect;
 use crate::broker::operate::Operate;
+use crate::broker::trigger::operate::OperateTriggers;
 use crate::config::settings::{Management, Prometheus};
 use crate::metrics::ProcessReader;
 use crate::protocol::table::json as value;
@@ -86,6 +88,8 @@ pub struct Context {
     pub operate: Arc<dyn Operate>,
     /// The broker's users, to change.
     pub administer: Arc<dyn Administer>,
+    /// The broker's triggers.
+    pub triggers: Arc<dyn OperateTriggers>,
     /// The process.
     pub process: ProcessReader,
     /// The sockets that the node listens on.

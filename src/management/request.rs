@@ -23,6 +23,7 @@ use crate::broker::Now;
 use crate::broker::access::{ADMINISTRATOR, Administer, By, Identity};
 use crate::broker::inspect::Inspect;
 use crate::broker::operate::Operate;
+use crate::broker::trigger::operate::OperateTriggers;
 use crate::broker::views::ConnectionView;
 
 /// Who may use a route.
@@ -151,6 +152,11 @@ impl Request {
     /// The broker's users, to change.
     pub(super) fn administer(&self) -> &dyn Administer {
         &*self.context.administer
+    }
+
+    /// The broker's triggers.
+    pub(super) fn triggers(&self) -> &dyn OperateTriggers {
+        &*self.context.triggers
     }
 
     /// Who changes something, and when.

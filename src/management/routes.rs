@@ -17,7 +17,7 @@ use super::request::{Access, Incoming, Request, answer};
 use super::sampler::Sampler;
 use super::{
     Context, backups, bindings, connections, consumers, exchanges, health, limits, nodes, overview,
-    permissions, policies, queues, users, vhosts,
+    permissions, policies, queues, triggers, users, vhosts,
 };
 use crate::config::settings::Management;
 
@@ -139,6 +139,15 @@ pub(super) static ROUTES: &[Route] = &[
     delete("/api/operator-policies/{vhost}/{policy}", Administrator, policies::delete_operator),
     get("/api/backups", Administrator, backups::list),
     put("/api/backups/{backup}", Administrator, backups::put),
+    get("/api/triggers", User, triggers::list),
+    get("/api/triggers/{vhost}", User, triggers::list),
+    get("/api/triggers/{vhost}/{trigger}", User, triggers::show),
+    put("/api/triggers/{vhost}/{trigger}", Policymaker, triggers::put),
+    delete("/api/triggers/{vhost}/{trigger}", Policymaker, triggers::delete),
+    put("/api/triggers/{vhost}/{trigger}/enable", Policymaker, triggers::enable),
+    put("/api/triggers/{vhost}/{trigger}/disable", Policymaker, triggers::disable),
+    get("/api/triggers/{vhost}/{trigger}/explain", User, triggers::explain),
+    get("/api/triggers/{vhost}/{trigger}/runs", User, triggers::runs),
     get("/api/aliveness-test/{vhost}", User, health::store),
     get("/api/healthchecks/node", User, health::store),
     get("/api/healthchecks/node/{node}", User, health::store),

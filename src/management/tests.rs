@@ -48,7 +48,7 @@ impl Answer {
 }
 
 /// A node with nothing in it but its first user.
-fn node() -> Arc<dyn Administer> {
+fn node() -> Arc<Broker> {
     let entropy = Box::new(|bytes: &mut [u8]| bytes.fill(7));
     let (settings, store) = (BrokerSettings::default(), Arc::new(MemoryStore::new()));
     Broker::open(settings, store, entropy, Now::default()).expect("an empty store")
@@ -56,10 +56,12 @@ fn node() -> Arc<dyn Administer> {
 
 fn context(sample: &Arc<Sample>, settings: &Settings) -> Arc<Context> {
     let listener = |protocol, port| Listener { protocol, ip: "::".to_owned(), port, tls: None };
+    let node = node();
     Arc::new(Context {
         inspect: Arc::clone(sample) as Arc<dyn Inspect>,
         operate: Arc::clone(sample) as Arc<dyn Operate>,
-        administer: node(),
+        administer: Arc::clone(&node) as Arc<dyn Administer>,
+        triggers: node,
         process: ProcessReader::new(settings),
         listeners: vec![listener("amqp", 5672), listener("http", 15_672)],
         pace: LoginPace::new(0, 0),

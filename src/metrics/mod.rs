@@ -11,12 +11,14 @@
 //! | `text` | the exposition format |
 //! | `node` | metrics of the node: process, disk, store, counters since start |
 //! | `objects` | metrics of queues, connections, channels and exchanges |
+//! | `triggers` | metrics of triggers |
 //! | [`process`] | what the operating system says of the process |
 
 mod node;
 mod objects;
 pub mod process;
 mod text;
+mod triggers;
 
 pub use process::{ProcessReader, ProcessStats};
 pub use text::CONTENT_TYPE;
@@ -36,6 +38,7 @@ pub fn render(inspect: &dyn Inspect, process: &ProcessStats) -> String {
     node::counters(&mut page, PREFIX, inspect, process);
     objects::totals(&mut page, inspect.counters(), &objects);
     node::alone(&mut page, inspect, process, &objects);
+    triggers::totals(&mut page, inspect);
     node::identity(&mut page, inspect, "aggregated");
     page.finish()
 }
@@ -54,6 +57,7 @@ pub fn render_per_object(inspect: &dyn Inspect, process: &ProcessStats) -> Strin
     }
     node::alone(&mut page, inspect, process, &objects);
     objects::queue_info(&mut page, scope, &objects);
+    triggers::each(&mut page, inspect);
     node::identity(&mut page, inspect, "per-object");
     page.finish()
 }

@@ -389,6 +389,6 @@ pub(super) fn load(counter: &AtomicU64) -> u64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a time: exact for 285,000 years")]
-fn milliseconds(ms: u64) -> f64 {
+pub(super) fn milliseconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }

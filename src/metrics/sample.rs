@@ -13,6 +13,8 @@ use crate::broker::inspect::{
 use crate::broker::logins::LoginFailures;
 use crate::broker::operate::{Change, Operate, OperateError};
 use crate::broker::policy::{AppliedPolicyView, Policy, PolicyKind, PolicySpec};
+use crate::broker::trigger::tally::Counts;
+use crate::broker::trigger::views::TriggerCounts;
 use crate::broker::views::{
     Activity, BindingView, ChannelView, ConnectionView, ConsumerView, ExchangeView, NodeCounters,
     QueueCounters, QueueView,
@@ -321,6 +323,11 @@ impl Operate for Sample {
 }
 
 impl Inspect for Sample {
+    fn trigger_counts(&self) -> Vec<TriggerCounts> {
+        let counts = Counts { fired: 3, last_fired_ms: 1_700_000_000_500, ..Counts::default() };
+        vec![TriggerCounts { vhost: "/".into(), name: "mail".into(), counts }]
+    }
+
     fn node(&self) -> NodeView {
         NodeView {
             name: "rabbit@here".to_owned(),

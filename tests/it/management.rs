@@ -78,6 +78,7 @@ impl Node {
             inspect: Arc::clone(&broker) as Arc<dyn leveret::broker::inspect::Inspect>,
             operate: Arc::clone(&broker) as Arc<dyn leveret::broker::operate::Operate>,
             administer: Arc::clone(&broker) as Arc<dyn leveret::broker::access::Administer>,
+            triggers: Arc::<Broker>::clone(&broker),
             process: ProcessReader::new(&Settings {
                 store: leveret::config::settings::Store {
                     path: PathBuf::from("/"),

@@ -20,13 +20,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tls", &["broker", "config", "secret"]),
     ("server", &["protocol", "broker", "session", "tls"]),
     ("backends", &["broker::access", "config::settings"]),
+    (
+        "runners",
+        &["secret", "protocol", "broker", "config::settings", "backends::https", "server::clock"],
+    ),
     ("management", &["secret", "protocol", "store", "broker", "config", "metrics", "tls"]),
 ];
 
 /// What only the process's edge may name: runtimes, sockets, HTTP.
 const EDGE_CRATES: &[&str] = &["axum", "hyper", "hyper_util", "tokio", "tokio_rustls", "ureq"];
 const EDGE: &[&str] =
-    &["backends", "backup.rs", "doors.rs", "main.rs", "management", "run.rs", "server"];
+    &["api.rs", "backends", "doors.rs", "main.rs", "management", "run.rs", "runners", "server"];
 
 /// Where things happen because they are called, never later.
 const SYNCHRONOUS: &[&str] =

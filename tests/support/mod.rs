@@ -14,6 +14,7 @@
 //! | [`properties`] | message properties, written and read |
 //! | [`received`] | what clients see |
 //! | [`transport`] | what lies between a client and its broker |
+//! | [`socket`] | a client of a process that the test has started |
 //! | [`oracle`] | a broker in another process, if the environment names one |
 
 pub(crate) mod client;
@@ -21,6 +22,7 @@ mod oracle;
 pub(crate) mod properties;
 pub(crate) mod received;
 pub(crate) mod requests;
+pub(crate) mod socket;
 mod transport;
 pub(crate) mod world;
 

@@ -116,6 +116,20 @@ impl Told<'_> {
         }
     }
 
+    /// The same where something else was there `before`.
+    pub(super) fn change_aside(
+        &mut self,
+        key: &'static str,
+        before: impl FnOnce() -> Option<Table>,
+        fields: impl FnOnce() -> Table,
+    ) {
+        if self.is_wanted(key) {
+            let actor = self.effects.actor.as_deref().filter(|_| !self.nobody_asked);
+            let fields = fields().with(ACTOR, actor.unwrap_or(NOBODY));
+            self.push(key, fields, before(), false);
+        }
+    }
+
     /// The broker does by itself what is told from now on.
     pub(super) fn nobody_asked(&mut self) {
         self.nobody_asked = true;

@@ -68,7 +68,16 @@ impl Broker {
         now: Now,
     ) -> Result<Reach, Refusal> {
         let user = &maker.user;
-        if !policy.leads_on() || user.has_tag(ADMINISTRATOR) {
+        if user.has_tag(ADMINISTRATOR) {
+            return Ok(Reach::default());
+        }
+        let trigger = &policy.wishes.trigger;
+        if trigger.process.is_some() || trigger.initiation_exchange.is_some() {
+            // It would start a program, or tell of queues, for whoever may only ask for less.
+            let whatever = format!("triggers of whatever '{}' matches", policy.spec.pattern);
+            return Err(refusal::access_refused(Right::Configure.name(), whatever, &user.name));
+        }
+        if !policy.leads_on() {
             return Ok(Reach::default());
         }
         let own = self.access.permission(&user.name, vhost.name());

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::dedup::DedupArgs;
 use super::rules::{DeadLetterStrategy, Wishes};
 use crate::broker::dedup::{CACHE_SIZE, CACHE_SIZE_MAX, CACHE_TTL, DEDUPLICATION, HEADER};
+use crate::broker::trigger::declared::{TriggerType, TriggerWishes};
 use crate::protocol::table::{Table, Value};
 use crate::store::Durability;
 
@@ -125,6 +126,13 @@ const COMMON: &[&str] = &[
     "x-queue-leader-locator",
     "x-message-groups",
     "x-durability",
+    "x-trigger-type",
+    "x-trigger-depth",
+    "x-trigger-min-priority",
+    "x-trigger-max-wait",
+    "x-trigger-process",
+    "x-trigger-data",
+    "x-initiation-exchange",
     DEDUPLICATION,
     CACHE_SIZE,
     CACHE_TTL,
@@ -192,6 +200,7 @@ impl QueueArgs {
             )?,
             delivery_limit: integer(table, "x-delivery-limit")?,
             ack_ms_max: None,
+            trigger: parse_trigger(table)?,
             durability: word(table, "x-durability", Durability::from_name, "invalid_durability")?,
         };
         let args = Self {
@@ -332,6 +341,29 @@ fn parse_priority(table: &Table) -> Result<Option<u8>, ArgumentError> {
     u8::try_from(n)
         .map(Some)
         .map_err(|_| invalid("x-max-priority", format!("{{max_value_exceeded,{n}}}")))
+}
+
+fn parse_trigger(table: &Table) -> Result<TriggerWishes, ArgumentError> {
+    let named = |argument| {
+        let name = text(table, argument)?;
+        Ok::<_, ArgumentError>(name.map(|name| Arc::from(&*String::from_utf8_lossy(name))))
+    };
+    let otherwise = "invalid_trigger_type";
+    let duration_max = DURATION_MS_MAX.unsigned_abs();
+    let min_priority = within(table, "x-trigger-min-priority", 0, 255)?;
+    let trigger = TriggerWishes {
+        kind: word(table, "x-trigger-type", TriggerType::from_name, otherwise)?,
+        depth: positive(table, "x-trigger-depth", u64::MAX)?,
+        min_priority: min_priority.map(|n| u8::try_from(n).unwrap_or(u8::MAX)),
+        max_wait_ms: positive(table, "x-trigger-max-wait", duration_max)?,
+        process: named("x-trigger-process")?,
+        data: named("x-trigger-data")?,
+        initiation_exchange: named("x-initiation-exchange")?,
+    };
+    if trigger.kind == Some(TriggerType::Depth) && trigger.depth.is_none() {
+        return Err(invalid("x-trigger-type", "depth_but_no_trigger_depth_defined"));
+    }
+    Ok(trigger)
 }
 
 fn parse_deduplication(table: &Table) -> Result<Option<DedupArgs>, ArgumentError> {

@@ -91,6 +91,11 @@ impl Leases {
         Some(entry)
     }
 
+    /// The message of a lease that has not ended.
+    pub(super) fn get(&mut self, handle: LeaseHandle) -> Option<&mut Entry> {
+        self.out.get_mut(&handle).map(|leased| &mut leased.entry)
+    }
+
     /// Moves a lease's deadline. False when there is no such lease any more.
     pub(super) fn extend(&mut self, handle: LeaseHandle, until_ms: u64) -> bool {
         let Some(leased) = self.out.get_mut(&handle) else { return false };

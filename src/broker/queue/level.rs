@@ -60,6 +60,24 @@ impl Returned {
         }
     }
 
+    /// Takes the one with this number.
+    fn take(&mut self, seq: u64) -> Option<Entry> {
+        match self {
+            Self::InPlace(entries) => entries.remove(&seq),
+            Self::First(entries) => {
+                let at = entries.iter().position(|entry| entry.seq.0 == seq)?;
+                entries.remove(at)
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::InPlace(entries) => entries.len(),
+            Self::First(entries) => entries.len(),
+        }
+    }
+
     fn iter(&self) -> Box<dyn Iterator<Item = &Entry> + '_> {
         match self {
             Self::InPlace(entries) => Box::new(entries.values()),
@@ -86,6 +104,8 @@ pub(super) struct Level {
     pub(super) cold: Cold,
     kept: VecDeque<Entry>,
     returned: Returned,
+    /// Whoever was picked from the midst has a number below.
+    picked: u64,
     /// The next message's number.
     pub(super) next: u64,
     /// Numbers below are from an earlier life of the node.
@@ -100,6 +120,7 @@ impl Level {
             cold: Cold::default(),
             kept: VecDeque::new(),
             returned: Returned::new(kind),
+            picked: 0,
             next: 1,
             recovered: 0,
         }
@@ -119,6 +140,10 @@ impl Level {
         if self.returned.front_before(self.head.front()).is_some() {
             return self.returned.pop();
         }
+        self.pop_head()
+    }
+
+    fn pop_head(&mut self) -> Option<Entry> {
         let entry = self.head.pop_front();
         self.plain -= entry.as_ref().map_or(0, |entry| usize::from(self.is_plain(entry)));
         if self.head.is_empty() && self.head.capacity() > IDLE_CAPACITY {
@@ -228,13 +253,36 @@ impl Level {
         }
     }
 
-    /// The lowest number that any message has that has not come back; the next one's if there is
-    /// none. Nobody holds a message with this number or a higher one.
+    /// The lowest number such that nobody holds a message with it or a higher one, nor has any such
+    /// message come back.
     pub(super) fn first_new(&self) -> u64 {
         let number = |entry: Option<&Entry>| entry.map(|entry| entry.seq.number());
         let cold = (self.cold.messages > 0).then_some(self.cold.from);
         let known = [number(self.head.front()), number(self.kept.front()), cold];
-        known.into_iter().flatten().min().unwrap_or(self.next)
+        known.into_iter().flatten().min().unwrap_or(self.next).max(self.picked)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        let cold = usize::try_from(self.cold.messages).unwrap_or(usize::MAX);
+        self.head.len() + self.kept.len() + self.returned.len() + cold
+    }
+
+    /// Takes the first message in memory that is wanted, from the midst of the others. What lies
+    /// beyond what is cold does not count.
+    pub(super) fn pick(&mut self, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let returned = self.returned.iter().find(|entry| wanted(entry)).map(|entry| entry.seq);
+        if let Some(seq) = returned {
+            return self.returned.take(seq.0);
+        }
+        let at = self.head.iter().position(&wanted)?;
+        if at == 0 {
+            return self.pop_head();
+        }
+        let entry = self.head.remove(at)?;
+        self.plain -= usize::from(self.is_plain(&entry));
+        self.picked = self.picked.max(entry.seq.number() + 1);
+        Some(entry)
     }
 
     /// Messages in memory that have not come back.
@@ -249,7 +297,8 @@ impl Level {
 
     /// Takes everything; what is cold is forgotten.
     pub(super) fn take(&mut self, kind: QueueKind) -> impl Iterator<Item = Entry> + use<> {
-        let new = Self { next: self.next, recovered: self.recovered, ..Self::new(kind) };
+        let Self { next, recovered, picked, .. } = *self;
+        let new = Self { next, recovered, picked, ..Self::new(kind) };
         let Self { head, kept, mut returned, .. } = std::mem::replace(self, new);
         std::iter::from_fn(move || returned.pop()).chain(head).chain(kept)
     }

@@ -46,6 +46,9 @@ impl State {
         if self.gone {
             return;
         }
+        if self.triggers.is_some() {
+            self.look_at_triggers(queue, effects);
+        }
         if let Some(at_ms) = self.next_deadline() {
             effects.deadlines.push((at_ms, Arc::clone(queue)));
         }

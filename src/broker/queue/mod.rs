@@ -24,6 +24,10 @@ mod memory;
 mod ready;
 pub mod rules;
 mod state;
+mod trigger_calls;
+mod trigger_views;
+mod triggers;
+mod watches;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +40,7 @@ pub use entry::{Entry, Transit};
 pub use rules::{Rules, Wishes};
 use state::State;
 pub use state::{Purged, Settled};
+pub(in crate::broker) use trigger_calls::RunOut;
 
 use crate::broker::Now;
 use crate::broker::events::Event;
@@ -43,6 +48,7 @@ use crate::broker::message::Message;
 use crate::broker::outbox::{ConnectionId, ConsumerId, Outbox, Wakes};
 use crate::broker::paging::Paging;
 use crate::broker::policy::AppliedPolicy;
+use crate::broker::trigger::Trigger;
 use crate::broker::views::QueueView;
 use crate::protocol::table::Table;
 use crate::store::{
@@ -133,12 +139,32 @@ pub struct Effects {
     pub reads: Vec<Arc<Queue>>,
     /// All queues together hold more than they may.
     pub over_budget: bool,
+    /// Queues that have new triggers.
+    pub armed: Vec<Arc<Queue>>,
+    /// Queues whose triggers have something to tell.
+    pub tells: Vec<Arc<Queue>>,
+    /// Queues whose triggers want something run.
+    pub runs: Vec<Arc<Queue>>,
+    /// Triggers that are to be switched off for good.
+    pub switched_off: Vec<Arc<Trigger>>,
     /// What those who listen are to be told.
     pub events: Vec<Event>,
     /// The user on whose behalf all of this is done; nobody when the broker acts by itself.
     pub actor: Option<Arc<str>>,
     /// The connection by which it is asked for, if by one.
     pub connection: Option<Arc<str>>,
+}
+
+impl Effects {
+    /// Whether something is to be done that may have effects itself.
+    pub(super) fn is_for_others(&self) -> bool {
+        !self.departing.is_empty()
+            || !self.events.is_empty()
+            || !self.armed.is_empty()
+            || !self.tells.is_empty()
+            || !self.runs.is_empty()
+            || !self.switched_off.is_empty()
+    }
 }
 
 /// What does not change in a queue's life.
@@ -425,6 +451,7 @@ impl Queue {
     pub fn handle_deadline(self: &Arc<Self>, now: Now, effects: &mut Effects) -> bool {
         let mut state = self.lock();
         state.forget_deadline();
+        state.note_time(now);
         let due = state.take_due(now);
         if !due.is_empty() {
             drop(state);

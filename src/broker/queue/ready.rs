@@ -13,6 +13,7 @@
 
 use super::groups::Groups;
 use super::level::{Cold, Level};
+use super::watches::Watches;
 use super::{Entry, QueueArgs, QueueKind};
 use crate::broker::message::Message;
 use crate::store::QueueSeq;
@@ -102,6 +103,8 @@ pub(super) struct Ready {
     cold: Tally,
     /// Bytes of memory.
     held: u64,
+    /// What triggers want to be counted.
+    pub(super) watches: Option<Box<Watches>>,
 }
 
 impl Ready {
@@ -121,6 +124,7 @@ impl Ready {
             stored: Tally::default(),
             cold: Tally::default(),
             held: 0,
+            watches: None,
         }
     }
 
@@ -198,6 +202,9 @@ impl Ready {
             self.stored.bytes += bytes;
             self.cold.messages += messages;
             self.cold.bytes += bytes;
+            if let Some(watches) = &mut self.watches {
+                watches.left_uncounted(from, QueueSeq::new(from.level(), next));
+            }
         }
         true
     }
@@ -242,6 +249,9 @@ impl Ready {
     pub(super) fn settled(&mut self, seq: QueueSeq) {
         if let Some(next) = self.groups.as_mut().and_then(|groups| groups.settled(seq.0)) {
             self.put_back_counted(next);
+            if let Some(watches) = &mut self.watches {
+                watches.moved();
+            }
         }
     }
 
@@ -266,6 +276,67 @@ impl Ready {
         }
         self.discount(&entry);
         Some(entry)
+    }
+
+    /// Takes the next message of those levels that is wanted, as far as it is in memory; the others
+    /// stay where they are.
+    pub(super) fn pick(&mut self, from: u8, wanted: impl Fn(&Message) -> bool) -> Option<Entry> {
+        let is_high = |level: &usize| *level >= usize::from(from);
+        for at in self.occupied.descending().take_while(is_high) {
+            let level = &mut self.levels[at];
+            let Some(entry) = level.pick(|entry| wanted(&entry.message)) else { continue };
+            if level.is_empty() {
+                self.occupied.clear(at);
+            }
+            self.discount(&entry);
+            return Some(entry);
+        }
+        None
+    }
+
+    /// Whether a priority is a level's, all of whose messages have it or a higher one.
+    pub(super) fn knows_priority(&self, priority: u8) -> bool {
+        usize::from(priority) < self.levels.len()
+    }
+
+    /// How many wait in a level or a higher one.
+    pub(super) fn len_from(&self, level: u8) -> u64 {
+        let levels = self.levels.iter().skip(usize::from(level));
+        levels.map(|level| level.len() as u64).sum()
+    }
+
+    /// Since when the oldest of the messages waits that are next in their levels, from one on
+    /// upwards; `None` when there is none, or one of them must be read first.
+    pub(super) fn oldest_ms(&self, from: u8) -> Option<u64> {
+        let is_high = |level: &usize| *level >= usize::from(from);
+        let fronts = self.occupied.descending().take_while(is_high);
+        let mut oldest_ms = None;
+        for at in fronts {
+            let ms = self.levels[at].front()?.message.published_ms();
+            oldest_ms = Some(oldest_ms.map_or(ms, |oldest: u64| oldest.min(ms)));
+        }
+        oldest_ms
+    }
+
+    /// Whether the first message of a level, or of a higher one, is in memory.
+    pub(super) fn has_next_from(&self, level: u8) -> bool {
+        let highest = self.occupied.highest().filter(|at| *at >= usize::from(level));
+        highest.is_some_and(|at| self.levels[at].front().is_some())
+    }
+
+    /// Everything that is in memory.
+    pub(super) fn in_memory(&self) -> impl Iterator<Item = &Entry> {
+        let waiting = self.groups.iter().flat_map(Groups::waiting);
+        let levels = self.levels.iter();
+        waiting.chain(levels.flat_map(|level| level.returned().chain(level.new_entries())))
+    }
+
+    /// The numbers within which everything lies that only the store has.
+    pub(super) fn cold_ranges(&self) -> impl Iterator<Item = (QueueSeq, QueueSeq)> {
+        (0..)
+            .zip(&self.levels)
+            .filter(|(_, level)| level.cold.messages > 0)
+            .map(|(at, level)| (QueueSeq::new(at, level.cold.from), QueueSeq::new(at, level.next)))
     }
 
     /// The heads of the levels, as far as they are in memory.
@@ -319,10 +390,13 @@ impl Ready {
     pub(super) fn load(&mut self, from: QueueSeq, read: Vec<Entry>) -> bool {
         let at = usize::from(from.level());
         let Some(level) = self.levels.get_mut(at) else { return false };
-        let (held, cold) = (&mut self.held, &mut self.cold);
+        let (held, cold, watches) = (&mut self.held, &mut self.cold, &mut self.watches);
         level.load(from.number(), read, |entry| {
             *held += weight(&entry.message);
             cold.remove(entry);
+            if let Some(watches) = watches {
+                watches.loaded(entry.seq, &entry.message);
+            }
         })
     }
 
@@ -372,7 +446,10 @@ impl Ready {
                 continue;
             }
             let mut from = level.first_new();
-            level.new_entries().filter(|entry| entry.stored).for_each(|entry| whole.add(entry));
+            let (new, between): (Vec<_>, Vec<_>) =
+                level.new_entries().partition(|entry| none_out || entry.seq.number() >= from);
+            between.into_iter().for_each(&mut keep);
+            new.into_iter().filter(|entry| entry.stored).for_each(|entry| whole.add(entry));
             if none_out {
                 from = 0;
                 level.returned().filter(|entry| entry.stored).for_each(|entry| whole.add(entry));
@@ -396,6 +473,9 @@ impl Ready {
         (self.len, self.bytes, self.held) = (0, 0, 0);
         (self.stored, self.cold) = (Tally::default(), Tally::default());
         self.occupied = Occupied::default();
+        if let Some(watches) = &mut self.watches {
+            watches.forget_all();
+        }
         waiting.into_iter().chain(levels.into_iter().flatten())
     }
 
@@ -412,6 +492,9 @@ impl Ready {
         if entry.stored {
             self.stored.add(entry);
         }
+        if let Some(watches) = &mut self.watches {
+            watches.add(&entry.message);
+        }
     }
 
     fn discount(&mut self, entry: &Entry) {
@@ -420,6 +503,9 @@ impl Ready {
         self.held -= weight(&entry.message);
         if entry.stored {
             self.stored.remove(entry);
+        }
+        if let Some(watches) = &mut self.watches {
+            watches.remove(&entry.message);
         }
     }
 }

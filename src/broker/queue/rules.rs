@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::args::{Overflow, QueueKind};
+use crate::broker::trigger::declared::TriggerWishes;
 use crate::store::Durability;
 
 /// RabbitMQ's default delivery limit of quorum queues since 4.0.
@@ -59,6 +60,8 @@ pub struct Wishes {
     pub ack_ms_max: Option<u64>,
     /// `x-durability`.
     pub durability: Option<Durability>,
+    /// `x-trigger-type` and what belongs to it.
+    pub trigger: TriggerWishes,
 }
 
 impl Wishes {
@@ -77,6 +80,7 @@ impl Wishes {
             delivery_limit: stricter(self.delivery_limit, operator.delivery_limit),
             ack_ms_max: self.ack_ms_max,
             durability: operator.durability.or(self.durability),
+            trigger: self.trigger.clone(),
         }
     }
 }
@@ -106,6 +110,8 @@ pub struct Rules {
     pub ack_ms_max: Option<u64>,
     /// How safe a message must be before its publisher is told; unset, as the store says.
     pub durability: Option<Durability>,
+    /// The trigger that it has by itself.
+    pub trigger: TriggerWishes,
 }
 
 impl Rules {
@@ -138,6 +144,7 @@ impl Rules {
             dead_letter_routing_key: dead_letter_routing_key.cloned(),
             ack_ms_max: policy.ack_ms_max,
             durability: declared.durability.or(policy.durability),
+            trigger: declared.trigger.over(&policy.trigger),
             delivery_limit: match kind {
                 QueueKind::Classic => None,
                 // A negative limit is none.

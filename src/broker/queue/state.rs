@@ -17,6 +17,7 @@ use super::delays::{Delays, Due, delay_ms};
 use super::leases::Leases;
 use super::memory::Memory;
 use super::ready::{Ready, Tally};
+use super::triggers::QueueTriggers;
 use super::{
     Acks, Attempt, Closed, ConsumeRefusal, ConsumerSpec, DeathReason, Departing, Departure,
     Effects, Entry, Fetched, Queue, QueueKind, QueueSpec, Rules, Transit,
@@ -90,6 +91,7 @@ pub(super) struct State {
     kept_until_ms: u64,
     pub(super) ready: Ready,
     pub(super) memory: Memory,
+    pub(super) triggers: Option<Box<QueueTriggers>>,
     consumers: Consumers,
     unacked: Transit,
     counters: QueueCounters,
@@ -112,6 +114,7 @@ impl State {
             ready: Ready::new(&spec.args),
             consumers: Consumers::new(spec.args.single_active_consumer, spec.args.kind),
             memory: Memory::default(),
+            triggers: None,
             unacked: Transit::default(),
             counters: QueueCounters::default(),
             exclusive: false,
@@ -381,13 +384,18 @@ impl State {
             self.counters.get_empty += 1;
             return Fetched::Nothing;
         };
-        self.begin_transit(&entry);
+        self.hand_out(&entry, acks);
+        Fetched::Message(entry, clamp(self.ready.len()))
+    }
+
+    /// A message goes to someone who is no consumer.
+    pub(super) fn hand_out(&mut self, entry: &Entry, acks: Acks) {
+        self.begin_transit(entry);
         match acks {
             Acks::Manual => self.counters.get_manual_ack += 1,
             Acks::Automatic => self.counters.get_auto_ack += 1,
         }
         self.counters.redelivered += u64::from(entry.redelivered());
-        Fetched::Message(entry, clamp(self.ready.len()))
     }
 
     // ---- settling ----------------------------------------------------------------------------
@@ -481,7 +489,7 @@ impl State {
 
     /// Ends the stay of a message that is in transit: dropped here and now, or handed over for
     /// dead-lettering, which settles it together with its arrival elsewhere.
-    fn die(
+    pub(super) fn die(
         &mut self,
         queue: &Arc<Queue>,
         entry: Entry,
@@ -638,8 +646,9 @@ impl State {
             .map(|idle_ms| self.used_ms.saturating_add(idle_ms));
         let due = self.delays.as_ref().and_then(|delays| delays.next_ms());
         let lease = self.leases.next_ms();
+        let trigger = self.trigger_due_ms();
         let kept = [self.kept_until_ms];
-        let all = message.into_iter().chain(own).chain(due).chain(lease).chain(kept);
+        let all = message.into_iter().chain(own).chain(due).chain(lease).chain(trigger).chain(kept);
         let at_ms = all.min().filter(|at_ms| *at_ms != u64::MAX)?;
         if self.deadline_ms.is_some_and(|noted| noted <= at_ms) {
             return None;
@@ -663,6 +672,14 @@ impl State {
 
     pub(super) fn touch(&mut self, now: Now) {
         self.used_ms = now.unix_ms;
+    }
+
+    pub(super) fn used_ms(&self) -> u64 {
+        self.used_ms
+    }
+
+    pub(super) fn unacked(&self) -> Transit {
+        self.unacked
     }
 
     // ---- consumers ---------------------------------------------------------------------------
@@ -711,6 +728,7 @@ impl State {
         drop(self.ready.take_all());
         let fetchers = self.forget_memory(queue);
         self.delays = None;
+        self.triggers = None;
         self.kept_dead = Vec::new();
         let consumers = std::mem::take(&mut self.consumers);
         let consumers = consumers.iter().map(|consumer| consumer.spec.clone()).collect();

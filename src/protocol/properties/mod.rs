@@ -5,6 +5,7 @@
 //! [`Summary`] checks them all and tells what the hot path asks for.
 
 mod basic;
+pub mod json;
 
 use nom::Parser;
 use nom::number::complete::{be_u8, be_u16, be_u64};

@@ -45,7 +45,9 @@ fn real(n: f64) -> Json {
     Number::from_f64(n).map_or(Json::Null, Json::Number)
 }
 
-fn text(bytes: &[u8]) -> Json {
+/// A byte string: text, or a sentence with its base64.
+#[must_use]
+pub fn text(bytes: &[u8]) -> Json {
     match std::str::from_utf8(bytes) {
         Ok(text) => Json::from(text),
         Err(_) => Json::from(format!("Not UTF-8, base64 is: {}", STANDARD.encode(bytes))),

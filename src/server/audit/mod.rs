@@ -38,7 +38,7 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// What happens too often, and to nothing that lasts.
 const UNHEARD: [&str; 2] = ["channel.", "consumer."];
 /// What comes from clients, or from whoever would like to be one. Anything else operators do.
-const FROM_CLIENTS: [&str; 10] = [
+const FROM_CLIENTS: [&str; 11] = [
     "access.",
     "alarm.",
     "binding.",
@@ -48,6 +48,7 @@ const FROM_CLIENTS: [&str; 10] = [
     "http.refused",
     "limit.hit",
     "queue.",
+    "trigger.start.",
     "user.authentication.",
 ];
 

@@ -8,6 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use leveret::broker::Broker;
 use leveret::broker::access::Administer;
 use leveret::broker::inspect::Inspect;
 use leveret::broker::operate::Operate;
@@ -67,6 +68,7 @@ fn app(node: &Node) -> Router {
         inspect: Arc::clone(&node.broker) as Arc<dyn Inspect>,
         operate: Arc::clone(&node.broker) as Arc<dyn Operate>,
         administer: Arc::clone(&node.broker) as Arc<dyn Administer>,
+        triggers: Arc::<Broker>::clone(&node.broker),
         process: ProcessReader::new(&settings),
         listeners: Vec::new(),
         pace: LoginPace::new(0, 0),
