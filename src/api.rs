@@ -20,16 +20,16 @@ const PASSWORD: &str = "LEVERET_PASSWORD";
 #[derive(Debug, Args)]
 pub(crate) struct ApiArgs {
     /// Where the broker's management API is.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:15672")]
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:15672")]
     url: String,
     /// Who asks.
-    #[arg(long, default_value = "guest")]
+    #[arg(long, global = true, default_value = "guest")]
     user: String,
     /// A file whose first line is the password [default: LEVERET_PASSWORD, else guest].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// Certificates to trust, for https [default: the system's].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     cacertfile: Option<PathBuf>,
 }
 

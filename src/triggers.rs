@@ -1,7 +1,7 @@
 //! `leveret triggers`: a broker's triggers, by way of its management API.
 
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -101,7 +101,7 @@ fn done(args: &TriggersArgs) -> Result<String, (u8, String)> {
     })
 }
 
-fn definition(file: &PathBuf) -> Result<Vec<u8>, (u8, String)> {
+fn definition(file: &Path) -> Result<Vec<u8>, (u8, String)> {
     if file.as_os_str() == "-" {
         let mut text = Vec::new();
         let read = std::io::stdin().read_to_end(&mut text);

@@ -37,17 +37,16 @@ pub(super) fn each(page: &mut Page, inspect: &dyn Inspect) {
 }
 
 fn write(page: &mut Page, rows: &[Row]) {
-    let plain: [(&str, Kind, &str, fn(&Counts) -> u64); 3] = [
-        ("evaluated_total", Kind::Counter, "How often a condition was looked at", |c| c.evaluated),
-        ("fired_total", Kind::Counter, "How often a trigger fired", |c| c.fired),
-        ("runs_running", Kind::Gauge, "Runs under way", |c| c.running),
-    ];
-    for (name, kind, help, value) in plain {
+    let mut plain = |name, kind, help, value: fn(&Counts) -> u64| {
         let mut family = page.family(PREFIX, name, kind, help);
         for row in rows {
             family.sample(&labels(row, None), value(&row.counts));
         }
-    }
+    };
+    let help = "How often a condition was looked at";
+    plain("evaluated_total", Kind::Counter, help, |counts| counts.evaluated);
+    plain("fired_total", Kind::Counter, "How often a trigger fired", |counts| counts.fired);
+    plain("runs_running", Kind::Gauge, "Runs under way", |counts| counts.running);
     let help = "How often a trigger did not fire though its condition held";
     let mut family = page.family(PREFIX, "suppressed_total", Kind::Counter, help);
     for row in rows {

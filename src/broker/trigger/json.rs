@@ -90,8 +90,8 @@ impl Fields {
     }
 
     fn count(&mut self, name: &str, default: u32, max: u64) -> Parsed<u32> {
-        let number = self.number(name, 1, max)?.unwrap_or(u64::from(default));
-        Ok(u32::try_from(number).unwrap_or(u32::MAX))
+        let number = self.number(name, 1, max)?;
+        Ok(number.map_or(default, |number| u32::try_from(number).unwrap_or(u32::MAX)))
     }
 
     fn flag(&mut self, name: &str, default: bool) -> Parsed<bool> {
