@@ -100,7 +100,7 @@ fn what_cannot_be_started_leaves_the_messages_as_they_were_until_it_can() {
     let explained = explain(&world);
     assert_eq!((explained.view.state, explained.view.reason), ("error", Some(reason)));
     assert!(explained.missing[0].starts_with("error for another 5000 ms: program 'p'"));
-    assert_eq!(client.fetch(1, "q").redelivered, false);
+    assert!(!client.fetch(1, "q").redelivered);
     client.send(1, nack(1, Then::Requeue));
     world.broker().programs_changed(world.now());
     let run = must_take(&world);
