@@ -13,7 +13,7 @@ from checks import eventually, queue, restart_broker
 import shop
 import topology
 from redrive import redrive
-from stage import SHORT, WORK, Page, Service, at_rate, play, shown, spread, timed
+from stage import SHORT, WORK, Page, Service, after, at_rate, play, shown, spread, timed
 
 SIGNUPS_PER_SECOND = 40
 SIGNUPS = 80 if SHORT else 200
@@ -118,7 +118,7 @@ def trouble():
     """Workers and the broker are killed while mails come that are refused for now and for ever."""
     count = TROUBLE_PER_SECOND * TROUBLE_SECONDS
     page.act(f"{count} signups in {TROUBLE_SECONDS} s; workers and the broker are killed")
-    plan = [shop.after(TROUBLE_SECONDS * (number + 1) / (len(CRASHES) + 1), CRASHES[number])
+    plan = [after(TROUBLE_SECONDS * (number + 1) / (len(CRASHES) + 1), CRASHES[number])
             for number in range(len(CRASHES))]  # fmt: skip
     asked = [functools.partial(shop.insist, "/signup", someone(0.1, 0.06)) for _ in range(count)]
     answers = [functools.partial(timed, ask) for ask in asked]

@@ -6,7 +6,6 @@ went out; the rest must be among the dead letters.
 
 import json
 import os
-import threading
 import time
 import uuid
 
@@ -94,15 +93,3 @@ class Broker:
 
     def __exit__(self, *_):
         self.connection.close()
-
-
-def after(seconds, action):
-    """Does something while other things go on; the thread, to wait for."""
-
-    def run():
-        time.sleep(seconds)
-        action()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread

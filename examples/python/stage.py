@@ -101,6 +101,18 @@ def at_rate(per_second, actions):
         return list(pool.map(run, range(len(actions)), actions))
 
 
+def after(seconds, action):
+    """Does something while other things go on; the thread, to wait for."""
+
+    def run():
+        time.sleep(seconds)
+        action()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
 def timed(action):
     """What the action returns, and the seconds it took."""
     start = time.monotonic()
