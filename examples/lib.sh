@@ -26,6 +26,28 @@ work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 export work
 
+# install_programs SCRIPT...: what the example's triggers may start, as an operator installs it: the
+# definitions in programs/ and the scripts can be changed by nobody but who runs the broker.
+# /opt/shop and /var/lib/shop become folders in the scratch folder; the program's user becomes
+# nobody, or the broker's own where that is not root.
+install_programs() {
+  local file as='/^user = /d'
+  chmod 711 "$work"
+  install -d -m 755 "$work/programs" "$work/opt"
+  install -d -m 700 "$work/var"
+  if (($(id -u) == 0)); then
+    as='s/^user = .*/user = "nobody"/'
+    chown nobody "$work/var"
+  fi
+  install -m 644 "${@/#/$example/}" "$work/opt"
+  for file in "$example"/programs/*.toml; do
+    sed -e "$as" -e "s|/opt/shop|$work/opt|; s|/var/lib/shop|$work/var|" "$file" \
+      >"$work/programs/${file##*/}"
+  done
+  chmod 644 "$work"/programs/*
+  export LEVERET_ARGS="--set leveret.triggers.programs_dir=$work/programs"
+}
+
 # play COMMAND...: the driver. It prints the page and its exit code says whether all of it held;
 # if not, or when it breaks off, what the services wrote is kept where EXAMPLE_LOGS says.
 play() {

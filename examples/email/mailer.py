@@ -1,10 +1,10 @@
 """Sends one mail, once: what every way of sending in this example comes down to.
 
 Needs Python's standard library alone, so that a trigger can run it anywhere. Reads SMTP_HOST,
-SMTP_PORT and LEDGER, a folder with a file for each message-id. Invariants: of two that have the same
-message-id in hand only one sends, whatever process or machine restart is between them; an id that
-is in the ledger as sent is never sent again. What is left is the moment between the relay's answer
-and the ledger: who is killed there sends twice, and no protocol without a commit closes that gap.
+SMTP_PORT and LEDGER, a folder with a file for each message-id. Invariants: of two that have the
+same message-id in hand only one sends; an id that is in the ledger as sent is never sent again.
+What is left is the moment between the relay's taking a mail and the ledger: who is killed there
+sends twice, and no protocol without a commit closes that gap.
 """
 
 import email.message
@@ -36,13 +36,10 @@ def send_once(message_id, mail):
         entry.seek(0)
         if entry.read() == SENT:
             return SENT, "it was sent before"
-        outcome, why = send(message_id, mail)
-        if outcome == SENT:
-            entry.write(SENT)
-        return outcome, why
+        return send(message_id, mail, entry)
 
 
-def send(message_id, mail):
+def send(message_id, mail, entry):
     message = email.message.EmailMessage()
     message["From"] = "shop@example.com"
     message["To"] = mail["to"]
@@ -53,6 +50,9 @@ def send(message_id, mail):
         host, port = os.environ["SMTP_HOST"], int(os.environ["SMTP_PORT"])
         with smtplib.SMTP(host, port, timeout=10) as relay:
             relay.send_message(message)
+            # At once, not after the relay's goodbye.
+            entry.write(SENT)
+            entry.flush()
         return SENT, "250"
     except smtplib.SMTPRecipientsRefused as refused:
         code, text = refused.recipients[mail["to"]]

@@ -27,9 +27,12 @@ class Publisher:
         """Returns when the mail is safe; raises pika's error when it is not, after all patience."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         properties = pika.BasicProperties(
-            delivery_mode=2, content_type="application/json",
-            message_id=message_id, type=kind, priority=topology.PRIORITIES[kind],
-        )  # fmt: skip
+            delivery_mode=2,
+            content_type="application/json",
+            message_id=message_id,
+            type=kind,
+            priority=topology.PRIORITIES[kind],
+        )
         while True:
             try:
                 self.channel().basic_publish(

@@ -21,6 +21,9 @@ GONE, MISSPELT = "gone.example", "tpyo.example"  # domains that the relay reject
 accepted = {}
 """The message-id of every mail that was accepted, and when (seconds since the epoch)."""
 
+asked = {}
+"""The path and the address of every request that must be accepted, by message-id."""
+
 repeats = []
 """The requests that had to be made again, by message-id."""
 
@@ -42,20 +45,27 @@ def ask(web, path, to):
 def insist(path, to):
     """A request that is repeated, under its key, until it is accepted; the message-id."""
     message_id = str(uuid.uuid4())
+    asked[message_id] = path, to
+    again(message_id)
+    return message_id
+
+
+def again(message_id):
+    """The same request once more, as of a user who has had no answer."""
+    path, to = asked[message_id]
     deadline = time.monotonic() + 60
     while _ask(QUEUED, path, to, message_id) != 202:
         if time.monotonic() > deadline:
             raise AssertionError(f"{path} was not accepted for a minute")
         repeats.append(message_id)
         time.sleep(0.2)
-    return message_id
 
 
 def _ask(web, path, to, message_id):
     body = json.dumps({"to": to}).encode()
     status, _ = post(web + path, body, {"Idempotency-Key": message_id})
     if status in (200, 202):
-        accepted[message_id] = time.time()
+        accepted.setdefault(message_id, time.time())
     return status
 
 

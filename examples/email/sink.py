@@ -41,8 +41,12 @@ class Relay:
     async def handle_DATA(self, server, session, envelope):
         mail = email.message_from_bytes(envelope.content)
         await asyncio.sleep(settings()["delay_ms"] / 1000)
-        taken = {"id": mail["Message-ID"][1:].partition("@")[0], "to": mail["To"],
-                 "subject": mail["Subject"], "at": time.time()}  # fmt: skip
+        taken = {
+            "id": mail["Message-ID"][1:].partition("@")[0],
+            "to": mail["To"],
+            "subject": mail["Subject"],
+            "at": time.time(),
+        }
         self.journal.write(json.dumps(taken) + "\n")
         return "250 OK"
 
@@ -51,8 +55,10 @@ async def main():
     relay = Relay()
     server = await asyncio.get_running_loop().create_server(
         lambda: SMTP(relay, hostname="relay.example"),
-        os.environ["SMTP_HOST"], int(os.environ["SMTP_PORT"]), backlog=256,
-    )  # fmt: skip
+        os.environ["SMTP_HOST"],
+        int(os.environ["SMTP_PORT"]),
+        backlog=256,
+    )
     await server.serve_forever()
 
 

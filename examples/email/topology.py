@@ -1,8 +1,8 @@
 """Where mails wait. The web publishes to the exchange `mail` with the mail's kind as the key, and
 knows no queue; which queues there are, and who empties them, is decided here.
 
-What comes too early goes through `mail.later`, which keeps a message for its x-delay and passes it on
-to `mail`. What nobody can send ends in `mail.dead`.
+What comes too early goes through `mail.later`, which keeps a message for its x-delay and passes it
+on to `mail`. What nobody can send ends in `mail.dead`.
 """
 
 EXCHANGE, LATER, DEAD = "mail", "mail.later", "mail.dead"
@@ -24,10 +24,15 @@ def declare(channel, queues, instead_of=()):
     channel.exchange_bind(EXCHANGE, LATER)
     channel.queue_declare(DEAD, durable=True)
     for queue, kinds in queues.items():
-        channel.queue_declare(queue, durable=True, arguments={
-            "x-max-priority": 9,
-            "x-dead-letter-exchange": "", "x-dead-letter-routing-key": DEAD,
-        })  # fmt: skip
+        channel.queue_declare(
+            queue,
+            durable=True,
+            arguments={
+                "x-max-priority": 9,
+                "x-dead-letter-exchange": "",
+                "x-dead-letter-routing-key": DEAD,
+            },
+        )
         for kind in kinds:
             channel.queue_bind(queue, EXCHANGE, kind)
     for queue in instead_of:

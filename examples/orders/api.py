@@ -1,8 +1,8 @@
-"""The order API. It writes to its database and nothing else, so it takes orders whether or not there
-is a broker just now.
+"""The order API. It writes to its database and nothing else, so it takes orders whether or not
+there is a broker just now.
 
-POST /orders with {id, customer, lines: [{sku, quantity, cents}], currency, card}: 201, and again 201
-for the same id. POST /orders/ID/payment for an order on account: 202 if it will be charged, 409
+POST /orders with {id, customer, lines: [{sku, quantity, cents}], currency, card}: 201, and again
+201 for the same id. POST /orders/ID/payment for an order on account: 202 if it will be charged, 409
 while it is not known whether there are goods, 410 when it is too late.
 """
 

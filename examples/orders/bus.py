@@ -21,10 +21,12 @@ def connect():
 def news(key, order, **more_headers):
     """The properties of the news of an order: persistent, with its kind, in its customer's turn."""
     return pika.BasicProperties(
-        delivery_mode=2, content_type="application/json",
-        type=key, message_id=f"{order['id']}/{key}",
+        delivery_mode=2,
+        content_type="application/json",
+        type=key,
+        message_id=f"{order['id']}/{key}",
         headers={"x-group-id": order["customer"], **more_headers},
-    )  # fmt: skip
+    )
 
 
 def serve(queue, handle):

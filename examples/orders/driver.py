@@ -17,8 +17,9 @@ import audit
 import bus
 import shop
 import topology
+import triggers
 from redrive import redrive
-from stage import SHORT, Page, Service, after, at_rate, play, spread
+from stage import SHORT, Page, Service, after, at_rate, play, set_trigger, spread
 
 PER_SECOND = 20 if SHORT else 25
 CALM, STORMY = (120, 160) if SHORT else (250, 750)
@@ -46,8 +47,10 @@ def python(name):
 def orders(prefix, count):
     """Customers order at the rate; how long it took until the last order had been placed."""
     start = time.monotonic()
-    placing = [functools.partial(shop.place, shop.new_order(f"{prefix}-{number}"))
-               for number in range(count)]  # fmt: skip
+    placing = [
+        functools.partial(shop.place, shop.new_order(f"{prefix}-{number}"))
+        for number in range(count)
+    ]
     at_rate(PER_SECOND, placing)
     return time.monotonic() - start
 
@@ -69,6 +72,7 @@ def opening():
     eventually("payment's workers are there", lambda: queue("payment")["consumers"] == PAYERS)
     for name in ("saga", "stock", "shipping", "mail"):
         eventually(f"{name} is there", lambda name=name: queue(name)["consumers"] == 1)
+    set_trigger("settlement", triggers.SETTLEMENT)
     shop.fill_shelves(CALM + STORMY)
 
 
@@ -85,8 +89,7 @@ def poison():
     for number in range(POISON):
         shop.place(shop.misspelt("article", number))
         shop.place(shop.misspelt("currency", number))
-    eventually("all are dead letters",
-               lambda: queue(topology.DEAD)["messages"] == 2 * POISON, 60)  # fmt: skip
+    eventually("all are dead letters", lambda: queue(topology.DEAD)["messages"] == 2 * POISON, 60)
     page.row("dead letters", f"{2 * POISON} of {2 * POISON}")
 
 
@@ -94,11 +97,14 @@ def storm():
     """Services and the broker are killed at moments of the dice's choosing."""
     page.act(f"{STORMY} orders, while services and the broker are killed")
     seconds = STORMY / PER_SECOND
-    plan = [after(dice.uniform(0.05, 0.95) * seconds, service_killed)
-            for _ in range(SERVICES_KILLED)]  # fmt: skip
+    plan = [
+        after(dice.uniform(0.05, 0.95) * seconds, service_killed) for _ in range(SERVICES_KILLED)
+    ]
     # One after the other: its restarts must not overlap.
-    plan += [after((number + 0.5) / BROKER_KILLED * seconds, broker_killed)
-             for number in range(BROKER_KILLED)]  # fmt: skip
+    plan += [
+        after((number + 0.5) / BROKER_KILLED * seconds, broker_killed)
+        for number in range(BROKER_KILLED)
+    ]
     took = orders("stormy", STORMY)
     for crash in plan:
         crash.join()
@@ -126,9 +132,10 @@ def the_dead_are_mended():
     connection.close()
     for (name, reason), count in sorted(moved.items()):
         page.row(f"mended, back to {name}", f"{count}, dead because {reason}")
-    page.check("each died of what was wrong with it, and nothing else did",
-               moved == {("stock", "rejected"): POISON,
-                         ("payment", "delivery_limit"): POISON})  # fmt: skip
+    page.check(
+        "each died of what was wrong with it, and nothing else did",
+        moved == {("stock", "rejected"): POISON, ("payment", "delivery_limit"): POISON},
+    )
     shop.ended(CALM + STORMY + 2 * POISON)
 
 

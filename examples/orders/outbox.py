@@ -24,9 +24,7 @@ def publish(channel, row):
     else:
         exchange = topology.EXCHANGE
         more = {"x-publisher-name": "orders", "x-publisher-sequence": row["sequence"]}
-    channel.basic_publish(
-        exchange, row["key"], row["content"], news(row["key"], order, **more)
-    )
+    channel.basic_publish(exchange, row["key"], row["content"], news(row["key"], order, **more))
 
 
 def main():

@@ -20,13 +20,19 @@ from stage import WORK, post
 
 API = "http://127.0.0.1:8001"
 PATHS = {
-    "ORDERS_DB": f"{WORK}/orders.db", "STOCK_DB": f"{WORK}/stock.db",
-    "BANK_DB": f"{WORK}/bank.db", "PARCELS": f"{WORK}/parcels", "MAILS": f"{WORK}/mails",
-    "API_PORT": "8001", "BANK_PORT": "8002", "BANK_URL": "http://127.0.0.1:8002",
-}  # fmt: skip
+    "ORDERS_DB": f"{WORK}/orders.db",
+    "STOCK_DB": f"{WORK}/stock.db",
+    "BANK_DB": f"{WORK}/bank.db",
+    "PARCELS": f"{WORK}/parcels",
+    "MAILS": f"{WORK}/mails",
+    "SETTLEMENTS_DB": f"{WORK}/var/settlements.db",
+    "API_PORT": "8001",
+    "BANK_PORT": "8002",
+    "BANK_URL": "http://127.0.0.1:8002",
+}
 PRICES = {"shirt": 1999, "mug": 899, "poster": 1250, "vinyl": 2990}
 SCARCE = "vinyl"  # there is less of it than is ordered
-CUSTOMERS = 12
+CUSTOMERS = 6
 WEIGHTS = [6, 2, 2]  # those whose card is good, whose card is empty, who want to pay later
 
 chance = random.Random(7)
@@ -39,19 +45,25 @@ came = {}
 
 def new_order(name):
     """An order as it comes; nothing is wrong with it, but it may be more than there is."""
-    lines = [{"sku": sku, "quantity": chance.randint(1, 3), "cents": PRICES[sku]}
-             for sku in chance.sample(sorted(PRICES), chance.randint(1, 2))]  # fmt: skip
+    lines = [
+        {"sku": sku, "quantity": chance.randint(1, 3), "cents": PRICES[sku]}
+        for sku in chance.sample(sorted(PRICES), chance.randint(1, 2))
+    ]
     card = chance.choices(["good", "empty", None], WEIGHTS)[0]
     customer = f"customer-{chance.randrange(CUSTOMERS)}"
-    return {"id": name, "customer": customer, "lines": lines, "currency": "EUR",
-            "card": card}  # fmt: skip
+    return {"id": name, "customer": customer, "lines": lines, "currency": "EUR", "card": card}
 
 
 def misspelt(kind, number):
     """An order by which a service stumbles: a partner's, alone with its customer."""
     line = {"sku": "mug", "quantity": 1, "cents": PRICES["mug"]}
-    order = {"id": f"{kind}-{number}", "customer": f"partner-{kind}-{number}", "lines": [line],
-             "currency": "EUR", "card": "good"}  # fmt: skip
+    order = {
+        "id": f"{kind}-{number}",
+        "customer": f"partner-{kind}-{number}",
+        "lines": [line],
+        "currency": "EUR",
+        "card": "good",
+    }
     if kind == "article":
         line["sku"] = "MUG"
     else:
@@ -103,7 +115,9 @@ def fill_shelves(pieces):
 
 def states():
     """How many orders are in each state."""
-    return collections.Counter(dict(read("ORDERS_DB", "select state, count(*) from orders group by 1")))
+    return collections.Counter(
+        dict(read("ORDERS_DB", "select state, count(*) from orders group by 1"))
+    )
 
 
 def ended(count):
@@ -118,10 +132,16 @@ def ended(count):
 
 def latencies(prefix, state="shipped"):
     """From the order to its end, in seconds, for orders that were not on account."""
-    return [row[0] for row in read("ORDERS_DB", f"""
+    return [
+        row[0]
+        for row in read(
+            "ORDERS_DB",
+            f"""
         select ended_at - placed_at from orders
         where state = '{state}' and id like '{prefix}%' and content like '%"card": "good"%'
-    """)]  # fmt: skip
+    """,
+        )
+    ]
 
 
 def lines_of(name):
@@ -132,6 +152,7 @@ def lines_of(name):
 
 def report():
     """What analytics finds in the history."""
-    out = subprocess.run([f"{os.environ['GO_SERVICES']}/analytics"], check=True,
-                         capture_output=True)  # fmt: skip
+    out = subprocess.run(
+        [f"{os.environ['GO_SERVICES']}/analytics"], check=True, capture_output=True
+    )
     return json.loads(out.stdout)

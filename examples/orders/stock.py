@@ -43,16 +43,19 @@ def reserve(order):
     state = "reserved" if enough else "refused"
     for line in order["lines"]:
         sku, quantity = line["sku"], line["quantity"]
-        db.execute("insert into reservations values (?, ?, ?, ?)",
-                   (order["id"], sku, quantity, state))  # fmt: skip
+        db.execute(
+            "insert into reservations values (?, ?, ?, ?)", (order["id"], sku, quantity, state)
+        )
         if enough:
             db.execute("update articles set free = free - ? where sku = ?", (quantity, sku))
     return f"stock.{state}"
 
 
 def release(order):
-    reserved = db.execute("select sku, quantity from reservations where id = ? and state = ?",
-                          (order["id"], "reserved")).fetchall()  # fmt: skip
+    reserved = db.execute(
+        "select sku, quantity from reservations where id = ? and state = ?",
+        (order["id"], "reserved"),
+    ).fetchall()
     for sku, quantity in reserved:
         db.execute("update articles set free = free + ? where sku = ?", (quantity, sku))
     move(order, "released")
@@ -63,8 +66,10 @@ def take(order):
 
 
 def move(order, state):
-    db.execute("update reservations set state = ? where id = ? and state = 'reserved'",
-               (state, order["id"]))  # fmt: skip
+    db.execute(
+        "update reservations set state = ? where id = ? and state = 'reserved'",
+        (state, order["id"]),
+    )
 
 
 ACTIONS = {"order.placed": reserve, "order.cancelled": release, "order.shipped": take}

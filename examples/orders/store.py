@@ -1,8 +1,8 @@
 """The order service's database: orders, and the outbox with what has to be told about them.
 
-Invariants: an order changes its state and leaves the news of it in the outbox in one transaction, so
-there is never one without the other; news that does not fit the present state changes nothing, so
-what comes twice is done once.
+Invariants: an order changes its state and leaves the news of it in the outbox in one transaction,
+so there is never one without the other; news that does not fit the present state changes nothing,
+so what comes twice is done once.
 """
 
 import contextlib

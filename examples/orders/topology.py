@@ -15,7 +15,10 @@ ONCE = {"x-message-deduplication": True}
 LIMITED = {"x-queue-type": "quorum", "x-delivery-limit": 5}
 
 QUEUES = {
-    "saga": (["stock.*", "payment.charged", "payment.declined", "shipment.sent"], GROUPED | TO_DEAD),
+    "saga": (
+        ["stock.*", "payment.charged", "payment.declined", "shipment.sent"],
+        GROUPED | TO_DEAD,
+    ),
     "stock": (["order.placed", "order.cancelled", "order.shipped"], GROUPED | ONCE | TO_DEAD),
     "payment": (["payment.requested"], GROUPED | LIMITED | TO_DEAD),
     "shipping": (["order.paid"], TO_DEAD),

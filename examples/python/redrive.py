@@ -41,10 +41,18 @@ def redrive(connection, dead, mend=lambda body: body):
 
 
 DIED = {
-    "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
-    "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
-    "x-attempt", "x-delay", "x-delivery-count",
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+    "x-attempt",
+    "x-delay",
+    "x-delivery-count",
     # It comes out of turn, and not from its publisher.
-    "x-publisher-name", "x-publisher-sequence",
-}  # fmt: skip
+    "x-publisher-name",
+    "x-publisher-sequence",
+}
 """Headers that tell of the message's earlier life; it starts anew."""

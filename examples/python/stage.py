@@ -6,6 +6,7 @@ every check held. The services know nothing of this file.
 """
 
 import concurrent.futures
+import json
 import math
 import os
 import signal
@@ -16,8 +17,11 @@ import time
 import urllib.error
 import urllib.request
 
+import checks
+
 SHORT = bool(os.environ["SHORT"])
 WORK = os.environ["work"]
+TRIGGERS = f"{os.environ['MANAGEMENT_URL']}/api/triggers/%2F"
 
 
 class Service:
@@ -40,9 +44,13 @@ class Service:
 
     def _start(self):
         return subprocess.Popen(
-            self.command, env=self.env, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            self.command,
+            env=self.env,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+        )
 
     def _watch(self):
         while True:
@@ -83,6 +91,16 @@ def post(url, body=b"", headers=None, seconds=30):
         return error.code, error.read()
     except OSError as error:
         return 599, str(error).encode()
+
+
+def set_trigger(name, trigger):
+    """Tells the broker of a trigger in the default vhost."""
+    checks.http(f"{TRIGGERS}/{name}", body=json.dumps(trigger), method="PUT")
+
+
+def trigger_runs(name):
+    """How the last runs of a trigger have ended, as the broker tells."""
+    return json.loads(checks.http(f"{TRIGGERS}/{name}/runs"))
 
 
 def at_rate(per_second, actions):

@@ -8,7 +8,7 @@ const fs = require('fs');
 const amqp = require('amqplib');
 
 /**
- * Calls handle(news, order) for each message of a queue; its result is the news to tell, or nothing.
+ * Calls handle(kind, order) for each message of a queue; its result is the news to tell, if any.
  */
 async function serve(queue, handle) {
   const connection = await amqp.connect(process.env.AMQP_URL);

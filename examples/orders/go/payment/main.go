@@ -28,7 +28,7 @@ func main() {
 			panic(fmt.Sprintf("no rate for %q", order.Currency))
 		}
 		// Fraud checks take a while, some longer than others.
-		time.Sleep(time.Duration(rand.Intn(20)) * time.Millisecond)
+		time.Sleep(time.Duration(rand.Intn(100)) * time.Millisecond)
 		return charge(order, order.Cents*rate/1000, delivery.Headers["x-publisher-sequence"])
 	})
 }
