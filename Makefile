@@ -3,9 +3,10 @@
 #
 #   make build     the broker, in target/release/leveret
 #   make run       builds and starts it (ARGS="--set heartbeat=30" passes arguments on)
-#   make test      unit, conformance, crash and interop tests: what CI runs
+#   make test      unit, conformance, crash and interop tests and the examples: what CI runs
 #   make lint      formatting, clippy, licences and advisories
 #   make bench     side by side with Debian's rabbitmq-server
+#   make examples  whole small systems around the broker, each with a page of what came of it
 #   make interop   every client, suite, tutorial and application against the broker
 #   make oracle    interop and the tests' transcripts against Debian's rabbitmq-server
 #   make crash     kills, power losses, failing and full disks under load, checked (CYCLES=60)
@@ -15,7 +16,8 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build run test unit lint bench interop oracle crash crash-full load smoke fuzz miri
+.PHONY: build run test unit lint bench interop oracle crash crash-full load smoke \
+  examples fuzz miri
 
 CYCLES ?= 60
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -44,6 +46,7 @@ unit: build
 test: unit
 	$(MAKE) crash CYCLES=20 ROWS="C1 C2 C4 C13"
 	$(MAKE) smoke
+	$(MAKE) examples
 
 smoke: build
 	interop/run pika go java
@@ -53,6 +56,9 @@ lint:
 	scripts/cargo fmt --all --check
 	scripts/cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	scripts/deny
+
+examples: build
+	$(call all_of,$(wildcard examples/*/run),--short)
 
 bench: build
 	benches/compare

@@ -3,7 +3,7 @@
 #
 # Invariant: a cache entry's name holds everything it was made of (versions, sources, tool chain).
 # Sourced after lib.sh.
-# shellcheck shell=bash disable=SC2154 # lib.sh sets root
+# shellcheck shell=bash disable=SC2154 # lib.sh sets root, the script app
 
 pika_version=1.4.4
 aio_pika_version=10.2.1
@@ -32,6 +32,26 @@ node_clients() {
 make_node_clients() {
   echo '{"private": true}' >package.json
   npm install --silent --ignore-scripts "amqplib@$amqplib_version"
+}
+
+# python_packages REQUIREMENT...: a virtual environment with exactly these, for what $app names.
+python_packages() {
+  python3 -c 'import ensurepip' 2>/dev/null || apt install python3-venv
+  once "app-$app-$(digest <<<"$*")-$(python_tag)" make_python_packages "$@"
+}
+make_python_packages() {
+  python3 -m venv .
+  bin/pip install --quiet --disable-pip-version-check "$@"
+}
+
+# node_packages NAME@VERSION...: a folder with these in node_modules, for what $app names.
+node_packages() {
+  need_node
+  once "app-$app-$(digest <<<"$*")" make_node_packages "$@"
+}
+make_node_packages() {
+  echo '{"private": true}' >package.json
+  npm install --silent --ignore-scripts "$@"
 }
 
 # Debian 12's own Go and Node are older than the clients need. Newer ones come from where Go's

@@ -49,11 +49,16 @@ digest() { cat "$@" | sha256sum | cut -c1-12; }
 # tests insist on, and nothing outside can be reached by mistake. Where the machine forbids
 # namespaces the script runs as it is, and the ports have to be free. INTEROP_NETWORK says which.
 in_own_network() {
-  local enter=(unshare --net)
-  (($(id -u) == 0)) || enter+=(--map-root-user)
+  local enter=(unshare --net) back=()
+  # Who is not root is so for a moment, to bring loopback up, and then itself again.
+  (($(id -u) == 0)) || {
+    enter+=(--map-root-user)
+    back=(unshare --user --map-user="$(id -u)" --map-group="$(id -g)")
+  }
   if [[ "${INTEROP_NETWORK:-}" != host ]] && command -v ip >/dev/null &&
     "${enter[@]}" ip link set lo up 2>/dev/null; then
-    INTEROP_NETWORK=own exec "${enter[@]}" bash -c 'ip link set lo up && exec "$@"' - "$@"
+    INTEROP_NETWORK=own exec "${enter[@]}" bash -c 'ip link set lo up && exec "$@"' - \
+      "${back[@]}" "$@"
   fi
   INTEROP_NETWORK=host exec "$@"
 }
@@ -137,6 +142,20 @@ stop_broker() {
   kill -KILL "-$pid" 2>/dev/null || true # helpers that it left in its process group
   rm -f "$dir/pid"
   ((late == 0)) || { say "the broker in $dir ignored SIG$signal for 30 seconds"; return 1; }
+}
+
+# with_broker LAUNCHER DIR SECONDS COMMAND...: COMMAND, with a broker of its own in DIR, on the
+# usual ports in a network of its own. It finds the broker in its environment, and can restart it. A
+# command that hangs is ended after SECONDS.
+with_broker() {
+  (in_own_network env BROKER="$1" BROKER_DIR="$2" bash -euo pipefail -c '
+    export AMQP_HOST=127.0.0.1 AMQP_URL="amqp://guest:guest@127.0.0.1:5672"
+    export MANAGEMENT_URL=http://127.0.0.1:15672
+    "$BROKER" start "$BROKER_DIR" 5672
+    trap "\"\$BROKER\" kill \"\$BROKER_DIR\"" EXIT
+    code=0
+    timeout --kill-after=10 "$@" </dev/null || code=$?
+    exit "$code"' - "${@:3}")
 }
 
 # broker_verbs VERB [ARG]...: the command line that interop/broker and interop/rabbitmq share.

@@ -1,5 +1,5 @@
-# Shared by the scripts NAME/run in this folder: which broker, an application's packages in the
-# cache, one fresh broker for its driver, and how a run is summed up.
+# Shared by the scripts NAME/run in this folder: which broker, one fresh for each driver, and how a
+# run is summed up.
 #
 # Invariants: applications are run as their registries hold them, never edited; a driver learns
 # about the broker from its environment only; each driver has a broker to itself.
@@ -31,30 +31,10 @@ done
 launcher="$interop/broker"
 [[ "$broker" == leveret ]] || launcher="$interop/rabbitmq"
 
-# python_packages REQUIREMENT...: a virtual environment in the cache with exactly these.
-python_packages() {
-  python3 -c 'import ensurepip' 2>/dev/null || apt install python3-venv
-  once "app-$app-$(digest <<<"$*")-$(python_tag)" make_python_packages "$@"
-}
-make_python_packages() {
-  python3 -m venv .
-  bin/pip install --quiet --disable-pip-version-check "$@"
-}
-
-# node_packages NAME@VERSION...: a folder with these in node_modules.
-node_packages() {
-  need_node
-  once "app-$app-$(digest <<<"$*")" make_node_packages "$@"
-}
-make_node_packages() {
-  echo '{"private": true}' >package.json
-  npm install --silent --ignore-scripts "$@"
-}
-
 # A scratch folder, and in it the broker's; gone when the run ends.
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-export work launcher app
+export work app
 
 # play TITLE COMMAND...: the driver, with a broker of its own on the usual ports in a network of
 # its own. It prints `ok NAME`, `FAIL NAME: why` or `skip NAME: why` for each scenario; its exit
@@ -65,15 +45,9 @@ play() {
   shift
   need_command ip iproute2
   "$launcher" install
-  # A driver that hangs is ended; the longest takes a minute or two.
-  (in_own_network bash -euo pipefail -c '
-    export AMQP_HOST=127.0.0.1 AMQP_URL="amqp://guest:guest@127.0.0.1:5672"
-    export MANAGEMENT_URL=http://127.0.0.1:15672 BROKER="$launcher" BROKER_DIR="$work/broker"
-    "$launcher" start "$work/broker" 5672
-    trap "\"$launcher\" kill \"$work/broker\"" EXIT
-    code=0
-    timeout --kill-after=10 "${APP_SECONDS:-300}" "$@" 2>"$work/err" </dev/null || code=$?
-    exit "$code"' - "$@" "${scenarios[@]}") >"$work/out" || code=$?
+  # The longest driver takes a minute or two.
+  with_broker "$launcher" "$work/broker" "${APP_SECONDS:-300}" "$@" "${scenarios[@]}" \
+    >"$work/out" 2>"$work/err" || code=$?
   grep -E '^(ok|FAIL|skip) ' "$work/out" | sed -E "s/^(ok|FAIL|skip) /\1 $app /" || true
   passed="$(grep -c '^ok ' "$work/out" || true)"
   failed="$(grep -c '^FAIL ' "$work/out" || true)"

@@ -54,9 +54,9 @@ def eventually(what, condition, seconds=WAIT_SECONDS):
         time.sleep(0.05)
 
 
-def http(url, user="guest:guest", body=None):
+def http(url, user="guest:guest", body=None, method=None):
     """The answer's body as text: to a GET, or to a POST of the body that is given."""
-    request = urllib.request.Request(url, data=body and body.encode())
+    request = urllib.request.Request(url, data=body and body.encode(), method=method)
     if user:
         token = base64.b64encode(user.encode()).decode()
         request.add_header("Authorization", f"Basic {token}")
