@@ -168,6 +168,7 @@ fn filled(path: &str) -> String {
         .replace("{within}", "1")
         .replace("{unit}", "months")
         .replace("{policy}", "short")
+        .replace("{trigger}", "tell")
 }
 
 #[test]
@@ -206,6 +207,10 @@ fn the_specification_lists_the_routes_that_there_are() {
 #[tokio::test]
 async fn every_route_lets_in_exactly_those_of_its_access_class() {
     let server = Server::start().await;
+    let trigger = r#"{"queue": "jobs", "condition": {"type": "first"}, "mode": "event",
+        "action": {"type": "event", "exchange": "amq.topic", "routing_key": "t"}}"#;
+    let made = server.request("PUT", "/api/triggers/%2F/tell", Some("root"), trigger).await;
+    assert_eq!(made.status, 201);
     for route in ROUTES {
         let path = filled(route.path);
         for (user, tag) in [
