@@ -284,6 +284,18 @@ impl Broker {
         self.vhosts.get(name).map(|entry| Arc::clone(entry.value()))
     }
 
+    /// All queues, oldest first: what is done to each is done in the same order every time.
+    fn queues_in_order(&self) -> Vec<Arc<Queue>> {
+        let vhosts = self.vhosts.iter().map(|entry| Arc::clone(entry.value()));
+        let mut queues: Vec<Arc<Queue>> = vhosts
+            .flat_map(|vhost| {
+                vhost.queues_by_id.iter().map(|it| Arc::clone(it.value())).collect::<Vec<_>>()
+            })
+            .collect();
+        queues.sort_unstable_by_key(|queue| queue.key());
+        queues
+    }
+
     /// A consumer id that was never used.
     #[must_use]
     pub fn next_consumer_id(&self) -> ConsumerId {

@@ -156,12 +156,9 @@ impl Broker {
     /// Finds the window at which all queues fit into the budget, and has them keep within it.
     fn sweep(&self, effects: &mut Effects) {
         let paging = &self.paging;
-        let mut queues = Vec::new();
-        for vhost in &self.vhosts {
-            let all = vhost.queues_by_id.iter().map(|entry| Arc::clone(entry.value()));
-            queues
-                .extend(all.map(|queue| (queue.held_bytes(), queue)).filter(|(held, _)| *held > 0));
-        }
+        let all = self.queues_in_order().into_iter();
+        let queues = all.map(|queue| (queue.held_bytes(), queue)).filter(|(held, _)| *held > 0);
+        let queues: Vec<_> = queues.collect();
         let held = queues.iter().map(|(held, _)| *held).collect();
         let window = fitting_window(held, paging.limit / 4 * SWEPT_QUARTERS);
         let window = window.min(paging.limit / SHARE).max(1);

@@ -54,11 +54,9 @@ pub(super) fn recover(broker: &Arc<Broker>, now: Now) -> Result<(), StoreError> 
     declare_event_exchange(broker);
     // What expired while the node was down, or will, must not wait for someone to look.
     let mut effects = super::queue::Effects::default();
-    for vhost in &broker.vhosts {
-        for queue in &vhost.queues_by_id {
-            queue.count_cold();
-            queue.wake_up(&mut effects);
-        }
+    for queue in broker.queues_in_order() {
+        queue.count_cold();
+        queue.wake_up(&mut effects);
     }
     broker.finish(&mut effects, now);
     Ok(())
