@@ -217,3 +217,19 @@ fn the_first_messages_timestamp_is_shown() {
     client.fetch(1, "q");
     assert_eq!(view(&world, "q").head_timestamp_s, None);
 }
+
+#[test]
+fn what_does_not_fit_beside_the_first_message_is_not_read_over_and_over() {
+    let world = World::with_queue_memory(LITTLE);
+    let client = world.client();
+    client.declare(1, queue("q").durable());
+    let bodies = ["first".to_owned(), "second".to_owned(), "x".repeat(10_000), "last".to_owned()];
+    client.send(1, prefetch(1));
+    client.send(1, consume("q", "c"));
+    for body in &bodies {
+        client.send(1, publish("", "q", body).with(props().persistent()));
+    }
+    let (broker, now) = (world.broker(), world.now());
+    let reads = (0..100).filter(|_| broker.read_back(now)).count();
+    assert!(reads < 10, "{reads} reads while nothing is taken");
+}

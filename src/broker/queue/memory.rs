@@ -15,7 +15,7 @@ use super::state::State;
 use super::{Effects, Queue};
 use crate::broker::Now;
 use crate::broker::outbox::Outbox;
-use crate::store::{Batch, ReadLimit};
+use crate::store::{Batch, QueueSeq, ReadLimit};
 
 /// What is kept ready for consumers, if the window allows.
 const AHEAD_BYTES: u64 = 4 << 20;
@@ -35,8 +35,21 @@ pub(super) struct Memory {
     reading: bool,
     /// What was read last is used up already.
     hungry: bool,
+    /// Where the last read began, until it is seen what has remained of it.
+    read_from: Option<QueueSeq>,
+    /// What was read ahead and did not fit.
+    misfit: Option<Misfit>,
     /// Connections that wait for the first message.
     fetchers: Vec<Arc<Outbox>>,
+}
+
+/// A message that went straight back to the store: reading it again would not help until there is
+/// more room.
+#[derive(Debug)]
+struct Misfit {
+    from: QueueSeq,
+    held: u64,
+    window: u64,
 }
 
 impl State {
@@ -61,10 +74,24 @@ impl State {
             effects.over_budget |= paging.change(self.memory.accounted, held);
             self.memory.accounted = held;
         }
-        if !self.memory.reading && self.wanted(paging.window()).is_some() {
+        let read_from = self.memory.read_from.take();
+        if !self.memory.reading
+            && let Some(wanted) = self.wanted(paging.window())
+            && (wanted.urgent || self.may_fit(wanted.from, read_from, paging.window()))
+        {
             self.memory.reading = true;
             effects.reads.push(Arc::clone(queue));
         }
+    }
+
+    /// Whether what may be read ahead would stay: not if it was read just now and is not here.
+    fn may_fit(&mut self, from: QueueSeq, read_from: Option<QueueSeq>, window: u64) -> bool {
+        let held = self.ready.held();
+        if read_from == Some(from) {
+            self.memory.misfit = Some(Misfit { from, held, window });
+        }
+        let misfit = self.memory.misfit.as_ref();
+        misfit.is_none_or(|it| it.from != from || held < it.held || window > it.window)
     }
 
     /// Someone waits for the queue's first message, which is not in memory.
@@ -116,6 +143,7 @@ impl Queue {
         let Ok(found) = self.store.read(self.spec.key, from, limit) else { return };
         let mut state = self.lock();
         state.memory.reading = false;
+        state.memory.read_from = Some(from);
         if state.gone {
             return;
         }
