@@ -209,7 +209,8 @@ async fn every_route_lets_in_exactly_those_of_its_access_class() {
     let server = Server::start().await;
     let trigger = r#"{"queue": "jobs", "condition": {"type": "first"}, "mode": "event",
         "action": {"type": "event", "exchange": "amq.topic", "routing_key": "t"}}"#;
-    let made = server.request("PUT", "/api/triggers/%2F/tell", Some("root"), trigger).await;
+    let with = format!("content-length: {}\r\n\r\n{trigger}", trigger.len());
+    let made = server.request("PUT", "/api/triggers/%2F/tell", Some("root"), &with).await;
     assert_eq!(made.status, 201);
     for route in ROUTES {
         let path = filled(route.path);

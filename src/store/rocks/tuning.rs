@@ -22,12 +22,12 @@
 //!
 //! # Levels
 //!
-//! Every table has cursors beside its messages, so those of level 0 overlap and are merged with all of
-//! the level below. That level is small, then: what grows beyond it are tables of one queue's
-//! consecutive messages, which move further down without being written again. With RocksDB's own
-//! sizes (merges of 4 tables into a level of 256 MiB) the merges wrote a backlog over and over:
-//! processor time of the whole broker for each of 5,000,000 messages of 100 B in one queue, in turns
-//! in one run, 3.97 µs published and 3.76 µs consumed; with these 2.72 and 2.18 µs.
+//! Every table has cursors beside its messages, so those of level 0 overlap and are merged with
+//! all of the level below. That level is small, then: what grows beyond it are tables of one
+//! queue's consecutive messages, which move further down without being written again. With
+//! RocksDB's own sizes (merges of 4 tables into a level of 256 MiB) the merges wrote a backlog over
+//! and over: processor time of the whole broker for each of 5,000,000 messages of 100 B in one
+//! queue, in turns in one run, 3.97 µs published and 3.76 µs consumed; with these 2.72 and 2.18 µs.
 //!
 //! # Write buffers
 //!
