@@ -71,19 +71,15 @@ pub(super) fn check(db_dir: &Path, marked: Lsn) -> Result<Logged, StoreError> {
 
 /// Reads those blocks of tables that a start reads.
 fn check_tables(manifest: &Manifest, db_dir: &Path) -> Result<(), StoreError> {
-    for (number, Listed { keys: (first, last), .. }) in &manifest.tables {
-        if !is_read_at_start(first, last) {
+    for (number, Listed { keys: (_, last), .. }) in &manifest.tables {
+        if !is_read_at_start(last) {
             continue;
         }
         let path = Manifest::table_path(db_dir, *number);
         let as_damage = |flaw: Flaw| damaged_at(&path, flaw.offset, &flaw.reason);
         let table = Table::open(&path).map_err(as_damage)?;
-        let mut from = &first[..];
-        for block in &table.blocks {
-            if is_read_at_start(from, &block.to) {
-                table.entries(block).map_err(as_damage)?;
-            }
-            from = &block.to;
+        for block in table.blocks.iter().filter(|block| is_read_at_start(&block.to)) {
+            table.entries(block).map_err(as_damage)?;
         }
     }
     Ok(())

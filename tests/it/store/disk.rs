@@ -108,7 +108,7 @@ fn a_directory_of_another_version_is_refused_and_left_alone() {
         fs::write(&version, text).unwrap();
         let before = files(dir.path());
         match Disk::open(dir.path()).unwrap_err() {
-            StoreError::Version { found, expected: 3, .. } => assert_eq!(found, expected),
+            StoreError::Version { found, expected: 4, .. } => assert_eq!(found, expected),
             other => panic!("{other}"),
         }
         assert!(files(dir.path()) == before);
@@ -187,7 +187,7 @@ fn a_version_file_that_was_only_begun_is_made_again() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("VERSION"), begun).unwrap();
         drop(Disk::open(dir.path()).unwrap());
-        assert_eq!(fs::read(dir.path().join("VERSION")).unwrap(), b"leveret store 3\n");
+        assert_eq!(fs::read(dir.path().join("VERSION")).unwrap(), b"leveret store 4\n");
     }
 }
 

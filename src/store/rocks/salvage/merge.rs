@@ -1,4 +1,5 @@
-//! Every key that several tables and logs hold, with what was last written under it, in order.
+//! Every key that several tables and logs hold, with what was last written under it: in order, from
+//! one key to another, or looked up.
 //!
 //! What is newer has a higher number, whatever file it lies in; range deletions hide what is older.
 //! Blocks that cannot be read are passed over and told.
@@ -51,9 +52,30 @@ struct Source {
 }
 
 impl Source {
-    fn new(path: PathBuf, table: Option<Table>, entries: Vec<Entry>) -> Self {
-        let (entries, last) = (entries.into_iter(), Vec::new());
+    fn new(path: PathBuf, table: Option<Table>) -> Self {
+        let (entries, last) = (Vec::new().into_iter(), Vec::new());
         Self { path, table, block: 0, entries, last, looked: None }
+    }
+
+    /// Goes to where a key stands, or would.
+    fn seek(&mut self, from: &[u8]) {
+        let Some(table) = &self.table else { return };
+        self.block = table.blocks.partition_point(|block| &*block.to < from);
+        let before = self.block.checked_sub(1).and_then(|at| table.blocks.get(at));
+        self.last = before.map_or_else(Vec::new, |block| block.to.clone());
+        self.entries = Vec::new().into_iter();
+    }
+
+    /// The next block, unless all before a key have been read.
+    fn next_block(&mut self, to: &[u8]) -> Option<(usize, Result<Vec<Entry>, Flaw>)> {
+        let (table, at) = (self.table.as_ref()?, self.block);
+        let before = at.checked_sub(1).and_then(|at| table.blocks.get(at));
+        if before.is_some_and(|block| &*block.to >= to) {
+            return None;
+        }
+        let block = table.blocks.get(at)?;
+        self.block += 1;
+        Some((at, table.entries(block)))
     }
 
     /// What stands under a key; and a block that might say it, if that cannot be read.
@@ -76,37 +98,60 @@ type Head = Reverse<(Vec<u8>, Reverse<u64>, usize, Option<Vec<u8>>)>;
 
 /// All sources.
 pub(super) struct Merge {
+    /// The logs, and the tables.
     sources: Vec<Source>,
     heads: BinaryHeap<Head>,
-    /// Those that begin behind the present key, the next one last.
+    /// Where the walk ends.
+    to: Vec<u8>,
+    /// In the order in which they begin.
     deletions: Vec<RangeDeletion>,
-    /// Those that have begun.
-    begun: Vec<RangeDeletion>,
-    /// What only [`look_up`](Self::look_up) finds of the logs.
-    apart: BTreeMap<Vec<u8>, Entry>,
-    /// Blocks that it could not read, by source.
+    /// How many have begun before the present key, and which of them have not ended.
+    passed: usize,
+    begun: Vec<usize>,
+    /// What the logs hold, but for what was walked through.
+    logged: BTreeMap<Vec<u8>, Entry>,
+    /// Blocks that could not be read, by source.
     unread: BTreeSet<(usize, usize)>,
     /// What could not be read on the way.
     pub(super) flaws: Vec<FileFlaw>,
 }
 
 impl Merge {
-    /// Keys from `apart` on are only looked up.
-    pub(super) fn new(tables: Vec<(PathBuf, Table)>, logs: LogEntries, apart: &[u8]) -> Self {
-        let LogEntries { mut entries, range_deletions: mut deletions } = logs;
-        let apart = entries.split_off(apart);
-        let logged = entries.into_values().collect();
-        let mut sources = vec![Source::new(PathBuf::new(), None, logged)];
+    pub(super) fn new(tables: Vec<(PathBuf, Table)>, logs: LogEntries) -> Self {
+        let LogEntries { entries: logged, range_deletions: mut deletions } = logs;
+        let mut sources = vec![Source::new(PathBuf::new(), None)];
         for (path, mut table) in tables {
             deletions.append(&mut table.range_deletions);
-            sources.push(Source::new(path, Some(table), Vec::new()));
+            sources.push(Source::new(path, Some(table)));
         }
-        deletions.sort_by(|a, b| b.from.cmp(&a.from));
+        deletions.sort_by(|a, b| a.from.cmp(&b.from));
         let heads = BinaryHeap::with_capacity(sources.len());
-        let (begun, unread, flaws) = (Vec::new(), BTreeSet::new(), Vec::new());
-        let mut merge = Self { sources, heads, deletions, begun, apart, unread, flaws };
-        (0..merge.sources.len()).for_each(|source| merge.advance(source));
-        merge
+        let (to, begun, unread, flaws) = (Vec::new(), Vec::new(), BTreeSet::new(), Vec::new());
+        Self { sources, heads, to, deletions, passed: 0, begun, logged, unread, flaws }
+    }
+
+    /// Has [`next`](Self::next) go from one key to another, which is left out. What the logs hold
+    /// between them is had once.
+    pub(super) fn walk(&mut self, (from, to): (impl AsRef<[u8]>, impl AsRef<[u8]>)) {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        self.to = to.to_vec();
+        (self.passed, self.begun) = (0, Vec::new());
+        self.heads.clear();
+        let mut walked = self.logged.split_off(from);
+        self.logged.append(&mut walked.split_off(to));
+        for source in &mut self.sources {
+            source.seek(from);
+        }
+        if let Some(logs) = self.sources.first_mut() {
+            logs.entries = walked.into_values().collect::<Vec<_>>().into_iter();
+        }
+        for source in 0..self.sources.len() {
+            self.advance(source);
+            while self.heads.peek().is_some_and(|Reverse((key, ..))| &**key < from) {
+                let Some(Reverse((.., source, _))) = self.heads.pop() else { break };
+                self.advance(source);
+            }
+        }
     }
 
     /// The next key that has a value.
@@ -129,10 +174,9 @@ impl Merge {
         }
     }
 
-    /// What stands under one of the keys that are only looked up. Such a key is put once, and
-    /// deleted only when nobody asks for it any more.
+    /// What stands under a key that is put once, and deleted only when nobody asks for it any more.
     pub(super) fn look_up(&mut self, key: &[u8]) -> Option<Vec<u8>> {
-        if let Some(entry) = self.apart.get(key) {
+        if let Some(entry) = self.logged.get(key) {
             return entry.value.clone();
         }
         for (at, source) in self.sources.iter_mut().enumerate() {
@@ -152,11 +196,13 @@ impl Merge {
     }
 
     fn is_deleted(&mut self, key: &[u8], sequence: u64) -> bool {
-        while let Some(deletion) = self.deletions.pop_if(|deletion| *deletion.from <= *key) {
-            self.begun.push(deletion);
+        let Self { deletions, passed, begun, .. } = self;
+        while deletions.get(*passed).is_some_and(|deletion| *deletion.from <= *key) {
+            begun.push(*passed);
+            *passed += 1;
         }
-        self.begun.retain(|deletion| *deletion.to > *key);
-        self.begun.iter().any(|deletion| deletion.sequence > sequence)
+        begun.retain(|at| *deletions[*at].to > *key);
+        begun.iter().any(|at| deletions[*at].sequence > sequence)
     }
 
     fn advance(&mut self, at: usize) {
@@ -166,15 +212,11 @@ impl Merge {
             if let Some(entry) = source.entries.next() {
                 break Some(entry);
             }
-            let table = source.table.as_ref();
-            let Some((table, block)) =
-                table.and_then(|table| Some((table, table.blocks.get(source.block)?)))
-            else {
-                break None;
-            };
-            source.block += 1;
-            match table.entries(block) {
+            let Some((block, entries)) = source.next_block(&self.to) else { break None };
+            match entries {
                 Ok(entries) => source.entries = entries.into_iter(),
+                // Another walk, or a look, may have come by.
+                Err(_) if !self.unread.insert((at, block)) => {}
                 Err(flaw) => lost.push(FileFlaw {
                     path: source.path.clone(),
                     offset: Some(flaw.offset),
@@ -189,7 +231,8 @@ impl Merge {
             }
         }
         self.flaws.append(&mut lost);
-        if let Some(Entry { key, sequence, value }) = head {
+        // Behind the walk's end lies nothing more.
+        if let Some(Entry { key, sequence, value }) = head.filter(|entry| *entry.key < *self.to) {
             source.last.clone_from(&key);
             self.heads.push(Reverse((key, Reverse(sequence), at, value)));
         }
@@ -215,7 +258,8 @@ mod tests {
         for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
             let mut logs = LogEntries::default();
             order.iter().for_each(|at| logs.add(&batches[*at]));
-            let mut merge = Merge::new(Vec::new(), logs, b"x");
+            let mut merge = Merge::new(Vec::new(), logs);
+            merge.walk((b"a", b"x"));
             let found: Vec<_> = std::iter::from_fn(|| merge.next()).collect();
             let expected = [("c", "2"), ("d", "1"), ("e", "2")];
             let expected = expected.map(|(key, value)| (key.into(), value.into()));

@@ -155,8 +155,7 @@ pub fn salvage(
     let files = Files::find(&db_dir, &mut findings)?;
     let mut logs = LogEntries::default();
     let end = files.read_logs(&mut logs, &mut findings)?;
-    let (apart, _) = schema::ALL_APART;
-    let mut merge = Merge::new(files.open_tables(&mut findings), logs, &apart);
+    let mut merge = Merge::new(files.open_tables(&mut findings), logs);
     sort_out(&mut merge, &mut findings, take)?;
     findings.flaws.append(&mut merge.flaws);
     if findings.marked.is_none_or(|marked| findings.applied < marked) {
@@ -369,6 +368,8 @@ fn sort_out(
     take: &mut dyn Take,
 ) -> Result<(), StoreError> {
     let mut levels: BTreeMap<LevelKey, Level> = BTreeMap::new();
+    // Which messages are settled says what lies behind them all.
+    merge.walk(schema::READ_AT_START);
     while let Some((key, value)) = merge.next() {
         match Key::of(&key) {
             Some(Key::Cursor(of)) => {
@@ -376,32 +377,32 @@ fn sort_out(
                     levels.insert(of, Level::new(of, Some(&cursor)));
                 }
             }
-            Some(Key::Message(of, number)) => {
-                let level = levels.entry(of).or_insert_with(|| Level::new(of, None));
-                if level.is_settled(number) {
-                    continue;
-                }
-                let record = match schema::linked(&value) {
-                    None => Some(value),
-                    Some(id) => id.and_then(|id| merge.look_up(&schema::apart_key(id))),
-                };
-                let message = record.and_then(|record| Message::from_record(&record).ok());
-                let Some(message) = message else {
-                    level.found.unreadable += 1;
-                    continue;
-                };
-                level.found.found += 1;
-                level.found.body_bytes += message.body_len() as u64;
-                take.message(of.queue, QueueSeq::new(of.level, number), message)?;
-            }
             Some(Key::Applied) => {
                 findings.applied = applied(&value, Path::new("")).unwrap_or_default();
             }
             Some(Key::Meta(key)) => take.meta(key, &value)?,
-            // What lies apart has been looked up where it was linked to.
-            Some(Key::Places(_) | Key::Apart(_)) => break,
-            None => {}
+            _ => {}
         }
+    }
+    merge.walk(schema::MESSAGES);
+    while let Some((key, value)) = merge.next() {
+        let Some(Key::Message(of, number)) = Key::of(&key) else { continue };
+        let level = levels.entry(of).or_insert_with(|| Level::new(of, None));
+        if level.is_settled(number) {
+            continue;
+        }
+        let record = match schema::linked(&value) {
+            None => Some(value),
+            Some(id) => id.and_then(|id| merge.look_up(&schema::apart_key(id))),
+        };
+        let message = record.and_then(|record| Message::from_record(&record).ok());
+        let Some(message) = message else {
+            level.found.unreadable += 1;
+            continue;
+        };
+        level.found.found += 1;
+        level.found.body_bytes += message.body_len() as u64;
+        take.message(of.queue, QueueSeq::new(of.level, number), message)?;
     }
     findings.levels = levels.into_values().map(|level| level.found).collect();
     Ok(())
