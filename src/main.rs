@@ -22,6 +22,12 @@ mod run;
 mod salvage;
 mod triggers;
 
+/// A message is allocated by the thread of its publisher and freed by that of its consumer, which
+/// the C library's allocator answers with locks and with memory given back to the system and taken
+/// again. Figures: benches/README.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A message broker that speaks AMQP 0-9-1 as RabbitMQ does.
 #[derive(Debug, Parser)]
 #[command(name = "leveret", version, about, after_help = exit::HELP)]
