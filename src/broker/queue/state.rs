@@ -404,6 +404,7 @@ impl State {
         let mut run: Option<(ConsumerId, u32)> = None;
         for one in settled {
             self.release(one.seq);
+            self.left_store(one.seq);
             self.unacked.remove(Transit::of(one.body_bytes, one.stored));
             if one.stored && !self.gone {
                 let Settled { seq, body_bytes, .. } = *one;
@@ -461,6 +462,7 @@ impl State {
             return self.ready.put_back(entry);
         }
         let seq = self.ready.take_seq(entry.priority);
+        self.left_store(entry.seq);
         if entry.stored {
             let (queue, message) = (spec.key, entry.message.clone());
             let body_bytes = message.body_len() as u64;
@@ -505,6 +507,7 @@ impl State {
         if entry.stored {
             ops.push(entry.settle(queue.key()));
         }
+        self.left_store(entry.seq);
         self.end_transit(&entry);
     }
 
@@ -539,16 +542,24 @@ impl State {
         }
     }
 
+    /// The store is told, or never had to be, that a message is done with.
+    fn left_store(&mut self, seq: QueueSeq) {
+        if self.ready.is_elsewhere(seq) && !self.memory.remembers(seq) {
+            self.ready.left_store(seq);
+        }
+    }
+
     fn begin_transit(&mut self, entry: &Entry) {
         self.unacked.add(entry.transit());
     }
 
     fn end_transit(&mut self, entry: &Entry) {
-        self.finish_transit(entry.transit());
+        self.unacked.remove(entry.transit());
     }
 
-    pub(super) fn finish_transit(&mut self, transit: Transit) {
+    pub(super) fn finish_transit(&mut self, transit: Transit, gone: &[QueueSeq]) {
         self.unacked.remove(transit);
+        gone.iter().for_each(|seq| self.left_store(*seq));
     }
 
     /// Drops everything that waits, however much it is, with few operations.
@@ -561,9 +572,16 @@ impl State {
         let messages = clamp(self.ready.len());
         let queue_key = queue.key();
         let purge = self.ready.purge(self.unacked.stored == 0);
-        ops.extend(purge.ranges.into_iter().map(|(from, to, Tally { messages, bytes })| {
-            Op::Purge { queue: queue_key, from, to, messages, body_bytes: bytes }
-        }));
+        ops.extend(purge.ranges.into_iter().map(
+            |(from, to, except, Tally { messages, bytes })| Op::Purge {
+                queue: queue_key,
+                from,
+                to,
+                except,
+                messages,
+                body_bytes: bytes,
+            },
+        ));
         ops.extend(purge.others.into_iter().map(|(seq, body_bytes)| Op::Settle {
             queue: queue_key,
             seq,
@@ -577,6 +595,7 @@ impl State {
         }
         for entry in self.ready.take_all() {
             self.release(entry.seq);
+            self.left_store(entry.seq);
         }
         self.wake_fetchers(effects);
         self.rest(queue, effects);
