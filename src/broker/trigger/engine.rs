@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use serde_json::Value as Json;
 
-use super::json::Reader;
-use super::run::{Outcome, Run, Runs};
+use super::json::{Reader, SpecError};
+use super::run::{Action, Allowed, Outcome, Run, Runs};
 use super::spec::{TriggerAction, TriggerSpec};
 use super::tally::Tally;
 use super::views::{Explanation, TriggerView};
@@ -30,6 +30,7 @@ pub(in crate::broker) struct Engine {
     wanting: Mutex<VecDeque<Weak<Queue>>>,
     out: Mutex<HashMap<u64, RunOut>>,
     waker: OnceLock<Arc<dyn Wake>>,
+    allowed: OnceLock<Arc<dyn Allowed>>,
     last_id: AtomicU64,
 }
 
@@ -73,6 +74,10 @@ impl Engine {
 impl Runs for Broker {
     fn set_runs_waker(&self, waker: Arc<dyn Wake>) {
         let _only_once = self.engine.waker.set(waker);
+    }
+
+    fn set_allowed(&self, allowed: Arc<dyn Allowed>) {
+        let _only_once = self.engine.allowed.set(allowed);
     }
 
     fn next_run(&self, now: Now) -> Option<Run> {
@@ -141,6 +146,16 @@ impl Broker {
         let Some(message) = event.message(&self.settings.node_name, id, now) else { return false };
         let publisher = Publisher::GoesOn;
         self.publish_from(&vhost, &exchange, &message, publisher, now, effects).is_some()
+    }
+
+    /// Refuses a trigger whose program is there, and not for its queue.
+    pub(super) fn check_allowed(&self, vhost: &Vhost, spec: &TriggerSpec) -> Result<(), SpecError> {
+        let TriggerAction::Run(action) = &spec.action else { return Ok(()) };
+        let Action::Program { name, .. } = &**action else { return Ok(()) };
+        let allowed = self.engine.allowed.get();
+        let refusal = allowed.and_then(|it| it.refusal(name, vhost.name(), &spec.queue));
+        let refused = |reason| Err(SpecError { field: "action.name".to_owned(), reason });
+        refusal.map_or(Ok(()), refused)
     }
 
     /// Sets a trigger in place of the one with its name, if there is one. Its queue obeys it when
