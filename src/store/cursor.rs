@@ -324,6 +324,7 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::iter::once;
 
     use proptest::prelude::*;
 
@@ -417,9 +418,11 @@ mod tests {
                         self.unsettled.range(from..to.max(from)).map(|(_, bytes)| *bytes).collect();
                     self.unsettled.retain(|seq, _| !(from..to).contains(seq));
                     let bytes = purged.iter().sum();
-                    cursor.purge([from..to], purged.len() as u64, bytes).unwrap();
+                    cursor.purge(once(from..to), purged.len() as u64, bytes).unwrap();
                     assert!(
-                        cursor.purge([0..u64::MAX], self.unsettled.len() as u64 + 1, 0).is_err()
+                        cursor
+                            .purge(once(0..u64::MAX), self.unsettled.len() as u64 + 1, 0)
+                            .is_err()
                     );
                 }
                 Step::Spill { spans_max } => {
@@ -562,11 +565,11 @@ mod tests {
     #[test]
     fn a_purge_settles_a_range_however_long_at_once() {
         let mut cursor = filled(100);
-        assert_eq!(cursor.purge([8..u64::MAX], 92, 92 * 60), Ok(9_200));
+        assert_eq!(cursor.purge(once(8..u64::MAX), 92, 92 * 60), Ok(9_200));
         assert_eq!((cursor.head, cursor.ready, cursor.body_bytes), (0, 8, 480));
         assert_eq!(cursor.listed().spans.first(), Some(&(8..100)));
-        assert_eq!(cursor.purge([0..100], 9, 0), Err(Surplus { purged: 9, ready: 8 }));
-        assert_eq!(cursor.purge([0..4], 4, 240), Ok(400));
+        assert_eq!(cursor.purge(once(0..100), 9, 0), Err(Surplus { purged: 9, ready: 8 }));
+        assert_eq!(cursor.purge(once(0..4), 4, 240), Ok(400));
         assert_eq!((cursor.head, cursor.ready), (4, 4));
     }
 

@@ -127,7 +127,7 @@ impl Level {
 
     /// The next message, if it is in memory.
     pub(super) fn front(&self) -> Option<&Entry> {
-        self.returned_front().or(self.head.front())
+        self.returned_front().or_else(|| self.head.front())
     }
 
     /// The one that came back and is next.

@@ -38,10 +38,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use args::{Overflow, QueueArgs, QueueKind};
 pub use consumers::{Acks, ConsumerSpec, Limiter};
 use delays::Due;
-pub use entry::{Entry, Transit};
+pub use entry::{Entry, Settled, Transit};
 pub use rules::{Rules, Wishes};
+pub use state::Purged;
 use state::State;
-pub use state::{Purged, Settled};
 pub(in crate::broker) use trigger_calls::RunOut;
 
 use crate::broker::Now;
@@ -563,7 +563,7 @@ impl Queue {
         Op::DropQueue { queue: self.key(), level_max: self.spec.args.level_max() }
     }
 
-    /// Dead-lettered messages have arrived elsewhere (or nowhere) and their settlement is submitted.
+    /// Dead letters have arrived elsewhere (or nowhere) and their settlement is submitted.
     pub fn finish_transit(&self, transit: Transit, gone: &[QueueSeq]) {
         self.lock().finish_transit(transit, gone);
     }

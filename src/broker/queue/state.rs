@@ -20,7 +20,7 @@ use super::ready::{Ready, Tally};
 use super::triggers::QueueTriggers;
 use super::{
     Acks, Attempt, Closed, ConsumeRefusal, ConsumerSpec, DeathReason, Departing, Departure,
-    Effects, Entry, Fetched, Queue, QueueKind, QueueSpec, Rules, Transit,
+    Effects, Entry, Fetched, Queue, QueueKind, QueueSpec, Rules, Settled, Transit,
 };
 use crate::broker::Now;
 use crate::broker::header_key::headers;
@@ -40,35 +40,6 @@ const DEAD_AGAIN_MS: u64 = 5_000;
 
 /// Messages that leave at once when their delay is over: their targets stay locked meanwhile.
 const DUE_AT_ONCE_MAX: usize = 256;
-
-/// A message that is done with, as its channel remembers it.
-#[derive(Debug, Clone, Copy)]
-pub struct Settled {
-    /// Its place.
-    pub seq: QueueSeq,
-    /// Who held it.
-    pub consumer: ConsumerId,
-    /// Its body's length.
-    pub body_bytes: u64,
-    /// Whether the store keeps it.
-    pub stored: bool,
-    /// Whether a client acknowledged it (for the counters).
-    pub acks: Acks,
-}
-
-impl Settled {
-    /// What settling `entry`, held by `consumer`, takes.
-    #[must_use]
-    pub fn of(entry: &Entry, consumer: ConsumerId, acks: Acks) -> Self {
-        Self {
-            seq: entry.seq,
-            consumer,
-            body_bytes: entry.message.body_len() as u64,
-            stored: entry.stored,
-            acks,
-        }
-    }
-}
 
 /// The outcome of a purge.
 #[derive(Debug, Clone, Copy)]

@@ -277,8 +277,8 @@ impl State {
         None
     }
 
-    /// What a run is given: why, leases, and how often they were tried together. `None` when what it
-    /// wants must be read first.
+    /// What a run is given: why, leases, and how often they were tried together. `None` when what
+    /// it wants must be read first.
     fn take_for(
         &mut self,
         armed: &mut Armed,

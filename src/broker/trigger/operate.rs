@@ -31,8 +31,8 @@ pub trait OperateTriggers: Send + Sync {
     /// Sets a trigger in place of the one with its name, if there is one.
     ///
     /// # Errors
-    /// When there is no such vhost, its maker has no right to it, its program may not be started for
-    /// its queue, or the store has failed.
+    /// When there is no such vhost, its maker has no right to it, its program may not be started
+    /// for its queue, or the store has failed.
     fn set_trigger(
         &self,
         vhost: &str,

@@ -37,8 +37,8 @@ pub trait Runs: Send + Sync {
 
 /// What may be run, as far as it can be told before it is.
 pub trait Allowed: Send + Sync {
-    /// Why a program that is there may not be started for a queue; of one that is not there, nothing
-    /// is known.
+    /// Why a program that is there may not be started for a queue; of one that is not there,
+    /// nothing is known.
     fn refusal(&self, program: &str, vhost: &str, queue: &str) -> Option<String>;
 }
 

@@ -57,7 +57,8 @@ fn a_trigger_is_set_listed_explained_switched_and_deleted_by_the_command() {
     put(&client, persistent("mail", "x"));
     assert_eq!(
         printed(&node, &["explain", "a name/with signs"]),
-        "a name/with signs is armed\n  depth 3: does not hold, 1 messages; missing: 2 more messages\n"
+        "a name/with signs is armed\n  \
+         depth 3: does not hold, 1 messages; missing: 2 more messages\n"
     );
     assert_eq!(printed(&node, &["disable", "a name/with signs"]), "");
     let explained = printed(&node, &["explain", "a name/with signs"]);

@@ -209,7 +209,7 @@ fn spawn(dir: &TempDir, settings: &[String]) -> (Child, SocketAddr, SocketAddr) 
     ] {
         command.arg("--set").arg(set);
     }
-    settings.iter().for_each(|set| drop(command.arg("--set").arg(set)));
+    command.args(settings.iter().flat_map(|set| ["--set", set]));
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stdout.take().unwrap());
     let mut doors = [None; 2];
