@@ -3,7 +3,7 @@
 #
 #   make build     the broker, in target/release/leveret
 #   make run       builds and starts it (ARGS="--set heartbeat=30" passes arguments on)
-#   make test      unit, conformance, crash and interop tests: what CI runs
+#   make test      unit, conformance, crash and interop tests, and the examples: what CI runs
 #   make lint      formatting, clippy, licences and advisories
 #   make bench     side by side with Debian's rabbitmq-server
 #   make examples  whole small systems around the broker, each with a page of what came of it
@@ -46,6 +46,7 @@ unit: build
 test: unit
 	$(MAKE) crash CYCLES=20 ROWS="C1 C2 C4 C13"
 	$(MAKE) smoke
+	$(MAKE) examples
 
 smoke: build
 	interop/run pika go java

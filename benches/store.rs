@@ -370,6 +370,7 @@ fn warm_up(store: &RocksStore, seq: &mut u64, settings: &Settings) {
         queue: QueueKey { shard: 0, queue: 1 },
         from: QueueSeq(0),
         to: QueueSeq(*seq),
+        except: Vec::new(),
         messages,
         body_bytes: messages * body.len() as u64,
     };

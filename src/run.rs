@@ -232,9 +232,10 @@ async fn serve(
     let measure = move || watched_reserve.levels(watched.levels());
     tokio::spawn(server::watch_alarms(Arc::clone(broker), clock, measure));
     let mut doors = tokio::task::JoinSet::new();
+    let programs = Arc::new(Programs::open(settings.triggers.programs_dir.clone()));
+    broker.set_allowed(Arc::<Programs>::clone(&programs));
     let amqp = Http { settings, broker, process: &process, descriptors, clock }
         .serve(opened, &stopped, &mut doors);
-    let programs = Arc::new(Programs::open(settings.triggers.programs_dir.clone()));
     let runners = runners(settings, broker, &programs, clock)?;
     doors.spawn(runners.serve(descriptors.runs, stopped.clone()));
     for door in amqp {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use leveret::broker::moment::rfc3339;
 use leveret::config::load;
 use serde_json::Value as Json;
 
@@ -54,6 +55,11 @@ enum TriggersCommand {
         /// Its name.
         name: String,
     },
+    /// Lists a trigger's last hundred runs, the latest first, with the end of what each wrote.
+    Runs {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What the exit code says.
@@ -88,6 +94,7 @@ fn done(args: &TriggersArgs) -> Result<String, (u8, String)> {
         TriggersCommand::Enable { name } => ("PUT", format!("{}/enable", of(name)), None),
         TriggersCommand::Disable { name } => ("PUT", format!("{}/disable", of(name)), None),
         TriggersCommand::Explain { name } => ("GET", format!("{}/explain", of(name)), None),
+        TriggersCommand::Runs { name } => ("GET", format!("{}/runs", of(name)), None),
     };
     let answer = args.api.ask(method, &path, body.as_deref())?;
     if !answer.is_success() {
@@ -97,6 +104,7 @@ fn done(args: &TriggersArgs) -> Result<String, (u8, String)> {
     Ok(match args.command {
         TriggersCommand::List => listed(&answer),
         TriggersCommand::Explain { .. } => explained(&answer),
+        TriggersCommand::Runs { .. } => runs(&answer),
         _ => String::new(),
     })
 }
@@ -146,6 +154,29 @@ fn explained(answer: &Answer) -> String {
         text += &format!("  also: {}\n", shown(missing));
     }
     text
+}
+
+fn runs(answer: &Answer) -> String {
+    let runs = answer.document.as_array().map_or(&[][..], Vec::as_slice);
+    let mut text = "run\tstarted\ttook_ms\tmessages\tsettled\tattempt\tresult\texit\n".to_owned();
+    for run in runs {
+        let field = |name: &str| shown(&run[name]);
+        let started = run["started_ms"].as_u64().map_or_else(String::new, rfc3339);
+        let (id, took, messages) = (field("id"), field("took_ms"), field("messages"));
+        let (settled, attempt) = (field("settled"), field("attempt"));
+        let (result, exit) = (field("result"), field("exit"));
+        text += &format!(
+            "{id}\t{started}\t{took}\t{messages}\t{settled}\t{attempt}\t{result}\t{exit}\n"
+        );
+        let tail = run["stderr_tail"].as_str().unwrap_or_default();
+        tail.lines().for_each(|line| text += &format!("  {}\n", plain(line)));
+    }
+    text
+}
+
+/// What a program wrote, without what a terminal would obey.
+fn plain(line: &str) -> String {
+    line.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 fn shown(value: &Json) -> String {

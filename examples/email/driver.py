@@ -7,6 +7,7 @@ import functools
 import os
 import random
 import sys
+import time
 
 from checks import eventually, queue, restart_broker
 
@@ -21,6 +22,7 @@ from stage import (
     Service,
     after,
     at_rate,
+    percentile,
     play,
     set_trigger,
     shown,
@@ -36,7 +38,7 @@ TROUBLE_PER_SECOND = 25
 TROUBLE_SECONDS = 8 if SHORT else 24
 WORKERS = 2
 ASKED_TWICE = 20
-MAX_WAIT_SECONDS = 3 if SHORT else 30
+MAX_WAIT_SECONDS = 5 if SHORT else 30
 LEDGER = f"{WORK}/ledger"
 
 page = Page("E-mail in the background")
@@ -82,11 +84,13 @@ def ask_for(count, path, per_second, *shares):
     )
 
 
-def waited_for(newsletters):
-    """How long so many newsletters waited that were all that there was."""
-    ids = ask_for(newsletters, "/newsletter", 100)
+def newsletters(count):
+    """So many newsletters that are all there is, until all are seen to; when they were begun."""
+    begun = time.time()
+    ids = ask_for(count, "/newsletter", 100)
     shop.settled(MAX_WAIT_SECONDS + 30)
-    return waited(ids)
+    page.row(f"{count} newsletters waited", spread(waited(ids)))
+    return begun
 
 
 def waited(ids):
@@ -121,10 +125,12 @@ def inline_or_queued():
     refused = SIGNUPS - told.count(202)
     page.row("the web server enqueues", f"{spread(queued)}, {refused} refused")
     page.check("whoever enqueues turns nobody away", refused == 0)
+    # Its slowest one tells how busy the machine is, and no more.
+    usual = percentile(queued, 50)
     page.check(
-        "its slowest answer comes before the other's quickest",
-        max(queued) < min(inline),
-        f"{shown(max(queued))} < {shown(min(inline))}",
+        "who sends by itself waits for the relay, who enqueues does not",
+        usual < 2 <= min(inline),
+        f"{shown(usual)} and {shown(min(inline))}",
     )
 
 
@@ -225,17 +231,19 @@ def no_worker():
     resets = ask_for(20, "/reset", 5)
     shop.settled()
     page.row("20 resets waited", spread(waited(resets)))
-    ten = waited_for(10)
-    page.row("10 newsletters waited", spread(ten))
-    five = waited_for(5)
-    page.row("5 newsletters waited", spread(five))
-    page.check(
-        "ten are sent at once, fewer when they have waited long enough",
-        max(ten) < MAX_WAIT_SECONDS - 0.5 < min(five),
-    )
+    ten = newsletters(10)
+    five = newsletters(5)
     eventually("two runs", lambda: len(trigger_runs("bulk")) == 2)
-    batches = sorted(run["messages"] for run in trigger_runs("bulk"))
-    page.check("one program was started for each lot", batches == [5, 10], f"{batches}")
+    last, first = trigger_runs("bulk")
+    batches = [first["messages"], last["messages"]]
+    page.check("one program was started for each lot", batches == [10, 5], f"{batches}")
+    # What counts is when the broker started it, not how long Python and the relay took then.
+    ten, five = first["started_ms"] / 1000 - ten, last["started_ms"] / 1000 - five
+    page.check(
+        "ten are handed over at once, fewer when they have waited long enough",
+        ten < MAX_WAIT_SECONDS <= five,
+        f"after {shown(ten)} and {shown(five)}",
+    )
     killed = after(1.5, broker_killed)
     ask_for(60, "/signup", 20, 0.1, 0.06)
     killed.join()

@@ -68,7 +68,7 @@ impl Broker {
         let mut changes: Vec<_> = targets.into_iter().map(Queue::begin).collect();
         let mut batch = Batch { ops: Vec::new(), awaited: publisher == Publisher::Waits };
         let mut moved = Transit::default();
-        let mut kept = Vec::new();
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
         for (leaving, route) in moving.into_iter().zip(&routed) {
             let mut has_arrived = route.as_ref().is_some_and(|route| route.goes_round);
             if let Some(Route { message, targets, .. }) = route {
@@ -87,10 +87,11 @@ impl Broker {
                 batch.ops.push(leaving.entry.settle(origin.key()));
             }
             moved.add(leaving.entry.transit());
+            gone.push(leaving.entry.seq);
         }
         let lsn = self.submit(batch);
         drop(changes);
-        origin.finish_transit(moved);
+        origin.finish_transit(moved, &gone);
         if !kept.is_empty() {
             origin.keep_dead(kept, now, effects);
         }

@@ -11,6 +11,7 @@ use super::events;
 use super::inspect::PolicyView;
 use super::policy::{PolicyError, PolicyKind, PolicySpec};
 use super::queue::Effects;
+use super::trigger::json::SpecError;
 use super::{Broker, Now, TooManyVhosts};
 use crate::protocol::refusal::Refusal;
 use crate::protocol::table::Table;
@@ -25,6 +26,9 @@ pub enum OperateError {
     /// The policy makes no sense.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The trigger makes no sense here.
+    #[error(transparent)]
+    Trigger(#[from] SpecError),
     /// There are as many vhosts as there may be.
     #[error(transparent)]
     TooManyVhosts(#[from] TooManyVhosts),

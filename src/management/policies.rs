@@ -80,7 +80,9 @@ fn cleared(request: &Request, kind: PolicyKind) -> Result<Reply, Refusal> {
 fn refusal(error: OperateError) -> Refusal {
     match error {
         OperateError::NoVhost(_) => Refusal::not_found(),
-        OperateError::Policy(error) => Refusal::bad_request(error.to_string()),
+        error @ (OperateError::Policy(_) | OperateError::Trigger(_)) => {
+            Refusal::bad_request(error.to_string())
+        }
         OperateError::Refused(refusal) => Refusal::not_authorised(&refusal.text),
         OperateError::TooManyVhosts(_) | OperateError::Store(_) => Refusal::internal(),
     }

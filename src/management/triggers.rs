@@ -117,7 +117,9 @@ fn refusal(error: OperateError) -> Refusal {
     match error {
         OperateError::NoVhost(_) => Refusal::not_found(),
         OperateError::Refused(refusal) => Refusal::not_authorised(&refusal.text),
-        OperateError::Policy(error) => Refusal::bad_request(error.to_string()),
+        error @ (OperateError::Policy(_) | OperateError::Trigger(_)) => {
+            Refusal::bad_request(error.to_string())
+        }
         OperateError::TooManyVhosts(_) | OperateError::Store(_) => Refusal::internal(),
     }
 }

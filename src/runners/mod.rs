@@ -7,6 +7,8 @@
 //! Invariants: there are never more runs at once than configured; every run that was taken is ended
 //! exactly once, also if its task is lost to a fault.
 
+#[doc(hidden)]
+pub mod checked;
 pub mod launcher;
 mod programs;
 mod shown;

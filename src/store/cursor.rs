@@ -129,14 +129,14 @@ impl Cursor {
         Some(bytes)
     }
 
-    /// Settles every number in a range. Who asks knows how many messages that is and how many bytes
-    /// their bodies have. Answers with the bytes of their records.
+    /// Settles every number in some ranges. Who asks knows how many messages that is and how many
+    /// bytes their bodies have. Answers with the bytes of their records.
     ///
     /// # Errors
     /// When that is more than there is.
     pub(crate) fn purge(
         &mut self,
-        numbers: Range<u64>,
+        ranges: impl IntoIterator<Item = Range<u64>>,
         messages: u64,
         body_bytes: u64,
     ) -> Result<u64, Surplus> {
@@ -147,12 +147,16 @@ impl Cursor {
             return Ok(0);
         }
         let bytes = self.forget(messages, body_bytes);
-        let (start, end) = (numbers.start.max(self.head), numbers.end.min(self.tail));
         if self.ready == 0 {
             self.clear();
-        } else if start < end {
-            self.insert(start, end, true);
-            self.advance_head();
+            return Ok(bytes);
+        }
+        for numbers in ranges {
+            let (start, end) = (numbers.start.max(self.head), numbers.end.min(self.tail));
+            if start < end {
+                self.insert(start, end, true);
+                self.advance_head();
+            }
         }
         Ok(bytes)
     }
@@ -320,6 +324,7 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::iter::once;
 
     use proptest::prelude::*;
 
@@ -413,8 +418,12 @@ mod tests {
                         self.unsettled.range(from..to.max(from)).map(|(_, bytes)| *bytes).collect();
                     self.unsettled.retain(|seq, _| !(from..to).contains(seq));
                     let bytes = purged.iter().sum();
-                    cursor.purge(from..to, purged.len() as u64, bytes).unwrap();
-                    assert!(cursor.purge(0..u64::MAX, self.unsettled.len() as u64 + 1, 0).is_err());
+                    cursor.purge(once(from..to), purged.len() as u64, bytes).unwrap();
+                    assert!(
+                        cursor
+                            .purge(once(0..u64::MAX), self.unsettled.len() as u64 + 1, 0)
+                            .is_err()
+                    );
                 }
                 Step::Spill { spans_max } => {
                     self.delete(&cursor.spill(*spans_max));
@@ -556,11 +565,11 @@ mod tests {
     #[test]
     fn a_purge_settles_a_range_however_long_at_once() {
         let mut cursor = filled(100);
-        assert_eq!(cursor.purge(8..u64::MAX, 92, 92 * 60), Ok(9_200));
+        assert_eq!(cursor.purge(once(8..u64::MAX), 92, 92 * 60), Ok(9_200));
         assert_eq!((cursor.head, cursor.ready, cursor.body_bytes), (0, 8, 480));
         assert_eq!(cursor.listed().spans.first(), Some(&(8..100)));
-        assert_eq!(cursor.purge(0..100, 9, 0), Err(Surplus { purged: 9, ready: 8 }));
-        assert_eq!(cursor.purge(0..4, 4, 240), Ok(400));
+        assert_eq!(cursor.purge(once(0..100), 9, 0), Err(Surplus { purged: 9, ready: 8 }));
+        assert_eq!(cursor.purge(once(0..4), 4, 240), Ok(400));
         assert_eq!((cursor.head, cursor.ready), (4, 4));
     }
 

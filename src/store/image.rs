@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::cursor::{Cursor, Size};
-use super::{Backlog, Batch, LevelKey, Op, QueueKey, QueueSeq, ReadLimit, Recovery, StoreError};
+use super::{
+    Backlog, Batch, LevelKey, Op, QueueKey, QueueSeq, ReadLimit, Recovery, StoreError,
+    purged_numbers,
+};
 use crate::broker::message::Message;
 
 #[derive(Debug, Clone, Default)]
@@ -52,18 +55,18 @@ impl Image {
                     image.cursor.settle(seq.number(), body_bytes);
                 }
             }
-            Op::Purge { queue, from, to, messages, body_bytes } => {
+            Op::Purge { queue, from, to, except, messages, body_bytes } => {
                 if let Some(image) = self.levels.get_mut(&LevelKey::of(queue, from)) {
-                    let numbers = from.number()..to.number();
-                    let purged: Vec<u64> =
-                        image.messages.range(numbers.clone()).map(|(seq, _)| *seq).collect();
+                    let numbers = || purged_numbers(from, to, &except);
+                    let runs = numbers().flat_map(|run| image.messages.range(run));
+                    let purged: Vec<u64> = runs.map(|(seq, _)| *seq).collect();
                     let purged: Vec<Message> =
                         purged.iter().filter_map(|seq| image.messages.remove(seq)).collect();
                     let bytes = purged.iter().map(|message| message.body_len() as u64).sum();
                     check(queue, (purged.len() as u64, bytes), (messages, body_bytes))?;
                     image
                         .cursor
-                        .purge(numbers, messages, body_bytes)
+                        .purge(numbers(), messages, body_bytes)
                         .map_err(|error| queue_damaged("memory", queue, &error))?;
                 }
             }

@@ -45,6 +45,7 @@ pub mod rocks;
 mod varint;
 mod waiters;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -156,7 +157,7 @@ pub enum Op {
     },
     /// Every message of the queue from one number up to another is done with, however many they
     /// are: both are of one level, which need not hold all of them yet. The counts must be right:
-    /// a purge of more than there is stops the store.
+    /// a purge of more than there is stops the store. Those in `except` stay, and do not count.
     Purge {
         /// The queue.
         queue: QueueKey,
@@ -164,6 +165,8 @@ pub enum Op {
         from: QueueSeq,
         /// Behind the last.
         to: QueueSeq,
+        /// Numbers between them that stay, in their order.
+        except: Vec<u64>,
         /// How many messages that is.
         messages: u64,
         /// Bytes of their bodies.
@@ -188,6 +191,21 @@ pub enum Op {
         /// The key.
         key: Vec<u8>,
     },
+}
+
+/// The runs of numbers that a purge settles.
+fn purged_numbers(
+    from: QueueSeq,
+    to: QueueSeq,
+    except: &[u64],
+) -> impl Iterator<Item = Range<u64>> {
+    let ends = except.iter().copied().chain([to.number()]);
+    let run = |start: &mut u64, end: u64| {
+        let numbers = *start..end;
+        *start = end + 1;
+        Some(numbers)
+    };
+    ends.scan(from.number(), run).filter(|numbers| !numbers.is_empty())
 }
 
 /// Changes that become durable together or not at all.

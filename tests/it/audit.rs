@@ -10,6 +10,9 @@ use leveret::broker::alarms::Levels;
 use leveret::broker::events::Listener;
 use leveret::broker::operate::Operate;
 use leveret::broker::policy::{PolicyKind, PolicySpec};
+use leveret::broker::trigger::operate::OperateTriggers;
+use leveret::broker::trigger::run::Runs as _;
+use leveret::broker::trigger::spec::TriggerSpec;
 use leveret::protocol::table::Table;
 use leveret::server::audit::AuditLog;
 use leveret::server::look_for_alarms;
@@ -257,6 +260,50 @@ fn a_vhost_that_comes_or_goes_is_noted() {
         (&lines[0]["after"]["name"], &lines[1]["before"]["name"]),
         (&json!("stage"), &json!("stage"))
     );
+}
+
+#[test]
+fn a_trigger_that_is_set_changed_switches_itself_off_or_goes_is_noted_without_its_secret() {
+    let audited = Audited::new();
+    let (broker, now) = (audited.world.broker(), audited.world.now());
+    let spec = |count: u32| {
+        let definition = json!({
+            "queue": "q",
+            "condition": {"type": "depth", "count": count},
+            "one_shot": true,
+            "action": {"type": "webhook", "url": "https://example.org", "secret": "whsec_hidden"},
+        });
+        TriggerSpec::from_json(&definition).unwrap()
+    };
+    let maker = audited.world.guest();
+    let set = |count| OperateTriggers::set_trigger(&*broker, "/", "t", spec(count), &maker, now);
+    set(2).unwrap();
+    set(1).unwrap();
+    let client = audited.world.client();
+    client.declare(1, queue("q"));
+    client.send(1, publish("", "q", "x"));
+    let _run = broker.next_run(now).unwrap();
+    assert!(OperateTriggers::delete_trigger(&*broker, "/", "t", "guest", now).unwrap());
+
+    let lines = audited.lines_of(&["trigger.set", "trigger.deleted"]);
+    assert_eq!(events(&lines), ["trigger.set", "trigger.set", "trigger.set", "trigger.deleted"]);
+    let of = |at: usize, when: &str, field: &str| {
+        let definition = lines[at][when]["definition"].as_str().unwrap();
+        serde_json::from_str::<Json>(definition).unwrap()[field].clone()
+    };
+    assert_eq!(lines[0]["before"], Json::Null);
+    assert_eq!(lines[0]["after"]["name"], "t");
+    assert_eq!(of(1, "before", "condition")["count"], 2);
+    assert_eq!(of(1, "after", "condition")["count"], 1);
+    assert_eq!(
+        (of(2, "before", "enabled"), of(2, "after", "enabled")),
+        (true.into(), false.into())
+    );
+    assert_eq!(of(3, "before", "condition")["count"], 1);
+    let users: Vec<&str> = lines.iter().map(|line| line["user"].as_str().unwrap()).collect();
+    assert_eq!(users, ["guest", "guest", "rmq-internal", "guest"]);
+    let all = Json::from(lines).to_string();
+    assert!(!all.contains("hidden"), "{all}");
 }
 
 // ---- refusals, alarms ---------------------------------------------------------------------------

@@ -213,11 +213,15 @@ impl World {
     pub(crate) fn set_policy(&self, kind: PolicyKind, policy: PolicySpec) -> PolicySet {
         let (broker, now) = (self.broker(), self.state().borrow().now);
         let vhost = broker.vhost("/").unwrap();
-        let user = broker.access().user("guest").unwrap();
-        let guest = Identity { user, authority: None };
-        let set = broker.set_policy(&vhost, kind, policy, &guest, now).unwrap();
+        let set = broker.set_policy(&vhost, kind, policy, &self.guest(), now).unwrap();
         self.pump();
         set
+    }
+
+    /// Who may do everything.
+    pub(crate) fn guest(&self) -> Identity {
+        let user = self.broker().access().user("guest").unwrap();
+        Identity { user, authority: None }
     }
 
     /// Takes a policy of the vhost "/" away; false when there was none.

@@ -1,6 +1,8 @@
 //! A message at its place in a queue, and what is counted of those that are out.
 
+use super::Acks;
 use crate::broker::message::Message;
+use crate::broker::outbox::ConsumerId;
 use crate::store::{Op, QueueKey, QueueSeq};
 
 /// A message at its place in a queue.
@@ -51,6 +53,35 @@ impl Entry {
     /// What it counts for while it is out.
     pub(in crate::broker) fn transit(&self) -> Transit {
         Transit::of(self.message.body_len() as u64, self.stored)
+    }
+}
+
+/// A message that is done with, as its channel remembers it.
+#[derive(Debug, Clone, Copy)]
+pub struct Settled {
+    /// Its place.
+    pub seq: QueueSeq,
+    /// Who held it.
+    pub consumer: ConsumerId,
+    /// Its body's length.
+    pub body_bytes: u64,
+    /// Whether the store keeps it.
+    pub stored: bool,
+    /// Whether a client acknowledged it (for the counters).
+    pub acks: Acks,
+}
+
+impl Settled {
+    /// What settling `entry`, held by `consumer`, takes.
+    #[must_use]
+    pub fn of(entry: &Entry, consumer: ConsumerId, acks: Acks) -> Self {
+        Self {
+            seq: entry.seq,
+            consumer,
+            body_bytes: entry.message.body_len() as u64,
+            stored: entry.stored,
+            acks,
+        }
     }
 }
 

@@ -7,13 +7,15 @@
 //! even there (`kept`). Messages that came back lie apart.
 //!
 //! Invariants: numbers ascend within `head` and within `kept`; the cold part is every unsettled
-//! message of the store from `cold.from` on, apart from those in `kept`; every number in `head` is
-//! below `cold.from`, and so is every number that was ever handed out; while nothing is cold,
-//! `kept` is empty.
+//! message of the store from `cold.from` on, apart from those in `kept` and those that were taken
+//! from the midst, which [`Ready`](super::ready::Ready) knows; every number in `head` is below
+//! `cold.from`, and so is every other one that was ever handed out; while nothing is cold, `kept`
+//! is empty.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{Entry, QueueKind};
+use crate::store::QueueSeq;
 
 /// A head keeps this capacity when it runs empty; what a burst added beyond it is given back.
 const IDLE_CAPACITY: usize = 1024;
@@ -35,12 +37,12 @@ impl Returned {
         }
     }
 
-    /// The one that leaves before the head's first.
-    fn front_before(&self, head_front: Option<&Entry>) -> Option<&Entry> {
+    /// The one that leaves before what has this number and those behind it.
+    fn front_before(&self, number: u64) -> Option<&Entry> {
         match self {
             Self::InPlace(entries) => {
-                let (seq, entry) = entries.first_key_value()?;
-                head_front.is_none_or(|front| *seq < front.seq.0).then_some(entry)
+                let (_, entry) = entries.first_key_value()?;
+                (entry.seq.number() < number).then_some(entry)
             }
             Self::First(entries) => entries.front(),
         }
@@ -104,8 +106,6 @@ pub(super) struct Level {
     pub(super) cold: Cold,
     kept: VecDeque<Entry>,
     returned: Returned,
-    /// Whoever was picked from the midst has a number below.
-    picked: u64,
     /// The next message's number.
     pub(super) next: u64,
     /// Numbers below are from an earlier life of the node.
@@ -120,7 +120,6 @@ impl Level {
             cold: Cold::default(),
             kept: VecDeque::new(),
             returned: Returned::new(kind),
-            picked: 0,
             next: 1,
             recovered: 0,
         }
@@ -128,8 +127,14 @@ impl Level {
 
     /// The next message, if it is in memory.
     pub(super) fn front(&self) -> Option<&Entry> {
-        let front = self.head.front();
-        self.returned.front_before(front).or(front)
+        self.returned_front().or_else(|| self.head.front())
+    }
+
+    /// The one that came back and is next.
+    fn returned_front(&self) -> Option<&Entry> {
+        let cold = if self.cold.messages > 0 { self.cold.from } else { u64::MAX };
+        let first = self.head.front().map_or(cold, |front| front.seq.number());
+        self.returned.front_before(first)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -137,7 +142,7 @@ impl Level {
     }
 
     pub(super) fn pop(&mut self) -> Option<Entry> {
-        if self.returned.front_before(self.head.front()).is_some() {
+        if self.returned_front().is_some() {
             return self.returned.pop();
         }
         self.pop_head()
@@ -202,12 +207,13 @@ impl Level {
     }
 
     /// Takes messages of the cold part in that were read from `from` on: all that there are up to
-    /// the last of them. They are shown to `taken`. False when the cold part begins elsewhere by
-    /// now: then nothing is taken.
+    /// the last of them, but for those that are `elsewhere`. They are shown to `taken`. False when
+    /// the cold part begins elsewhere by now: then nothing is taken.
     pub(super) fn load(
         &mut self,
         from: u64,
         read: impl IntoIterator<Item = Entry>,
+        elsewhere: impl Fn(&Entry) -> bool,
         mut taken: impl FnMut(&Entry),
     ) -> bool {
         if self.cold.messages == 0 || self.cold.from != from {
@@ -224,17 +230,42 @@ impl Level {
                 self.take_kept_below(number + 1);
                 continue;
             }
-            self.cold.messages -= 1;
-            self.cold.bytes = self.cold.bytes.saturating_sub(entry.message.body_len() as u64);
+            if elsewhere(&entry) {
+                continue;
+            }
+            self.is_cold_no_more(&entry);
             self.plain += usize::from(self.is_plain(&entry));
             taken(&entry);
             self.head.push_back(entry);
         }
+        self.end_cold();
+        true
+    }
+
+    fn is_cold_no_more(&mut self, entry: &Entry) {
+        self.cold.messages -= 1;
+        self.cold.bytes = self.cold.bytes.saturating_sub(entry.message.body_len() as u64);
+    }
+
+    /// What lay behind the cold part joins the head once there is none.
+    fn end_cold(&mut self) {
         if self.cold.messages == 0 {
             self.cold = Cold::default();
             self.take_kept_below(u64::MAX);
         }
-        true
+    }
+
+    /// Takes a message of the cold part away that was read.
+    pub(super) fn take_cold(&mut self, entry: &Entry) {
+        self.is_cold_no_more(entry);
+        self.end_cold();
+    }
+
+    /// Whether a message of the store that was not taken lies in the cold part.
+    pub(super) fn may_be_cold(&self, seq: QueueSeq) -> bool {
+        self.cold.messages > 0
+            && seq.number() >= self.cold.from
+            && self.kept.binary_search_by_key(&seq, |entry| entry.seq).is_err()
     }
 
     /// Gives the cold part up; returns what it was.
@@ -253,13 +284,13 @@ impl Level {
         }
     }
 
-    /// The lowest number such that nobody holds a message with it or a higher one, nor has any such
-    /// message come back.
+    /// Whoever holds a message with this number or a higher one, or to whom it came back, was given
+    /// it from the midst.
     pub(super) fn first_new(&self) -> u64 {
         let number = |entry: Option<&Entry>| entry.map(|entry| entry.seq.number());
         let cold = (self.cold.messages > 0).then_some(self.cold.from);
         let known = [number(self.head.front()), number(self.kept.front()), cold];
-        known.into_iter().flatten().min().unwrap_or(self.next).max(self.picked)
+        known.into_iter().flatten().min().unwrap_or(self.next)
     }
 
     /// How many there are.
@@ -268,21 +299,24 @@ impl Level {
         self.head.len() + self.kept.len() + self.returned.len() + cold
     }
 
-    /// Takes the first message in memory that is wanted, from the midst of the others. What lies
-    /// beyond what is cold does not count.
-    pub(super) fn pick(&mut self, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        let returned = self.returned.iter().find(|entry| wanted(entry)).map(|entry| entry.seq);
-        if let Some(seq) = returned {
-            return self.returned.take(seq.0);
+    /// Takes the message with this number, if it is in memory; and says whether it was taken from
+    /// the midst of those that have not come back.
+    pub(super) fn take_at(&mut self, seq: QueueSeq) -> Option<(Entry, bool)> {
+        if let Some(entry) = self.returned.take(seq.0) {
+            return Some((entry, false));
         }
-        let at = self.head.iter().position(&wanted)?;
-        if at == 0 {
-            return self.pop_head();
+        if self.head.front().is_some_and(|front| front.seq == seq) {
+            return self.pop_head().map(|entry| (entry, false));
         }
-        let entry = self.head.remove(at)?;
-        self.plain -= usize::from(self.is_plain(&entry));
-        self.picked = self.picked.max(entry.seq.number() + 1);
-        Some(entry)
+        let taken = if let Ok(at) = self.head.binary_search_by_key(&seq, |entry| entry.seq) {
+            let taken = self.head.remove(at);
+            self.plain -= taken.as_ref().map_or(0, |entry| usize::from(self.is_plain(entry)));
+            taken
+        } else {
+            let at = self.kept.binary_search_by_key(&seq, |entry| entry.seq).ok()?;
+            self.kept.remove(at)
+        };
+        taken.map(|entry| (entry, true))
     }
 
     /// Messages in memory that have not come back.
@@ -297,8 +331,8 @@ impl Level {
 
     /// Takes everything; what is cold is forgotten.
     pub(super) fn take(&mut self, kind: QueueKind) -> impl Iterator<Item = Entry> + use<> {
-        let Self { next, recovered, picked, .. } = *self;
-        let new = Self { next, recovered, picked, ..Self::new(kind) };
+        let Self { next, recovered, .. } = *self;
+        let new = Self { next, recovered, ..Self::new(kind) };
         let Self { head, kept, mut returned, .. } = std::mem::replace(self, new);
         std::iter::from_fn(move || returned.pop()).chain(head).chain(kept)
     }
@@ -306,13 +340,12 @@ impl Level {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::broker::message::{Envelope, Message};
-    use crate::store::QueueSeq;
 
     fn entry(number: u64, stored: bool) -> Entry {
         let envelope = Envelope {
@@ -336,6 +369,7 @@ mod tests {
         GiveBack { at: usize },
         AppendAgain { at: usize },
         Settle { at: usize },
+        Take { at: usize },
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -347,6 +381,7 @@ mod tests {
             1 => any::<usize>().prop_map(|at| Step::GiveBack { at }),
             1 => any::<usize>().prop_map(|at| Step::AppendAgain { at }),
             2 => any::<usize>().prop_map(|at| Step::Settle { at }),
+            2 => any::<usize>().prop_map(|at| Step::Take { at }),
         ]
     }
 
@@ -356,6 +391,8 @@ mod tests {
         store: BTreeMap<u64, Entry>,
         waiting: BTreeMap<u64, bool>,
         out: Vec<Entry>,
+        /// What was taken from the midst and is not settled.
+        elsewhere: BTreeSet<u64>,
     }
 
     impl Run {
@@ -389,7 +426,8 @@ mod tests {
                     let numbers = self.store.range(from..).take(messages);
                     let read: Vec<Entry> =
                         numbers.map(|(number, _)| entry(*number, true)).collect();
-                    self.level.load(from, read, |_| ());
+                    let elsewhere = &self.elsewhere;
+                    self.level.load(from, read, |it| elsewhere.contains(&it.seq.0), |_| ());
                 }
                 Step::Pop => {
                     let popped = self.level.pop();
@@ -410,12 +448,29 @@ mod tests {
                 }
                 Step::AppendAgain { at } => {
                     let Some(entry) = self.take_out(at) else { return };
+                    self.elsewhere.remove(&entry.seq.0);
                     self.store.remove(&entry.seq.0);
                     self.push(entry.stored, 1);
                 }
                 Step::Settle { at } => {
                     let Some(entry) = self.take_out(at) else { return };
+                    self.elsewhere.remove(&entry.seq.0);
                     self.store.remove(&entry.seq.0);
+                }
+                Step::Take { at } => {
+                    let Some(at) = at.checked_rem(self.waiting.len()) else { return };
+                    let number = self.waiting.keys().nth(at).copied().unwrap_or_default();
+                    let taken = self.level.take_at(QueueSeq(number)).or_else(|| {
+                        let read = entry(number, true);
+                        self.level.may_be_cold(read.seq).then(|| self.level.take_cold(&read))?;
+                        Some((read, true))
+                    });
+                    let Some((entry, is_apart)) = taken else { panic!("{number} is nowhere") };
+                    if is_apart {
+                        self.elsewhere.insert(number);
+                    }
+                    self.waiting.remove(&number);
+                    self.out.push(entry);
                 }
             }
             self.check();
@@ -427,10 +482,8 @@ mod tests {
             assert_eq!(held + level.cold.messages, self.waiting.len() as u64);
             assert_eq!(level.is_empty(), self.waiting.is_empty());
             let first_new = level.first_new();
-            assert!(
-                self.out.iter().all(|entry| entry.seq.0 < first_new),
-                "out, and counted as new"
-            );
+            let is_known = |seq| seq < first_new || self.elsewhere.contains(&seq);
+            assert!(self.out.iter().all(|entry| is_known(entry.seq.0)), "out, and counted as new");
             let memory: BTreeMap<u64, &Entry> = level
                 .new_entries()
                 .chain(level.returned())
@@ -455,7 +508,8 @@ mod tests {
         ) {
             let level = Level::new(QueueKind::Classic);
             let (store, waiting) = (BTreeMap::new(), BTreeMap::new());
-            let mut run = Run { level, store, waiting, out: Vec::new() };
+            let (out, elsewhere) = (Vec::new(), BTreeSet::new());
+            let mut run = Run { level, store, waiting, out, elsewhere };
             steps.iter().for_each(|step| run.play(step));
             while !run.waiting.is_empty() {
                 let before = run.waiting.len();

@@ -6,16 +6,19 @@
 //! takes its place at the head, and is expired, dropped or assigned as if it had always been there.
 //!
 //! The first message of a queue is in memory whenever possible, wanted or not: its time to live
-//! must be known.
+//! must be known. What triggers want out of turn is read by its place, and goes to them straight
+//! away: it takes no room.
 
 use std::sync::Arc;
 
 use super::ready::Wanted;
 use super::state::State;
+use super::trigger_gather::OutOfTurn;
 use super::{Effects, Queue};
 use crate::broker::Now;
+use crate::broker::message::Message;
 use crate::broker::outbox::Outbox;
-use crate::store::{Batch, QueueSeq, ReadLimit};
+use crate::store::{Batch, QueueSeq, ReadLimit, StoreError};
 
 /// What is kept ready for consumers, if the window allows.
 const AHEAD_BYTES: u64 = 4 << 20;
@@ -33,6 +36,10 @@ pub(super) struct Memory {
     accounted: u64,
     /// A read is asked for or under way.
     reading: bool,
+    /// Reads under way that only count.
+    counting: usize,
+    /// What was taken from the midst and has left the store since: a read may have found it yet.
+    left: Vec<QueueSeq>,
     /// What was read last is used up already.
     hungry: bool,
     /// Where the last read began, until it is seen what has remained of it.
@@ -41,6 +48,22 @@ pub(super) struct Memory {
     misfit: Option<Misfit>,
     /// Connections that wait for the first message.
     fetchers: Vec<Arc<Outbox>>,
+}
+
+impl Memory {
+    /// Keeps in mind that a message has left the store, if a read may have found it before.
+    pub(super) fn remembers(&mut self, seq: QueueSeq) -> bool {
+        let is_read = self.reading || self.counting > 0;
+        if is_read {
+            self.left.push(seq);
+        }
+        is_read
+    }
+
+    /// A read begins that only counts.
+    pub(super) fn begin_count(&mut self) {
+        self.counting += 1;
+    }
 }
 
 /// A message that went straight back to the store: reading it again would not help until there is
@@ -60,6 +83,7 @@ impl State {
             return;
         }
         if self.triggers.is_some() {
+            self.gather_more();
             self.look_at_triggers(queue, effects);
         }
         if let Some(at_ms) = self.next_deadline() {
@@ -75,12 +99,30 @@ impl State {
             self.memory.accounted = held;
         }
         let read_from = self.memory.read_from.take();
-        if !self.memory.reading
-            && let Some(wanted) = self.wanted(paging.window())
-            && (wanted.urgent || self.may_fit(wanted.from, read_from, paging.window()))
-        {
+        if !self.memory.reading && self.wants_read(read_from, paging.window()) {
             self.memory.reading = true;
             effects.reads.push(Arc::clone(queue));
+        }
+    }
+
+    fn wants_read(&mut self, read_from: Option<QueueSeq>, window: u64) -> bool {
+        let wanted = self.wanted(window);
+        wanted.is_some_and(|it| it.urgent || self.may_fit(it.from, read_from, window))
+            || self.wants_out_of_turn()
+    }
+
+    /// A read that only counts is over.
+    pub(super) fn end_count(&mut self) {
+        self.memory.counting -= 1;
+        if !self.memory.reading {
+            self.forget_left();
+        }
+    }
+
+    /// No read is under way: what has left the store is not found any more.
+    fn forget_left(&mut self) {
+        if self.memory.counting == 0 {
+            self.memory.left.drain(..).for_each(|seq| self.ready.left_store(seq));
         }
     }
 
@@ -119,31 +161,60 @@ impl State {
         self.ready.wanted(low)
     }
 
-    /// What to read now, if anything still.
-    fn next_read(&mut self, window: u64) -> Option<(Wanted, ReadLimit)> {
-        let wanted = self.wanted(window).filter(|_| !self.gone);
-        let Some(wanted) = wanted else {
+    /// What to read now, if anything still: what is missing at once, what a trigger waits for, or
+    /// what will be wanted soon.
+    fn next_read(&mut self, window: u64) -> Option<Next> {
+        if self.gone {
             self.memory.reading = false;
             return None;
+        }
+        let wanted = self.wanted(window);
+        let apart = || self.next_out_of_turn(READ_MESSAGES_MAX).map(Next::Apart);
+        let next = match wanted {
+            Some(Wanted { urgent: true, .. }) => None,
+            _ => apart(),
         };
-        let room = window.saturating_sub(self.ready.held()).clamp(1, READ_BYTES_MAX);
-        let bytes = usize::try_from(room).unwrap_or(usize::MAX);
-        let eager = self.is_wanted() || self.memory.hungry;
-        let messages = if eager { READ_MESSAGES_MAX } else { GLANCE_MESSAGES };
-        Some((wanted, ReadLimit { messages, bytes }))
+        let next = next.or_else(|| wanted.map(|it| Next::Ahead(it.from, self.limit(window))));
+        self.memory.reading = next.is_some();
+        next
     }
+
+    fn limit(&self, window: u64) -> ReadLimit {
+        let (mut messages, mut bytes) = (GLANCE_MESSAGES, 1);
+        if self.is_wanted() || self.memory.hungry {
+            messages = READ_MESSAGES_MAX;
+        }
+        // What a trigger takes needs no room.
+        if let Some(missing) = self.missing_in_turn() {
+            messages = messages.max(missing.messages.min(READ_MESSAGES_MAX));
+            bytes = missing.bytes;
+        }
+        let room = window.saturating_sub(self.ready.held()).max(bytes).min(READ_BYTES_MAX);
+        ReadLimit { messages, bytes: usize::try_from(room).unwrap_or(usize::MAX) }
+    }
+}
+
+/// What to read.
+enum Next {
+    /// What comes next from a place on.
+    Ahead(QueueSeq, ReadLimit),
+    /// What a trigger wants out of turn.
+    Apart(OutOfTurn),
 }
 
 impl Queue {
     /// Reads back what is wanted next and lets it take its place.
     pub(in crate::broker) fn read_back(self: &Arc<Self>, now: Now, effects: &mut Effects) {
         let next = self.lock().next_read(self.paging().window());
-        let Some((Wanted { from, .. }, limit)) = next else { return };
+        let Some(next) = next else { return };
+        let found = match &next {
+            Next::Ahead(from, limit) => self.store.read(self.spec.key, *from, *limit),
+            Next::Apart(wanted) => self.read_places(&wanted.places, READ_BYTES_MAX),
+        };
         // A store that cannot be read has failed, which ends the node.
-        let Ok(found) = self.store.read(self.spec.key, from, limit) else { return };
+        let Ok(found) = found else { return };
         let mut state = self.lock();
         state.memory.reading = false;
-        state.memory.read_from = Some(from);
         if state.gone {
             return;
         }
@@ -152,19 +223,47 @@ impl Queue {
             state.stored_entry(&self.spec, seq, message, published_ms)
         });
         let entries: Vec<_> = entries.collect();
-        if entries.is_empty() {
-            // Nothing is there, whatever was counted: only a fault of ours could have done that.
-            debug_assert!(!state.ready.is_cold_from(from), "{:?}: nothing from {from:?} on", self);
-            state.ready.forget_cold(from);
-        } else {
-            state.ready.load(from, entries);
+        match next {
+            Next::Apart(wanted) => state.take_out_of_turn(&wanted, entries),
+            Next::Ahead(from, _) => {
+                state.memory.read_from = Some(from);
+                if entries.is_empty() {
+                    // Nothing is there, whatever was counted: only a fault of ours could do that.
+                    let is_cold = state.ready.is_cold_from(from);
+                    debug_assert!(!is_cold, "{:?}: nothing from {from:?} on", self);
+                    state.ready.forget_cold(from);
+                } else {
+                    state.ready.load(from, entries);
+                }
+            }
         }
+        state.forget_left();
         let mut batch = Batch::default();
         state.memory.hungry = true;
         state.dispatch(self, now, &mut batch.ops, effects);
         state.memory.hungry = state.ready.waits_for_store();
         state.wake_fetchers(effects);
         self.submit(batch);
+    }
+
+    /// Reads messages by their places, runs of them at once, until it has so many bytes.
+    pub(super) fn read_places(
+        &self,
+        places: &[QueueSeq],
+        bytes_max: u64,
+    ) -> Result<Vec<(QueueSeq, Message)>, StoreError> {
+        let mut found = Vec::new();
+        let mut left = bytes_max;
+        for run in places.chunk_by(|a, b| a.0 + 1 == b.0) {
+            let Some(first) = run.first().filter(|_| left > 0) else { break };
+            let bytes = usize::try_from(left).unwrap_or(usize::MAX);
+            let read =
+                self.store.read(self.spec.key, *first, ReadLimit { messages: run.len(), bytes })?;
+            let size: usize = read.iter().map(|(_, message)| message.memory_bytes()).sum();
+            left = left.saturating_sub(size as u64);
+            found.extend(read);
+        }
+        Ok(found)
     }
 
     /// Bytes of memory that its waiting messages take.

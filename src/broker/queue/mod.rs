@@ -21,10 +21,12 @@ mod lease_calls;
 pub mod leases;
 mod level;
 mod memory;
+mod places;
 mod ready;
 pub mod rules;
 mod state;
 mod trigger_calls;
+mod trigger_gather;
 mod trigger_views;
 mod triggers;
 mod watches;
@@ -36,10 +38,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use args::{Overflow, QueueArgs, QueueKind};
 pub use consumers::{Acks, ConsumerSpec, Limiter};
 use delays::Due;
-pub use entry::{Entry, Transit};
+pub use entry::{Entry, Settled, Transit};
 pub use rules::{Rules, Wishes};
+pub use state::Purged;
 use state::State;
-pub use state::{Purged, Settled};
 pub(in crate::broker) use trigger_calls::RunOut;
 
 use crate::broker::Now;
@@ -48,11 +50,11 @@ use crate::broker::message::Message;
 use crate::broker::outbox::{ConnectionId, ConsumerId, Outbox, Wakes};
 use crate::broker::paging::Paging;
 use crate::broker::policy::AppliedPolicy;
-use crate::broker::trigger::Trigger;
+use crate::broker::trigger::{Debt, Trigger};
 use crate::broker::views::QueueView;
 use crate::protocol::table::Table;
 use crate::store::{
-    Backlog, Batch, Durability, Lsn, Op, Progress, QueueKey, QueueSeq, ReadLimit, Store, StoreError,
+    Backlog, Batch, Durability, Lsn, Op, Progress, QueueKey, QueueSeq, Store, StoreError,
 };
 
 /// What basic.get finds.
@@ -145,14 +147,23 @@ pub struct Effects {
     pub tells: Vec<Arc<Queue>>,
     /// Queues whose triggers want something run.
     pub runs: Vec<Arc<Queue>>,
-    /// Triggers that are to be switched off for good.
-    pub switched_off: Vec<Arc<Trigger>>,
+    /// Triggers that are to be switched off for good, or have got on with what they owe.
+    pub switched_off: Vec<SwitchedOff>,
     /// What those who listen are to be told.
     pub events: Vec<Event>,
     /// The user on whose behalf all of this is done; nobody when the broker acts by itself.
     pub actor: Option<Arc<str>>,
     /// The connection by which it is asked for, if by one.
     pub connection: Option<Arc<str>>,
+}
+
+/// A trigger that has switched itself off.
+#[derive(Debug)]
+pub struct SwitchedOff {
+    /// The trigger, as it was.
+    pub trigger: Arc<Trigger>,
+    /// What it owes still.
+    pub debt: Option<Debt>,
 }
 
 impl Effects {
@@ -489,17 +500,11 @@ impl Queue {
 
     /// Reads what is not held in memory: runs of numbers at once.
     fn read_due(&self, due: &[Due]) -> Result<HashMap<u64, Message>, StoreError> {
-        let mut missing: Vec<u64> =
-            due.iter().filter(|due| due.message.is_none()).map(|due| due.seq).collect();
+        let missing = due.iter().filter(|due| due.message.is_none());
+        let mut missing: Vec<_> = missing.map(|due| QueueSeq(due.seq)).collect();
         missing.sort_unstable();
-        let mut found = HashMap::new();
-        for run in missing.chunk_by(|a, b| a + 1 == *b) {
-            let Some(first) = run.first() else { continue };
-            let limit = ReadLimit { messages: run.len(), bytes: usize::MAX };
-            let read = self.store.read(self.spec.key, QueueSeq(*first), limit)?;
-            found.extend(read.into_iter().map(|(seq, message)| (seq.0, message)));
-        }
-        Ok(found)
+        let read = self.read_places(&missing, u64::MAX)?;
+        Ok(read.into_iter().map(|(seq, message)| (seq.0, message)).collect())
     }
 
     /// How many messages wait for their time.
@@ -558,9 +563,9 @@ impl Queue {
         Op::DropQueue { queue: self.key(), level_max: self.spec.args.level_max() }
     }
 
-    /// A dead-lettered message has arrived elsewhere (or nowhere) and its settlement is submitted.
-    pub fn finish_transit(&self, transit: Transit) {
-        self.lock().finish_transit(transit);
+    /// Dead letters have arrived elsewhere (or nowhere) and their settlement is submitted.
+    pub fn finish_transit(&self, transit: Transit, gone: &[QueueSeq]) {
+        self.lock().finish_transit(transit, gone);
     }
 
     /// Dead letters that reached no queue come back, to be sent on again after a while.

@@ -8,8 +8,13 @@
 //! What a level holds beyond its head may be left to the store (`level`). Groups know each of their
 //! messages, so in a queue that has them all messages stay in memory.
 //!
+//! Triggers take messages from the midst of the others, in memory or not, by their numbers.
+//!
 //! Invariants: `len`, `bytes` and the stored ones among them equal what is there, `held` what of it
-//! is in memory; a level is marked as occupied if and only if it has messages, in memory or not.
+//! is in memory; a level is marked as occupied if and only if it has messages, in memory or not;
+//! `elsewhere` has every message that was taken from the midst and has not left the store.
+
+use std::collections::BTreeSet;
 
 use super::groups::Groups;
 use super::level::{Cold, Level};
@@ -75,8 +80,8 @@ impl Tally {
 /// What is settled all at once.
 #[derive(Debug)]
 pub(super) struct Purge {
-    /// A level's numbers, all of whose unsettled messages in the store go: so many.
-    pub(super) ranges: Vec<(QueueSeq, QueueSeq, Tally)>,
+    /// A level's numbers, all of whose unsettled messages in the store go but for some: so many.
+    pub(super) ranges: Vec<(QueueSeq, QueueSeq, Vec<u64>, Tally)>,
     /// What was in memory and not in these ranges, which goes too.
     pub(super) others: Vec<(QueueSeq, u64)>,
 }
@@ -103,6 +108,8 @@ pub(super) struct Ready {
     cold: Tally,
     /// Bytes of memory.
     held: u64,
+    /// Messages that were taken from the midst, or came back after that.
+    elsewhere: BTreeSet<QueueSeq>,
     /// What triggers want to be counted.
     pub(super) watches: Option<Box<Watches>>,
 }
@@ -124,6 +131,7 @@ impl Ready {
             stored: Tally::default(),
             cold: Tally::default(),
             held: 0,
+            elsewhere: BTreeSet::new(),
             watches: None,
         }
     }
@@ -183,6 +191,7 @@ impl Ready {
     pub(super) fn is_new(&self, seq: QueueSeq) -> bool {
         let level = self.levels.get(usize::from(seq.level()));
         level.is_some_and(|level| seq.number() >= level.first_new())
+            && !self.elsewhere.contains(&seq)
     }
 
     /// A level as it was found in the store, with its messages left there unless they will come one
@@ -223,6 +232,9 @@ impl Ready {
             None => Some(entry),
         };
         let Some(entry) = passed else { return };
+        if let Some(watches) = &mut self.watches {
+            watches.reachable(&entry);
+        }
         let (memory, bytes) = (weight(&entry.message), entry.message.body_len() as u64);
         let (at, level) = self.level_at(entry.priority);
         if !level.push(entry) {
@@ -240,6 +252,9 @@ impl Ready {
     }
 
     fn put_back_counted(&mut self, entry: Entry) {
+        if let Some(watches) = &mut self.watches {
+            watches.reachable(&entry);
+        }
         let (at, level) = self.level_at(entry.priority);
         level.put_back(entry);
         self.occupied.set(usize::from(at));
@@ -249,9 +264,6 @@ impl Ready {
     pub(super) fn settled(&mut self, seq: QueueSeq) {
         if let Some(next) = self.groups.as_mut().and_then(|groups| groups.settled(seq.0)) {
             self.put_back_counted(next);
-            if let Some(watches) = &mut self.watches {
-                watches.moved();
-            }
         }
     }
 
@@ -278,20 +290,62 @@ impl Ready {
         Some(entry)
     }
 
-    /// Takes the next message of those levels that is wanted, as far as it is in memory; the others
-    /// stay where they are.
-    pub(super) fn pick(&mut self, from: u8, wanted: impl Fn(&Message) -> bool) -> Option<Entry> {
-        let is_high = |level: &usize| *level >= usize::from(from);
-        for at in self.occupied.descending().take_while(is_high) {
-            let level = &mut self.levels[at];
-            let Some(entry) = level.pick(|entry| wanted(&entry.message)) else { continue };
-            if level.is_empty() {
-                self.occupied.clear(at);
-            }
-            self.discount(&entry);
-            return Some(entry);
+    /// Takes the next message of a level or a higher one, unless it is not in memory.
+    pub(super) fn pop_above(&mut self, level: u8) -> Option<Entry> {
+        let highest = self.occupied.highest().filter(|at| *at >= usize::from(level))?;
+        self.pop_from(highest)
+    }
+
+    // ---- from the midst ----------------------------------------------------------------------
+
+    /// Takes a message out of turn, if it is in memory.
+    pub(super) fn take_at(&mut self, seq: QueueSeq) -> Option<Entry> {
+        let at = usize::from(seq.level());
+        let level = self.levels.get_mut(at)?;
+        let (entry, is_apart) = level.take_at(seq)?;
+        if level.is_empty() {
+            self.occupied.clear(at);
         }
-        None
+        if is_apart {
+            self.elsewhere.insert(seq);
+        }
+        self.discount(&entry);
+        Some(entry)
+    }
+
+    /// Takes a message out of turn that only the store has, and that was read there. False when
+    /// nothing of the kind waits there.
+    pub(super) fn take_cold(&mut self, entry: &Entry) -> bool {
+        let at = usize::from(entry.seq.level());
+        if !self.is_cold(entry.seq) {
+            return false;
+        }
+        let level = &mut self.levels[at];
+        level.take_cold(entry);
+        if level.is_empty() {
+            self.occupied.clear(at);
+        }
+        self.elsewhere.insert(entry.seq);
+        self.held += weight(&entry.message);
+        self.cold.remove(entry);
+        self.discount(entry);
+        true
+    }
+
+    /// Whether a message waits that only the store has, if the store has it.
+    pub(super) fn is_cold(&self, seq: QueueSeq) -> bool {
+        let level = self.levels.get(usize::from(seq.level()));
+        level.is_some_and(|level| level.may_be_cold(seq)) && !self.is_elsewhere(seq)
+    }
+
+    /// Whether a message was taken from the midst, and the store may have it still.
+    pub(super) fn is_elsewhere(&self, seq: QueueSeq) -> bool {
+        !self.elsewhere.is_empty() && self.elsewhere.contains(&seq)
+    }
+
+    /// Such a message has left the store.
+    pub(super) fn left_store(&mut self, seq: QueueSeq) {
+        self.elsewhere.remove(&seq);
     }
 
     /// Whether a priority is a level's, all of whose messages have it or a higher one.
@@ -318,17 +372,25 @@ impl Ready {
         oldest_ms
     }
 
-    /// Whether the first message of a level, or of a higher one, is in memory.
-    pub(super) fn has_next_from(&self, level: u8) -> bool {
-        let highest = self.occupied.highest().filter(|at| *at >= usize::from(level));
-        highest.is_some_and(|at| self.levels[at].front().is_some())
+    /// Whether the next message of a level or a higher one may leave, once it is in memory.
+    pub(super) fn has_any_from(&self, level: u8) -> bool {
+        self.occupied.highest().is_some_and(|at| at >= usize::from(level))
+    }
+
+    /// Whether of the messages of a level and the higher ones only the store has some.
+    pub(super) fn is_cold_above(&self, level: u8) -> bool {
+        self.cold.messages > 0
+            && self.levels.iter().skip(usize::from(level)).any(|level| level.cold.messages > 0)
     }
 
     /// Everything that is in memory.
     pub(super) fn in_memory(&self) -> impl Iterator<Item = &Entry> {
-        let waiting = self.groups.iter().flat_map(Groups::waiting);
-        let levels = self.levels.iter();
-        waiting.chain(levels.flat_map(|level| level.returned().chain(level.new_entries())))
+        self.groups.iter().flat_map(Groups::waiting).chain(self.in_levels())
+    }
+
+    /// The same, but for what stands back in its group.
+    pub(super) fn in_levels(&self) -> impl Iterator<Item = &Entry> {
+        self.levels.iter().flat_map(|level| level.returned().chain(level.new_entries()))
     }
 
     /// The numbers within which everything lies that only the store has.
@@ -391,11 +453,13 @@ impl Ready {
         let at = usize::from(from.level());
         let Some(level) = self.levels.get_mut(at) else { return false };
         let (held, cold, watches) = (&mut self.held, &mut self.cold, &mut self.watches);
-        level.load(from.number(), read, |entry| {
+        let elsewhere = &self.elsewhere;
+        let is_elsewhere = |entry: &Entry| elsewhere.contains(&entry.seq);
+        level.load(from.number(), read, is_elsewhere, |entry| {
             *held += weight(&entry.message);
             cold.remove(entry);
             if let Some(watches) = watches {
-                watches.loaded(entry.seq, &entry.message);
+                watches.loaded(entry);
             }
         })
     }
@@ -446,10 +510,8 @@ impl Ready {
                 continue;
             }
             let mut from = level.first_new();
-            let (new, between): (Vec<_>, Vec<_>) =
-                level.new_entries().partition(|entry| none_out || entry.seq.number() >= from);
-            between.into_iter().for_each(&mut keep);
-            new.into_iter().filter(|entry| entry.stored).for_each(|entry| whole.add(entry));
+            let new = level.new_entries().filter(|entry| entry.stored);
+            new.for_each(|entry| whole.add(entry));
             if none_out {
                 from = 0;
                 level.returned().filter(|entry| entry.stored).for_each(|entry| whole.add(entry));
@@ -457,8 +519,10 @@ impl Ready {
                 level.returned().for_each(&mut keep);
             }
             if whole.messages > 0 {
-                let places = (QueueSeq::new(at, from), QueueSeq::new(at, level.next));
-                purge.ranges.push((places.0, places.1, whole));
+                let places = QueueSeq::new(at, from)..QueueSeq::new(at, level.next);
+                let stay = self.elsewhere.range(places.clone()).map(|seq| seq.number());
+                let except = if none_out { Vec::new() } else { stay.collect() };
+                purge.ranges.push((places.start, places.end, except, whole));
             }
         }
         purge
@@ -505,7 +569,7 @@ impl Ready {
             self.stored.remove(entry);
         }
         if let Some(watches) = &mut self.watches {
-            watches.remove(&entry.message);
+            watches.remove(entry);
         }
     }
 }

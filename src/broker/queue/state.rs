@@ -20,7 +20,7 @@ use super::ready::{Ready, Tally};
 use super::triggers::QueueTriggers;
 use super::{
     Acks, Attempt, Closed, ConsumeRefusal, ConsumerSpec, DeathReason, Departing, Departure,
-    Effects, Entry, Fetched, Queue, QueueKind, QueueSpec, Rules, Transit,
+    Effects, Entry, Fetched, Queue, QueueKind, QueueSpec, Rules, Settled, Transit,
 };
 use crate::broker::Now;
 use crate::broker::header_key::headers;
@@ -40,35 +40,6 @@ const DEAD_AGAIN_MS: u64 = 5_000;
 
 /// Messages that leave at once when their delay is over: their targets stay locked meanwhile.
 const DUE_AT_ONCE_MAX: usize = 256;
-
-/// A message that is done with, as its channel remembers it.
-#[derive(Debug, Clone, Copy)]
-pub struct Settled {
-    /// Its place.
-    pub seq: QueueSeq,
-    /// Who held it.
-    pub consumer: ConsumerId,
-    /// Its body's length.
-    pub body_bytes: u64,
-    /// Whether the store keeps it.
-    pub stored: bool,
-    /// Whether a client acknowledged it (for the counters).
-    pub acks: Acks,
-}
-
-impl Settled {
-    /// What settling `entry`, held by `consumer`, takes.
-    #[must_use]
-    pub fn of(entry: &Entry, consumer: ConsumerId, acks: Acks) -> Self {
-        Self {
-            seq: entry.seq,
-            consumer,
-            body_bytes: entry.message.body_len() as u64,
-            stored: entry.stored,
-            acks,
-        }
-    }
-}
 
 /// The outcome of a purge.
 #[derive(Debug, Clone, Copy)]
@@ -404,6 +375,7 @@ impl State {
         let mut run: Option<(ConsumerId, u32)> = None;
         for one in settled {
             self.release(one.seq);
+            self.left_store(one.seq);
             self.unacked.remove(Transit::of(one.body_bytes, one.stored));
             if one.stored && !self.gone {
                 let Settled { seq, body_bytes, .. } = *one;
@@ -461,6 +433,7 @@ impl State {
             return self.ready.put_back(entry);
         }
         let seq = self.ready.take_seq(entry.priority);
+        self.left_store(entry.seq);
         if entry.stored {
             let (queue, message) = (spec.key, entry.message.clone());
             let body_bytes = message.body_len() as u64;
@@ -505,6 +478,7 @@ impl State {
         if entry.stored {
             ops.push(entry.settle(queue.key()));
         }
+        self.left_store(entry.seq);
         self.end_transit(&entry);
     }
 
@@ -539,16 +513,24 @@ impl State {
         }
     }
 
+    /// The store is told, or never had to be, that a message is done with.
+    fn left_store(&mut self, seq: QueueSeq) {
+        if self.ready.is_elsewhere(seq) && !self.memory.remembers(seq) {
+            self.ready.left_store(seq);
+        }
+    }
+
     fn begin_transit(&mut self, entry: &Entry) {
         self.unacked.add(entry.transit());
     }
 
     fn end_transit(&mut self, entry: &Entry) {
-        self.finish_transit(entry.transit());
+        self.unacked.remove(entry.transit());
     }
 
-    pub(super) fn finish_transit(&mut self, transit: Transit) {
+    pub(super) fn finish_transit(&mut self, transit: Transit, gone: &[QueueSeq]) {
         self.unacked.remove(transit);
+        gone.iter().for_each(|seq| self.left_store(*seq));
     }
 
     /// Drops everything that waits, however much it is, with few operations.
@@ -561,9 +543,16 @@ impl State {
         let messages = clamp(self.ready.len());
         let queue_key = queue.key();
         let purge = self.ready.purge(self.unacked.stored == 0);
-        ops.extend(purge.ranges.into_iter().map(|(from, to, Tally { messages, bytes })| {
-            Op::Purge { queue: queue_key, from, to, messages, body_bytes: bytes }
-        }));
+        ops.extend(purge.ranges.into_iter().map(
+            |(from, to, except, Tally { messages, bytes })| Op::Purge {
+                queue: queue_key,
+                from,
+                to,
+                except,
+                messages,
+                body_bytes: bytes,
+            },
+        ));
         ops.extend(purge.others.into_iter().map(|(seq, body_bytes)| Op::Settle {
             queue: queue_key,
             seq,
@@ -577,6 +566,7 @@ impl State {
         }
         for entry in self.ready.take_all() {
             self.release(entry.seq);
+            self.left_store(entry.seq);
         }
         self.wake_fetchers(effects);
         self.rest(queue, effects);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::leases::LeaseHandle;
 use super::state::State;
-use super::triggers::{Armed, Batch as Retries, QueueFactsNow, QueueTriggers, Source, Start};
-use super::{Acks, Attempt, DeathReason, Effects, Entry, Queue, Settled};
+use super::trigger_gather::Gathered;
+use super::triggers::{Armed, Batch as Retries, QueueFactsNow, QueueTriggers, Start};
+use super::{Acks, Attempt, DeathReason, Effects, Entry, Queue, Settled, SwitchedOff};
 use crate::broker::Now;
 use crate::broker::outbox::ConsumerId;
 use crate::broker::trigger::condition::Facts as _;
@@ -18,8 +19,6 @@ use crate::broker::trigger::tally::{Result as RunResult, RunView, STDERR_BYTES_K
 use crate::broker::trigger::{EventWish, Trigger};
 use crate::store::{Batch, Op};
 
-/// Body bytes that are handed over at once, but for a single message.
-const BATCH_BYTES_MAX: u64 = 8 << 20;
 /// Events that are told of at once.
 const EVENTS_AT_ONCE: usize = 100;
 
@@ -132,7 +131,7 @@ impl Queue {
     ) -> Vec<EventWish> {
         let mut state = self.lock();
         state.note_time(now);
-        let events = state.take_events(now, effects);
+        let events = state.take_events(self.key().queue, now, effects);
         state.rest(self, effects);
         events
     }
@@ -162,14 +161,18 @@ impl Queue {
     ) {
         let mut state = self.lock();
         let Some(armed) = state.armed_mut(trigger) else { return };
+        let once = armed.units(0);
+        armed.out = armed.out.saturating_sub(once);
         if reached {
             armed.failures = 0;
-            return;
+        } else {
+            armed.raised = false;
+            armed.take_back();
+            armed.owed += once;
+            let reason = "the event reached no queue: nobody listens".to_owned();
+            armed.failed(Suppressed::Backoff, now.unix_ms, reason);
         }
-        armed.raised = false;
-        armed.take_back();
-        let reason = "the event reached no queue: nobody listens".to_owned();
-        armed.failed(Suppressed::Backoff, now.unix_ms, reason);
+        armed.tell_debt(self.key().queue, effects);
         state.rest(self, effects);
     }
 
@@ -203,17 +206,16 @@ impl State {
     fn arm(&mut self, queue: &Arc<Queue>, trigger: &Arc<Trigger>) {
         let triggers = self.triggers.get_or_insert_default();
         let now_ms = triggers.now_ms;
-        let mut new = Armed::new(Arc::clone(trigger), &mut self.ready, now_ms);
+        let key = queue.key().queue;
+        let mut new = Armed::new(Arc::clone(trigger), key, &mut self.ready, now_ms);
         let place = triggers.armed.iter_mut().find(|it| it.trigger.name == trigger.name);
         let Some(place) = place else { return triggers.armed.push(new) };
         place.unwatch(&mut self.ready);
         new.running = place.running;
-        let mut retries = std::mem::take(&mut place.retries);
         if trigger.spec.enabled {
-            std::mem::swap(&mut new.retries, &mut retries);
+            new.retries = std::mem::take(&mut place.retries);
         }
-        *place = new;
-        let left = retries.into_iter().flat_map(|batch| batch.leases).collect::<Vec<_>>();
+        let left = std::mem::replace(place, new).into_leases();
         let (mut no_ops, mut none) = (Vec::new(), Effects::default());
         left.into_iter().for_each(|lease| self.give_back(queue, lease, &mut no_ops, &mut none));
     }
@@ -228,7 +230,7 @@ impl State {
             self.triggers = None;
         }
         old.unwatch(&mut self.ready);
-        for lease in old.retries.into_iter().flat_map(|batch| batch.leases) {
+        for lease in old.into_leases() {
             self.give_back(queue, lease, ops, effects);
         }
     }
@@ -264,69 +266,48 @@ impl State {
             let of = QueueFactsNow { ready: &self.ready, idle_since_ms, now_ms: now.unix_ms };
             let Some(start) = armed.start(&of) else { continue };
             let cause = armed.cause(&of);
-            let Some(taken) = self.take_for(armed, start, &cause, now, effects) else { continue };
+            let Some((cause, taken)) = self.take_for(armed, start, cause, now) else { continue };
             triggers.turn = at + 1;
             armed.running += 1;
             armed.started(now.unix_ms);
+            armed.out += armed.units(taken.leases.len());
+            armed.tell_debt(queue.key().queue, effects);
             return Some(self.run(queue, armed, id, cause, taken));
         }
         None
     }
 
-    /// What a run is given: leases, how often they were tried together, and why. `None` when what
-    /// it wants is not in memory.
+    /// What a run is given: why, leases, and how often they were tried together. `None` when what
+    /// it wants must be read first.
     fn take_for(
         &mut self,
         armed: &mut Armed,
         start: Start,
-        cause: &Cause,
+        mut cause: Cause,
         now: Now,
-        effects: &mut Effects,
-    ) -> Option<Retries> {
+    ) -> Option<(Cause, Retries)> {
         if let Start::Again(at) = start {
-            return Some(armed.retries.swap_remove(at));
+            return Some((cause, armed.retries.swap_remove(at)));
         }
         let mut leases = Vec::new();
         if armed.trigger.spec.mode == Mode::Deliver {
-            leases = self.lease_for(armed);
-            if leases.is_empty() {
-                return None;
+            if armed.gathered.is_none() {
+                armed.gathered = Some(Box::new(Gathered::new(cause)));
+                self.gather(armed);
             }
+            let gathered = armed.gathered.take_if(|gathered| gathered.is_whole)?;
+            (cause, leases) = (gathered.cause, gathered.leases);
         }
         if armed.owed == 0 {
             armed.fire(now.unix_ms);
-            armed.owed = if leases.is_empty() { 0 } else { cause.ready };
-            if armed.trigger.spec.one_shot {
-                armed.spent = true;
-                effects.switched_off.push(Arc::clone(&armed.trigger));
-            }
+            armed.owed = if leases.is_empty() { armed.units(0) } else { cause.ready };
+            armed.spent |= armed.trigger.spec.one_shot;
         }
+        armed.owed = armed.owed.saturating_sub(armed.units(leases.len()));
         let of = QueueFactsNow { ready: &self.ready, idle_since_ms: None, now_ms: now.unix_ms };
-        let left = armed.view(&of).count(0);
-        armed.owed = armed.owed.saturating_sub(leases.len() as u64).min(left);
-        Some(Retries { due_ms: 0, leases, attempts: 0, cause: cause.condition.clone() })
-    }
-
-    fn lease_for(&mut self, armed: &Armed) -> Vec<LeaseHandle> {
-        let spec = &armed.trigger.spec;
-        let selection = &spec.condition.selection;
-        let source = armed.places[0].source;
-        let (mut leases, mut bytes) = (Vec::new(), 0);
-        while leases.len() < spec.batch_max as usize && bytes < BATCH_BYTES_MAX {
-            let entry = match source {
-                Source::All => self.ready.pop(),
-                Source::From(level) => self.ready.pick(level, |_| true),
-                Source::Watch(_) => self.ready.pick(0, |message| selection.has(message)),
-            };
-            let Some(entry) = entry else { break };
-            bytes += entry.message.body_len() as u64;
-            self.hand_out(&entry, Acks::Manual);
-            leases.push(self.leases.add(entry, u64::MAX).handle);
-        }
-        if let (Source::Watch(watch), true) = (source, leases.is_empty()) {
-            self.ready.missed(watch);
-        }
-        leases
+        armed.limit_owed(&of);
+        let again = Retries { due_ms: 0, leases, attempts: 0, cause: cause.condition.clone() };
+        Some((cause, again))
     }
 
     fn run(
@@ -420,26 +401,29 @@ impl State {
         };
         out.trigger.tally.ended(result, view);
         let settled = done.settled > 0;
+        let (handed, key) = (out.leases.len(), queue.key().queue);
         let Some(armed) = self.armed_mut(&out.trigger.name) else {
             return self.give_all_back(queue, done, ops, effects);
         };
         armed.running = armed.running.saturating_sub(1);
+        armed.out = armed.out.saturating_sub(armed.units(handed));
         if settled {
             armed.progressed();
         }
-        armed.after(outcome, result, out.leases.len() as u64, now.unix_ms);
+        armed.after(outcome, result, handed, now.unix_ms);
         if let Outcome::Ended(Ended { disable: true, .. }) = outcome {
             (armed.spent, armed.owed) = (true, 0);
-            effects.switched_off.push(Arc::clone(&armed.trigger));
-            let waiting = std::mem::take(&mut armed.retries);
-            let waiting = waiting.into_iter().map(|batch| (batch.due_ms, batch.leases));
-            done.again.extend(waiting);
+            let trigger = Arc::clone(&armed.trigger);
+            effects.switched_off.push(SwitchedOff { trigger, debt: None });
+            let waiting = armed.take_leases();
+            done.again.entry(0).or_default().extend(waiting);
             self.give_all_back(queue, done, ops, effects);
         } else if armed.is_on() {
             for (due_ms, leases) in done.again {
                 let (attempts, cause) = (out.attempt, out.cause.clone());
                 armed.retries.push(Retries { due_ms, leases, attempts, cause });
             }
+            armed.tell_debt(key, effects);
         } else {
             self.give_all_back(queue, done, ops, effects);
         }
@@ -508,7 +492,7 @@ impl State {
 
     // ---- telling -----------------------------------------------------------------------------
 
-    fn take_events(&mut self, now: Now, effects: &mut Effects) -> Vec<EventWish> {
+    fn take_events(&mut self, queue: u64, now: Now, effects: &mut Effects) -> Vec<EventWish> {
         let Some(triggers) = &mut self.triggers else { return Vec::new() };
         triggers.tells = false;
         let mut events = Vec::new();
@@ -524,10 +508,10 @@ impl State {
                 armed.started(now.unix_ms);
                 let spec = &trigger.spec;
                 armed.raised = !spec.condition.is_every();
-                if spec.one_shot {
-                    armed.spent = true;
-                    effects.switched_off.push(Arc::clone(&trigger));
-                }
+                armed.spent |= spec.one_shot;
+                armed.out += armed.units(0);
+                armed.owed = 0;
+                armed.tell_debt(queue, effects);
                 if spec.cooldown_ms > 0 {
                     let until_ms = now.unix_ms.saturating_add(spec.cooldown_ms);
                     armed.pause(Suppressed::Cooldown, until_ms, String::new());
@@ -540,6 +524,34 @@ impl State {
 }
 
 impl Armed {
+    /// What handing over so many messages counts for: a start, where none are handed over, only if
+    /// it is the one that is owed.
+    fn units(&self, leases: usize) -> u64 {
+        match self.trigger.spec.mode {
+            Mode::Deliver => leases as u64,
+            Mode::Notify | Mode::Event => u64::from(self.trigger.spec.one_shot),
+        }
+    }
+
+    /// What it owes has changed, if it is to fire only once and has.
+    fn tell_debt(&self, queue: u64, effects: &mut Effects) {
+        if self.spent && self.trigger.spec.one_shot {
+            let (trigger, debt) = (Arc::clone(&self.trigger), self.debt(queue));
+            effects.switched_off.push(SwitchedOff { trigger, debt });
+        }
+    }
+
+    /// Takes what it keeps leased, other than for runs under way.
+    fn take_leases(&mut self) -> Vec<LeaseHandle> {
+        let again = std::mem::take(&mut self.retries).into_iter().flat_map(|batch| batch.leases);
+        let gathered = self.gathered.take().into_iter().flat_map(|gathered| gathered.leases);
+        again.chain(gathered).collect()
+    }
+
+    fn into_leases(mut self) -> Vec<LeaseHandle> {
+        self.take_leases()
+    }
+
     fn cause(&self, of: &QueueFactsNow<'_>) -> Cause {
         let view = self.view(of);
         Cause {
@@ -551,7 +563,8 @@ impl Armed {
     }
 
     /// What a run's end means for the next one.
-    fn after(&mut self, outcome: &Outcome, result: RunResult, handed: u64, now_ms: u64) {
+    fn after(&mut self, outcome: &Outcome, result: RunResult, handed: usize, now_ms: u64) {
+        let handed = self.units(handed);
         let trigger = Arc::clone(&self.trigger);
         let spec = &trigger.spec;
         let is_notify = spec.mode == Mode::Notify;
@@ -570,6 +583,7 @@ impl Armed {
                 if is_notify {
                     // What it was started for still waits.
                     self.take_back();
+                    self.owed = self.owed.saturating_add(handed);
                     let reason = ended.exit.to_string();
                     match ended.verdicts.at(0) {
                         Verdict::Retry { delay_ms: Some(ms) } => {
@@ -579,7 +593,8 @@ impl Armed {
                     }
                 }
             }
-            Outcome::Ended(_) | Outcome::Stopped => self.failures = 0,
+            Outcome::Ended(_) => self.failures = 0,
+            Outcome::Stopped => self.owed = self.owed.saturating_add(handed),
         }
         if spec.cooldown_ms > 0 {
             let until_ms = now_ms.saturating_add(spec.cooldown_ms);

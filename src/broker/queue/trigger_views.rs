@@ -54,6 +54,10 @@ impl State {
             let name = pause.why.name();
             miss(format!("{name} for another {left_ms} ms{why}{}", pause.reason));
         }
+        if let Some(gathered) = armed.gathered.as_ref().filter(|gathered| !gathered.is_whole) {
+            let (so_far, most) = (gathered.leases.len(), trigger.spec.batch_max);
+            miss(format!("messages are being read: there are {so_far} of {most} so far"));
+        }
         if holds && armed.raised && trigger.spec.mode == Mode::Event {
             miss("it has told of this already: the condition must cease to hold first".to_owned());
         }

@@ -10,6 +10,9 @@
 //! and is handed over together once more when its time has come, even if nothing else is; it needs
 //! no new firing.
 //!
+//! A trigger that fires once switches itself off when it does, and owes what it fired for until
+//! that is done with: the store knows how much ([`Armed::debt`]), so a restart forgets nothing.
+//!
 //! Invariants: `running` counts the runs that were taken and have not ended; a message in `retries`
 //! is leased; `tells` and `runs` are set exactly while the engine knows that it is to ask.
 
@@ -20,11 +23,12 @@ use super::Queue;
 use super::leases::LeaseHandle;
 use super::ready::Ready;
 use super::state::State;
+use super::trigger_gather::Gathered;
 use super::watches::Watched;
-use crate::broker::trigger::Trigger;
 use crate::broker::trigger::condition::{Condition, Facts, Kind, NEVER, NOW};
 use crate::broker::trigger::spec::Mode;
 use crate::broker::trigger::tally::Suppressed;
+use crate::broker::trigger::{Debt, Trigger};
 
 /// Messages of a trigger that wait to be tried again before it starts nothing new.
 const RETRIES_MAX: usize = 1_000;
@@ -58,8 +62,12 @@ pub(super) struct Armed {
     /// By the conditions' numbers.
     pub(super) places: Box<[Place]>,
     pub(super) running: u32,
-    /// Messages of a firing that are still to be handed over.
+    /// Messages of a firing that are still to be handed over; of one that fires once and hands
+    /// nothing over, starts or events.
     pub(super) owed: u64,
+    /// The same, handed over and not done with.
+    pub(super) out: u64,
+    pub(super) gathered: Option<Box<Gathered>>,
     pub(super) retries: Vec<Batch>,
     pub(super) pause: Option<Box<Pause>>,
     /// An event has told of the condition, which has held ever since.
@@ -124,7 +132,7 @@ pub(super) enum Source {
 pub(super) enum Start {
     /// A batch that was handed over before, by its place.
     Again(usize),
-    /// What waits.
+    /// What waits, or was gathered of it.
     Anew,
 }
 
@@ -184,7 +192,13 @@ impl Facts for View<'_> {
 }
 
 impl Place {
-    fn new(condition: &Condition, mode: Mode, ready: &mut Ready, now_ms: u64) -> Self {
+    fn new(
+        condition: &Condition,
+        mode: Mode,
+        places: bool,
+        ready: &mut Ready,
+        now_ms: u64,
+    ) -> Self {
         let selection = &condition.selection;
         let ages = matches!(condition.kind, Kind::Age { .. }) || condition.max_wait_ms.is_some();
         let window_ms = match condition.kind {
@@ -195,7 +209,7 @@ impl Place {
         let by_level = selection.headers.is_empty() && ready.knows_priority(selection.min_priority);
         let source = if tells_each || window_ms.is_some() || !by_level {
             let selection = Arc::new(selection.clone());
-            Source::Watch(ready.watch(Watched { selection, ages, window_ms }))
+            Source::Watch(ready.watch(Watched { selection, ages, window_ms, places }))
         } else if selection.is_all() {
             Source::All
         } else {
@@ -210,19 +224,25 @@ impl Place {
 }
 
 impl Armed {
-    pub(super) fn new(trigger: Arc<Trigger>, ready: &mut Ready, now_ms: u64) -> Self {
+    pub(super) fn new(trigger: Arc<Trigger>, queue: u64, ready: &mut Ready, now_ms: u64) -> Self {
         let mode = trigger.spec.mode;
         let conditions = trigger.spec.condition.all();
-        let places = conditions.iter().map(|(_, it)| Place::new(it, mode, ready, now_ms));
+        let place = |(at, condition): &(usize, &Condition)| {
+            let places = *at == 0 && mode == Mode::Deliver;
+            Place::new(condition, mode, places, ready, now_ms)
+        };
+        let debt = trigger.debt.filter(|debt| debt.queue == queue);
         Self {
-            places: places.collect(),
+            places: conditions.iter().map(place).collect(),
             trigger: Arc::clone(&trigger),
             running: 0,
-            owed: 0,
+            owed: debt.map_or(0, |debt| debt.count),
+            out: 0,
+            gathered: None,
             retries: Vec::new(),
             pause: None,
             raised: false,
-            spent: false,
+            spent: debt.is_some(),
             failures: 0,
             pace: Pace::default(),
         }
@@ -241,13 +261,31 @@ impl Armed {
         View { places: &self.places, ready, idle_since_ms, now_ms }
     }
 
-    /// Whether a message that qualifies can be taken now: the first ones may have to be read.
+    /// Whether a message that qualifies may be taken, in memory or not.
     fn can_take(&self, ready: &Ready) -> bool {
-        match self.places[0].source {
-            Source::All => ready.has_next(),
-            Source::From(level) => ready.has_next_from(level),
-            // What it is known to have may all be in the store.
-            Source::Watch(watch) => ready.watched(watch).is_some_and(|it| it.is_in_reach()),
+        match self.source() {
+            Source::All => ready.has_any_from(0),
+            Source::From(level) => ready.has_any_from(level),
+            Source::Watch(watch) => ready.watched(watch).is_some_and(|it| it.has_some()),
+        }
+    }
+
+    /// What it has fired for and is not done with, if it is to fire only once.
+    pub(super) fn debt(&self, queue: u64) -> Option<Debt> {
+        if !self.spent || !self.trigger.spec.one_shot {
+            return None;
+        }
+        let waiting = self.retries.iter().map(|batch| &batch.leases);
+        let waiting: usize = waiting.map(Vec::len).sum();
+        let count = self.owed + self.out + waiting as u64;
+        (count > 0).then_some(Debt { queue, count })
+    }
+
+    /// More than waits is not owed: it may have expired.
+    pub(super) fn limit_owed(&mut self, of: &QueueFactsNow<'_>) {
+        if self.owed > 0 && self.trigger.spec.mode == Mode::Deliver {
+            let gathered = self.gathered.as_ref().map_or(0, |gathered| gathered.leases.len());
+            self.owed = self.owed.min(self.view(of).count(0) + gathered as u64);
         }
     }
 
@@ -255,6 +293,9 @@ impl Armed {
     fn holds_from(&self, of: &QueueFactsNow<'_>) -> u64 {
         let view = self.view(of);
         let spec = &self.trigger.spec;
+        if let Some(gathered) = &self.gathered {
+            return if gathered.is_whole { NOW } else { NEVER };
+        }
         if spec.mode == Mode::Deliver && !self.can_take(of.ready) {
             return NEVER;
         }
@@ -285,6 +326,7 @@ impl Armed {
             return NEVER;
         }
         self.trigger.tally.evaluated();
+        self.limit_owed(of);
         self.pass_schedules(of);
         let mut new_ms = self.holds_from(of);
         if new_ms > of.now_ms {
@@ -326,11 +368,14 @@ impl Armed {
     /// Why it starts nothing though its condition holds, other than a pause.
     pub(super) fn held_back(&self, of: &QueueFactsNow<'_>) -> Option<Suppressed> {
         let spec = &self.trigger.spec;
-        if spec.only_without_consumers && of.idle_since_ms.is_none() {
-            return Some(Suppressed::Consumers);
-        }
         if self.running >= spec.concurrency {
             return Some(Suppressed::Running);
+        }
+        if self.gathered.is_some() {
+            return None;
+        }
+        if spec.only_without_consumers && of.idle_since_ms.is_none() {
+            return Some(Suppressed::Consumers);
         }
         let retries: usize = self.retries.iter().map(|batch| batch.leases.len()).sum();
         (retries >= RETRIES_MAX).then_some(Suppressed::Retries)

@@ -1,20 +1,23 @@
 //! What is counted of a queue's waiting messages because a trigger asks.
 //!
 //! A watch counts the messages of a selection, in O(1) for each that comes or goes; if it is asked
-//! how old they are, it also counts them by the time at which they came. Who needs neither has no
-//! watch: the queue knows its length, and that of each priority's level, anyway.
+//! how old they are, it also counts them by the time at which they came, and if they are to be
+//! taken, it knows where each of them is. Who needs neither has no watch: the queue knows its
+//! length, and that of each priority's level, anyway.
 //!
 //! A message that is left to the store stays counted. What lay there before the watch was set is
 //! counted when it is read: by [`Queue::count_cold`], or because it has become the queue's head.
 //!
 //! Invariant: `count` is the number of waiting messages of the selection, but for those in the
-//! store whose number is within `uncounted`.
+//! store whose number is within `uncounted`; `places` has those of them that stand back in no
+//! group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Queue;
+use super::places::Places;
 use super::ready::Ready;
+use super::{Entry, Queue};
 use crate::broker::message::Message;
 use crate::broker::trigger::condition::Selection;
 use crate::store::{QueueSeq, ReadLimit};
@@ -37,6 +40,8 @@ pub(super) struct Watched {
     pub(super) ages: bool,
     /// How many come within so long.
     pub(super) window_ms: Option<u64>,
+    /// Where they are.
+    pub(super) places: bool,
 }
 
 /// One watch.
@@ -48,11 +53,8 @@ pub(super) struct Watch {
     came: u64,
     by_time: Option<BTreeMap<u64, u64>>,
     arrivals: Option<Box<Arrivals>>,
+    places: Option<Places>,
     uncounted: Vec<(QueueSeq, QueueSeq)>,
-    /// Moves with everything that may have come into reach.
-    moves: u64,
-    /// What `moves` was when none of them was in memory.
-    missed_at: Option<u64>,
 }
 
 impl Watch {
@@ -63,9 +65,8 @@ impl Watch {
             came: 0,
             by_time: watched.ages.then(BTreeMap::new),
             arrivals: watched.window_ms.map(|ms| Box::new(Arrivals::new(ms))),
+            places: watched.places.then(Places::default),
             uncounted: Vec::new(),
-            moves: 0,
-            missed_at: None,
         }
     }
 
@@ -90,9 +91,19 @@ impl Watch {
         Some(slot.saturating_add(1) * TOGETHER_MS)
     }
 
-    /// Whether one of them may be had now, as far as is known.
-    pub(super) fn is_in_reach(&self) -> bool {
-        self.count > 0 && self.missed_at != Some(self.moves)
+    /// Whether one of them may be taken, in memory or not.
+    pub(super) fn has_some(&self) -> bool {
+        self.places.as_ref().is_some_and(|places| !places.is_empty())
+    }
+
+    /// Whether a message is one of them, and may be taken.
+    pub(super) fn knows(&self, place: QueueSeq) -> bool {
+        self.places.as_ref().is_some_and(|places| places.has(place))
+    }
+
+    /// Where they are, in the order in which they are to be taken.
+    pub(super) fn places(&self) -> impl Iterator<Item = QueueSeq> {
+        self.places.iter().flat_map(Places::iter)
     }
 
     /// Counts a message that has come or come back.
@@ -109,15 +120,27 @@ impl Watch {
     fn include(&mut self, message: &Message) {
         self.count += 1;
         self.came += 1;
-        self.moves += 1;
         if let Some(by_time) = &mut self.by_time {
             *by_time.entry(message.published_ms() / TOGETHER_MS).or_default() += 1;
         }
     }
 
-    fn remove(&mut self, message: &Message) {
+    /// A message that has come or come back stands in its level.
+    fn reachable(&mut self, entry: &Entry) {
+        if let Some(places) = &mut self.places
+            && self.selection.has(&entry.message)
+        {
+            places.add(entry.seq);
+        }
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        let message = &entry.message;
         if !self.selection.has(message) {
             return;
+        }
+        if let Some(places) = &mut self.places {
+            places.remove(entry.seq);
         }
         self.count = self.count.saturating_sub(1);
         let Some(by_time) = &mut self.by_time else { return };
@@ -131,15 +154,20 @@ impl Watch {
     }
 
     /// A message of the store has become known.
-    fn loaded(&mut self, seq: QueueSeq, message: &Message) {
-        self.moves += 1;
-        let Some(at) = self.uncounted.iter().position(|(from, to)| (*from..*to).contains(&seq))
-        else {
-            return;
-        };
-        self.counted_to(at, seq);
+    fn loaded(&mut self, entry: &Entry) {
+        let is_within = |(from, to): &(QueueSeq, QueueSeq)| (*from..*to).contains(&entry.seq);
+        let Some(at) = self.uncounted.iter().position(is_within) else { return };
+        self.counted_to(at, entry.seq);
+        self.found(entry.seq, &entry.message);
+    }
+
+    /// A message that waits, and was not counted yet, has been seen.
+    fn found(&mut self, seq: QueueSeq, message: &Message) {
         if self.selection.has(message) {
             self.include(message);
+            if let Some(places) = &mut self.places {
+                places.add(seq);
+            }
         }
     }
 
@@ -154,6 +182,9 @@ impl Watch {
     fn forget_all(&mut self) {
         self.count = 0;
         self.uncounted.clear();
+        if let Some(places) = &mut self.places {
+            places.clear();
+        }
         if let Some(by_time) = &mut self.by_time {
             by_time.clear();
         }
@@ -210,17 +241,17 @@ impl Watches {
         self.0.iter_mut().for_each(|(_, watch)| watch.add(message));
     }
 
-    pub(super) fn remove(&mut self, message: &Message) {
-        self.0.iter_mut().for_each(|(_, watch)| watch.remove(message));
+    /// One that is counted stands in its level.
+    pub(super) fn reachable(&mut self, entry: &Entry) {
+        self.0.iter_mut().for_each(|(_, watch)| watch.reachable(entry));
     }
 
-    pub(super) fn loaded(&mut self, seq: QueueSeq, message: &Message) {
-        self.0.iter_mut().for_each(|(_, watch)| watch.loaded(seq, message));
+    pub(super) fn remove(&mut self, entry: &Entry) {
+        self.0.iter_mut().for_each(|(_, watch)| watch.remove(entry));
     }
 
-    /// Something that was there may be taken now.
-    pub(super) fn moved(&mut self) {
-        self.0.iter_mut().for_each(|(_, watch)| watch.moves += 1);
+    pub(super) fn loaded(&mut self, entry: &Entry) {
+        self.0.iter_mut().for_each(|(_, watch)| watch.loaded(entry));
     }
 
     pub(super) fn forget_all(&mut self) {
@@ -242,6 +273,7 @@ impl Ready {
                 watch.include(&entry.message);
             }
         }
+        self.in_levels().for_each(|entry| watch.reachable(entry));
         watch.uncounted.extend(self.cold_ranges());
         self.watches.get_or_insert_default().0.insert(watch)
     }
@@ -258,10 +290,12 @@ impl Ready {
         self.watches.as_ref()?.0.get(watch)
     }
 
-    /// None of a watch's messages was found in memory.
-    pub(super) fn missed(&mut self, watch: usize) {
-        if let Some(watch) = self.watches.as_mut().and_then(|it| it.0.get_mut(watch)) {
-            watch.missed_at = Some(watch.moves);
+    /// A message that a watch knows is not where it should be.
+    pub(super) fn lost(&mut self, watch: usize, place: QueueSeq) {
+        if let Some(watch) = self.watches.as_mut().and_then(|it| it.0.get_mut(watch))
+            && let Some(places) = &mut watch.places
+        {
+            places.remove(place);
         }
     }
 
@@ -277,18 +311,17 @@ impl Ready {
         (watch, from, to): (usize, QueueSeq, QueueSeq),
         read: &[(QueueSeq, Message)],
     ) {
-        let Some(watch) = self.watches.as_mut().and_then(|it| it.0.get_mut(watch)) else { return };
-        if watch.uncounted.first() != Some(&(from, to)) {
-            return;
+        let Some(mut watches) = self.watches.take() else { return };
+        if let Some(watch) = watches.0.get_mut(watch)
+            && watch.uncounted.first() == Some(&(from, to))
+        {
+            let found = read.iter().take_while(|(seq, _)| *seq < to);
+            let waiting = found.clone().filter(|(seq, _)| self.is_cold(*seq));
+            waiting.for_each(|(seq, message)| watch.found(*seq, message));
+            let last = found.last().map_or(to, |(seq, _)| *seq);
+            watch.counted_to(0, last);
         }
-        let found = read.iter().take_while(|(seq, _)| *seq < to);
-        for (_, message) in found.clone() {
-            if watch.selection.has(message) {
-                watch.include(message);
-            }
-        }
-        let last = found.last().map_or(to, |(seq, _)| *seq);
-        watch.counted_to(0, last);
+        self.watches = Some(watches);
     }
 }
 
@@ -296,11 +329,16 @@ impl Queue {
     /// Counts for its watches what only the store has. It may take as long as reading all of it.
     pub(in crate::broker) fn count_cold(&self) {
         loop {
-            let Some(next) = self.lock().ready.next_uncounted() else { return };
+            let mut state = self.lock();
+            let Some(next) = state.ready.next_uncounted() else { return };
+            state.memory.begin_count();
+            drop(state);
             let limit = ReadLimit { messages: READ_MESSAGES, bytes: READ_BYTES };
             // A store that cannot be read has failed, which ends the node.
             let Ok(read) = self.store.read(self.spec.key, next.1, limit) else { return };
-            self.lock().ready.count_read(next, &read);
+            let mut state = self.lock();
+            state.ready.count_read(next, &read);
+            state.end_count();
         }
     }
 }

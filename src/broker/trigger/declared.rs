@@ -144,6 +144,7 @@ impl Vhost {
                 name: name.into(),
                 spec,
                 tally: Arc::new(Tally::default()),
+                debt: None,
             },
         });
         queue.arm(&trigger, now);

@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use serde_json::Value as Json;
 
-use super::json::Reader;
-use super::run::{Outcome, Run, Runs};
+use super::json::{Reader, SpecError};
+use super::run::{Action, Allowed, Outcome, Run, Runs};
 use super::spec::{TriggerAction, TriggerSpec};
 use super::tally::Tally;
 use super::views::{Explanation, TriggerView};
-use super::{EventWish, Trigger};
-use crate::broker::definitions::{DefinitionError, DefinitionKey, Record};
+use super::{Debt, EventWish, Trigger};
+use crate::broker::definitions::{DefinitionError, DefinitionKey, Record, number_value};
 use crate::broker::outbox::Wake;
-use crate::broker::queue::{Effects, Publisher, Queue, RunOut};
+use crate::broker::queue::{Effects, Publisher, Queue, RunOut, SwitchedOff};
 use crate::broker::vhost::Vhost;
 use crate::broker::{Broker, Now};
 use crate::protocol::table::{Table, Value};
@@ -30,6 +30,7 @@ pub(in crate::broker) struct Engine {
     wanting: Mutex<VecDeque<Weak<Queue>>>,
     out: Mutex<HashMap<u64, RunOut>>,
     waker: OnceLock<Arc<dyn Wake>>,
+    allowed: OnceLock<Arc<dyn Allowed>>,
     last_id: AtomicU64,
 }
 
@@ -73,6 +74,10 @@ impl Engine {
 impl Runs for Broker {
     fn set_runs_waker(&self, waker: Arc<dyn Wake>) {
         let _only_once = self.engine.waker.set(waker);
+    }
+
+    fn set_allowed(&self, allowed: Arc<dyn Allowed>) {
+        let _only_once = self.engine.allowed.set(allowed);
     }
 
     fn next_run(&self, now: Now) -> Option<Run> {
@@ -124,8 +129,8 @@ impl Broker {
             }
         }
         effects.runs.drain(..).for_each(|queue| self.engine.want(&queue));
-        for trigger in std::mem::take(&mut effects.switched_off) {
-            self.switch_off(&trigger, now, effects);
+        for off in std::mem::take(&mut effects.switched_off) {
+            self.switch_off(&off, now, effects);
         }
     }
 
@@ -141,6 +146,16 @@ impl Broker {
         let Some(message) = event.message(&self.settings.node_name, id, now) else { return false };
         let publisher = Publisher::GoesOn;
         self.publish_from(&vhost, &exchange, &message, publisher, now, effects).is_some()
+    }
+
+    /// Refuses a trigger whose program is there, and not for its queue.
+    pub(super) fn check_allowed(&self, vhost: &Vhost, spec: &TriggerSpec) -> Result<(), SpecError> {
+        let TriggerAction::Run(action) = &spec.action else { return Ok(()) };
+        let Action::Program { name, .. } = &**action else { return Ok(()) };
+        let allowed = self.engine.allowed.get();
+        let refusal = allowed.and_then(|it| it.refusal(name, vhost.name(), &spec.queue));
+        let refused = |reason| Err(SpecError { field: "action.name".to_owned(), reason });
+        refusal.map_or(Ok(()), refused)
     }
 
     /// Sets a trigger in place of the one with its name, if there is one. Its queue obeys it when
@@ -162,9 +177,10 @@ impl Broker {
                 name: name.into(),
                 spec,
                 tally: Arc::new(Tally::default()),
+                debt: None,
             },
         });
-        let put = trigger_key(vhost, name).put(record(&trigger.spec));
+        let put = trigger_key(vhost, name).put(record(&trigger));
         let lsn = self.define(vhost, Batch { ops: vec![put], awaited: true });
         let replaced = vhost.write_triggers().insert(Arc::clone(&trigger));
         if let Some(old) = replaced.as_ref().filter(|old| old.spec.queue != trigger.spec.queue)
@@ -217,25 +233,35 @@ impl Broker {
         Some(self.set_trigger(vhost, name, spec, now, effects).lsn)
     }
 
-    /// A trigger has switched itself off: what it has out, and what it owes, goes on.
-    fn switch_off(&self, trigger: &Arc<Trigger>, now: Now, effects: &mut Effects) {
+    /// A trigger has switched itself off, or done something of what it owed then: what it has out,
+    /// and what it owes, goes on, also after a restart.
+    fn switch_off(
+        &self,
+        SwitchedOff { trigger, debt }: &SwitchedOff,
+        now: Now,
+        effects: &mut Effects,
+    ) {
         let Some(vhost) = self.vhost(&trigger.vhost) else { return };
         let change = vhost.change();
-        let Some(current) = vhost.trigger(&trigger.name).filter(|it| it.spec == trigger.spec)
-        else {
+        let Some(current) = vhost.trigger(&trigger.name) else { return };
+        let spec = TriggerSpec { enabled: false, ..trigger.spec.clone() };
+        let switches = current.spec == trigger.spec && current.spec.enabled;
+        let goes_on = current.spec == spec && current.debt.is_some();
+        if !switches && !goes_on {
             return;
-        };
-        let off = current.redefined(TriggerSpec { enabled: false, ..current.spec.clone() });
-        let put = trigger_key(&vhost, &off.name).put(record(&off.spec));
+        }
+        let off = Arc::new(Trigger { debt: *debt, ..current.redefined(spec) });
+        let put = trigger_key(&vhost, &off.name).put(record(&off));
         self.define(&vhost, Batch { ops: vec![put], awaited: false });
-        let off = Arc::new(off);
         vhost.write_triggers().insert(Arc::clone(&off));
         if let Some(queue) = vhost.queue(off.spec.queue.as_bytes()) {
             queue.note_spent(&off, now, effects);
         }
-        let mut told = self.told(effects);
-        told.nobody_asked();
-        told.change_aside("trigger.set", || Some(fields(&current)), || fields(&off));
+        if switches {
+            let mut told = self.told(effects);
+            told.nobody_asked();
+            told.change_aside("trigger.set", || Some(fields(&current)), || fields(&off));
+        }
         drop(change);
     }
 
@@ -266,9 +292,19 @@ fn trigger_key(vhost: &Vhost, name: &str) -> DefinitionKey {
     DefinitionKey::Trigger { vhost: vhost.name().to_string(), name: name.to_owned() }
 }
 
-fn record(spec: &TriggerSpec) -> Record {
-    let text = spec.to_json(Reader::Store).to_string();
-    Record::default().with("definition", Value::LongStr(text.into_bytes()))
+fn record(trigger: &Trigger) -> Record {
+    let text = trigger.spec.to_json(Reader::Store).to_string();
+    let record = Record::default().with("definition", Value::LongStr(text.into_bytes()));
+    let Some(Debt { queue, count }) = trigger.debt else { return record };
+    record.with("owed_queue", number_value(queue)).with("owed", number_value(count))
+}
+
+/// What a trigger owes, by its record.
+fn debt(record: &Record) -> Result<Option<Debt>, DefinitionError> {
+    if !record.has("owed") {
+        return Ok(None);
+    }
+    Ok(Some(Debt { queue: record.number("owed_queue")?, count: record.number("owed")? }))
 }
 
 /// A trigger as it was kept.
@@ -281,7 +317,7 @@ pub(in crate::broker) fn from_record(
         .map_err(|error| DefinitionError(error.to_string()))?;
     let spec = TriggerSpec::from_json(&json).map_err(|error| DefinitionError(error.to_string()))?;
     let (vhost, name) = (Arc::clone(vhost.name()), name.into());
-    Ok(Trigger { vhost, name, spec, tally: Arc::default() })
+    Ok(Trigger { vhost, name, spec, tally: Arc::default(), debt: debt(record)? })
 }
 
 /// A trigger as the audit log has it.

@@ -45,13 +45,24 @@ pub struct Trigger {
     pub spec: TriggerSpec,
     /// What it has done.
     pub tally: Arc<Tally>,
+    /// What it has switched itself off for and is not done with.
+    pub debt: Option<Debt>,
+}
+
+/// What a trigger that fires once still owes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Debt {
+    /// The number of the queue of which it owes it, on this node.
+    pub queue: u64,
+    /// Messages; starts or events, if it hands none over.
+    pub count: u64,
 }
 
 impl Trigger {
-    /// The same trigger, with another definition.
+    /// The same trigger, with another definition. It owes nothing.
     #[must_use]
     pub fn redefined(&self, spec: TriggerSpec) -> Self {
         let (vhost, name) = (Arc::clone(&self.vhost), Arc::clone(&self.name));
-        Self { vhost, name, spec, tally: Arc::clone(&self.tally) }
+        Self { vhost, name, spec, tally: Arc::clone(&self.tally), debt: None }
     }
 }

@@ -31,7 +31,8 @@ pub trait OperateTriggers: Send + Sync {
     /// Sets a trigger in place of the one with its name, if there is one.
     ///
     /// # Errors
-    /// When there is no such vhost, its maker has no right to it, or the store has failed.
+    /// When there is no such vhost, its maker has no right to it, its program may not be started
+    /// for its queue, or the store has failed.
     fn set_trigger(
         &self,
         vhost: &str,
@@ -92,6 +93,7 @@ impl OperateTriggers for Broker {
     ) -> Result<Change, OperateError> {
         let vhost = self.vhost(vhost).ok_or_else(|| OperateError::NoVhost(vhost.to_owned()))?;
         self.check_trigger_maker(&vhost, &spec, maker, now)?;
+        self.check_allowed(&vhost, &spec)?;
         let mut effects = by(&maker.user.name);
         let set = Self::set_trigger(self, &vhost, name, spec, now, &mut effects);
         self.finish(&mut effects, now);
@@ -111,6 +113,7 @@ impl OperateTriggers for Broker {
         let Some(trigger) = vhost.trigger(name) else { return Ok(false) };
         if enabled {
             self.check_trigger_maker(&vhost, &trigger.spec, maker, now)?;
+            self.check_allowed(&vhost, &trigger.spec)?;
         }
         let mut effects = by(&maker.user.name);
         let set = Self::enable_trigger(self, &vhost, name, enabled, now, &mut effects);

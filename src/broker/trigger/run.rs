@@ -22,6 +22,9 @@ pub trait Runs: Send + Sync {
     /// Sets who is woken when there may be a run to take. Only the first call counts.
     fn set_runs_waker(&self, waker: Arc<dyn Wake>);
 
+    /// Sets who knows what may be run at all. Only the first call counts.
+    fn set_allowed(&self, allowed: Arc<dyn Allowed>);
+
     /// Takes the next run, if a trigger wants one: until none does, or the edge has no room.
     fn next_run(&self, now: Now) -> Option<Run>;
 
@@ -30,6 +33,13 @@ pub trait Runs: Send + Sync {
 
     /// What could not be started before may be possible now: programs were read again.
     fn programs_changed(&self, now: Now);
+}
+
+/// What may be run, as far as it can be told before it is.
+pub trait Allowed: Send + Sync {
+    /// Why a program that is there may not be started for a queue; of one that is not there,
+    /// nothing is known.
+    fn refusal(&self, program: &str, vhost: &str, queue: &str) -> Option<String>;
 }
 
 /// Something to run.

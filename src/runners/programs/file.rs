@@ -21,7 +21,7 @@ const OPEN_FILES: u64 = 1024;
 pub struct Program {
     pub(super) command: Vec<Argument>,
     /// The user and group to become, where they are not the broker's.
-    pub(super) account: Option<(u32, u32)>,
+    pub(in crate::runners) account: Option<(u32, u32)>,
     pub(super) directory: String,
     pub(super) environment: Vec<(String, String)>,
     pub(super) pass_environment: Vec<String>,
@@ -46,6 +46,16 @@ pub(super) enum Argument {
     Trigger,
     Vhost,
 }
+
+/// What an argument may be besides a text.
+const PLACEHOLDERS: [(&str, Argument); 6] = [
+    ("{count}", Argument::Count),
+    ("{data}", Argument::Data),
+    ("{queue}", Argument::Queue),
+    ("{run}", Argument::Run),
+    ("{trigger}", Argument::Trigger),
+    ("{vhost}", Argument::Vhost),
+];
 
 /// What a program reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -75,9 +85,9 @@ pub(super) enum Results {
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) line: usize,
-    pub(super) reason: String,
+pub(in crate::runners) struct Fault {
+    pub(in crate::runners) line: usize,
+    pub(in crate::runners) reason: String,
 }
 
 /// Something wrong, and where in the text.
@@ -125,7 +135,7 @@ struct LimitsForm {
 
 impl Program {
     /// Reads the text of a file.
-    pub(super) fn read(text: &str) -> Result<Self, Fault> {
+    pub(in crate::runners) fn read(text: &str) -> Result<Self, Fault> {
         let at = |span: Option<Range<usize>>| {
             let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or_default();
             before.matches('\n').count() + 1
@@ -137,8 +147,31 @@ impl Program {
         check(form).map_err(|(span, reason)| Fault { line: at(Some(span)), reason })
     }
 
-    /// Whether triggers on this queue may start it.
-    pub(super) fn allows(&self, vhost: &str, queue: &str) -> bool {
+    /// What is run, as it is written.
+    pub(in crate::runners) fn written(&self) -> Vec<String> {
+        let word = |argument: &Argument| match argument {
+            Argument::Fixed(text) => text.clone(),
+            argument => {
+                let mut names = PLACEHOLDERS.iter();
+                let named = names.find_map(|(name, it)| (it == argument).then_some(*name));
+                named.unwrap_or_default().to_owned()
+            }
+        };
+        self.command.iter().map(word).collect()
+    }
+
+    /// Refuses to be started, under its name, by a trigger on a queue that it is not for.
+    pub(super) fn check_queue(&self, name: &str, vhost: &str, queue: &str) -> Result<(), String> {
+        if self.allows(vhost, queue) {
+            return Ok(());
+        }
+        Err(format!(
+            "program {name:?} may not be started for queue {queue:?} of vhost {vhost:?}: `queues` \
+             in its file does not name it"
+        ))
+    }
+
+    fn allows(&self, vhost: &str, queue: &str) -> bool {
         self.queues
             .iter()
             .any(|(vhosts, queues)| wildcard::fits(vhosts, vhost) && wildcard::fits(queues, queue))
@@ -202,15 +235,7 @@ fn command(form: &Spanned<Vec<Spanned<String>>>) -> Result<Vec<Argument>, Refuse
 
 fn argument(form: &Spanned<String>) -> Result<Argument, Refused> {
     let text = form.as_ref();
-    let placeholders = [
-        ("{count}", Argument::Count),
-        ("{data}", Argument::Data),
-        ("{queue}", Argument::Queue),
-        ("{run}", Argument::Run),
-        ("{trigger}", Argument::Trigger),
-        ("{vhost}", Argument::Vhost),
-    ];
-    for (name, argument) in placeholders {
+    for (name, argument) in PLACEHOLDERS {
         if text == name {
             return Ok(argument);
         }

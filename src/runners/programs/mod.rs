@@ -7,7 +7,7 @@
 
 mod answer;
 mod family;
-mod file;
+pub(super) mod file;
 mod input;
 mod running;
 mod start;
@@ -19,6 +19,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::broker::trigger::run::Allowed;
 use file::Program;
 pub(super) use running::run;
 pub(super) use start::Starter;
@@ -86,6 +87,13 @@ impl Programs {
             Err(format!("there was no {} when programs were last read", file.display()))
         };
         read.programs.get(name).cloned().unwrap_or_else(missing)
+    }
+}
+
+impl Allowed for Programs {
+    fn refusal(&self, program: &str, vhost: &str, queue: &str) -> Option<String> {
+        let found = self.get(program).ok()?;
+        found.check_queue(program, vhost, queue).err()
     }
 }
 

@@ -79,13 +79,7 @@ pub(in crate::runners) async fn run(
 
 fn prepare(programs: &Programs, name: &str, run: &Run) -> Result<(Arc<Program>, Told), String> {
     let program = programs.get(name)?;
-    if !program.allows(&run.vhost, &run.queue) {
-        return Err(format!(
-            "program {name:?} may not be started for queue {:?} of vhost {:?}: `queues` in its \
-             file does not name it",
-            run.queue, run.vhost
-        ));
-    }
+    program.check_queue(name, &run.vhost, &run.queue)?;
     let told = Told::new(&program, run).map_err(|reason| format!("program {name:?}: {reason}"))?;
     Ok((program, told))
 }

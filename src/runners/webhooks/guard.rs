@@ -67,7 +67,7 @@ impl Resolver for GuardedResolver {
 ///
 /// # Errors
 /// Why it may not be called.
-pub(super) fn check(url: &str, hosts: &[String]) -> Result<Uri, String> {
+pub(in crate::runners) fn check(url: &str, hosts: &[String]) -> Result<Uri, String> {
     let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no web address: {error}"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err(format!("{url:?} is no web address: it begins with neither http nor https"));
@@ -86,7 +86,7 @@ pub(super) fn check(url: &str, hosts: &[String]) -> Result<Uri, String> {
 }
 
 /// Whether an address belongs to nobody in particular's network but the internet's.
-fn is_public(address: IpAddr) -> bool {
+pub(in crate::runners) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => is_public_v6(address),

@@ -7,7 +7,7 @@
 
 mod backoff;
 mod envelope;
-mod guard;
+pub(super) mod guard;
 mod signature;
 
 use std::error::Error as _;

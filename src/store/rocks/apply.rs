@@ -22,7 +22,7 @@ use super::schema::{self, APPLIED_KEY, ApartId, LINK_BYTES};
 use crate::broker::message::Message;
 use crate::store::cursor::{Cursor, OutOfOrder, Size, Surplus};
 use crate::store::image::{message_size, queue_damaged};
-use crate::store::{Batch, LevelKey, Lsn, Op, QueueKey, QueueSeq, StoreError};
+use crate::store::{Batch, LevelKey, Lsn, Op, QueueKey, QueueSeq, StoreError, purged_numbers};
 
 /// Settled messages of a queue that may lie on disk before they are deleted.
 const DEAD_MESSAGES_MAX: u64 = 10_000;
@@ -300,11 +300,12 @@ impl Fates {
                 {
                     fates.settles.insert((*queue, *seq), at);
                 }
-                Op::Purge { queue, from, to, .. } => {
+                Op::Purge { queue, from, to, except, .. } => {
                     let level = LevelKey::of(*queue, *from);
                     if is_new(level, to.number().saturating_sub(1)) {
-                        let purge = Purge { at, numbers: from.number()..to.number() };
-                        fates.purges.entry(level).or_default().push(purge);
+                        let runs = purged_numbers(*from, *to, except);
+                        let known = fates.purges.entry(level).or_default();
+                        known.extend(runs.map(|numbers| Purge { at, numbers }));
                     }
                 }
                 Op::DropQueue { queue, .. } => {
@@ -444,10 +445,10 @@ impl Encoder<'_> {
                     mark_touched(state, &mut self.touched, level);
                 }
             }
-            Op::Purge { queue, from, to, messages, body_bytes } => {
+            Op::Purge { queue, from, to, except, messages, body_bytes } => {
                 let level = LevelKey::of(*queue, *from);
                 if let Some(state) = self.queues.states.get_mut(&level) {
-                    let numbers = from.number()..to.number();
+                    let numbers = purged_numbers(*from, *to, except);
                     let purged = state.cursor.purge(numbers, *messages, *body_bytes);
                     let bytes = purged.map_err(|error| (*queue, error.into()))?;
                     self.settled_bytes += *body_bytes;
@@ -642,6 +643,7 @@ mod tests {
                         queue,
                         from: QueueSeq(0),
                         to: QueueSeq(to),
+                        except: Vec::new(),
                         messages: 0,
                         body_bytes: 0,
                     };

@@ -21,7 +21,9 @@ use super::tuning::store_error;
 use crate::broker::message::Message;
 use crate::store::cursor::Listed;
 use crate::store::image::queue_damaged;
-use crate::store::{Batch, LevelKey, Op, QueueKey, QueueSeq, ReadLimit, StoreError};
+use crate::store::{
+    Batch, LevelKey, Op, QueueKey, QueueSeq, ReadLimit, StoreError, purged_numbers,
+};
 
 /// A run of settled records up to this long is stepped over; a longer one is jumped.
 const STEPS_MAX: u64 = 16;
@@ -166,10 +168,11 @@ impl Unwritten {
                     self.enqueued.remove(&seq.number());
                     self.settled.insert(seq.number());
                 }
-                Op::Purge { queue, from, to, .. } if is_ours(queue, from) => {
-                    let purged = from.number()..to.number();
-                    self.enqueued.retain(|seq, _| !purged.contains(seq));
-                    self.purges.push(purged);
+                Op::Purge { queue, from, to, except, .. } if is_ours(queue, from) => {
+                    for purged in purged_numbers(*from, *to, except) {
+                        self.enqueued.retain(|seq, _| !purged.contains(seq));
+                        self.purges.push(purged);
+                    }
                 }
                 Op::DropQueue { queue, .. } if *queue == of.queue => {
                     self.enqueued.clear();
@@ -309,7 +312,8 @@ mod tests {
     fn what_comes_after_a_settle_of_its_number_is_found_wherever_it_lies() {
         // The reader looks at what is unwritten, then at the disk: meanwhile it may be written.
         let (from, to) = (QueueSeq(0), QueueSeq(4));
-        let purge = Op::Purge { queue: QUEUE, from, to, messages: 0, body_bytes: 0 };
+        let purge =
+            Op::Purge { queue: QUEUE, from, to, except: Vec::new(), messages: 0, body_bytes: 0 };
         for round in 0..400 {
             let dir = tempfile::tempdir().unwrap();
             let store = RocksStore::open(dir.path(), Options::default()).unwrap();

@@ -23,12 +23,13 @@ mod record;
 mod routing;
 mod session;
 mod token;
+mod triggers;
 
 /// A check of any bytes.
 pub type Check = fn(&[u8]);
 
 /// Every target with its check; `seeds/` has a directory for each.
-pub const TARGETS: [(&str, Check); 19] = [
+pub const TARGETS: [(&str, Check); 22] = [
     ("config", config::config),
     ("content", content::content),
     ("cursor", record::cursor),
@@ -42,12 +43,15 @@ pub const TARGETS: [(&str, Check); 19] = [
     ("method", codec::method),
     ("password", access::password),
     ("pattern", access::pattern),
+    ("program", triggers::program),
     ("properties", codec::properties),
     ("proxy", proxy::proxy),
     ("session", session::session),
     ("table", codec::table),
     ("token", token::token),
     ("topic", routing::topic),
+    ("trigger", triggers::trigger),
+    ("webhook", triggers::webhook),
 ];
 
 /// What the heap may grow by while 64 KiB of anything are looked at.

@@ -12,7 +12,7 @@ use leveret::broker::events::{Event, Listener};
 use leveret::broker::message::{Envelope, Message};
 use leveret::broker::outbox::Wake;
 use leveret::broker::trigger::run::{
-    Action, Cause, Ended, Exit, Handed, HandedId, Outcome, Run, Runs, Verdict,
+    Action, Allowed, Cause, Ended, Exit, Handed, HandedId, Outcome, Run, Runs, Verdict,
 };
 use leveret::config::settings;
 use leveret::protocol::table::Table;
@@ -167,8 +167,13 @@ pub(super) fn is_root() -> bool {
 }
 
 /// Waits for what other processes do.
-pub(super) fn await_that(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..WAIT_S * 100 {
+pub(super) fn await_that(what: &str, is_so: impl FnMut() -> bool) {
+    await_for(Duration::from_secs(WAIT_S), what, is_so);
+}
+
+/// The same, for what takes long.
+pub(super) fn await_for(wait: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..wait.as_millis() / 10 {
         if is_so() {
             return;
         }
@@ -257,6 +262,8 @@ impl Runs for Engine {
     fn set_runs_waker(&self, waker: Arc<dyn Wake>) {
         *self.waker.lock().unwrap() = Some(waker);
     }
+
+    fn set_allowed(&self, _: Arc<dyn Allowed>) {}
 
     fn next_run(&self, _: Now) -> Option<Run> {
         self.wanted.lock().unwrap().1.pop_front()

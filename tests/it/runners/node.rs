@@ -9,23 +9,30 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use super::bench::{account, await_that};
-use crate::support::{Client, Login, Publish, confirm_select, queue, socket};
+use crate::support::{Client, Login, Publish, confirm_select, props, publish, queue, socket};
 
 /// The node.
 pub(super) struct Node {
     pub(super) dir: TempDir,
+    settings: Vec<String>,
     child: Child,
     amqp: SocketAddr,
-    http: SocketAddr,
+    pub(super) http: SocketAddr,
 }
 
 impl Node {
     /// One with these programs, as [`Bench`](super::bench::Bench) has them.
     pub(super) fn start(programs: &[(&str, &str)]) -> Self {
+        Self::start_with(&[], programs)
+    }
+
+    /// The same, with these settings.
+    pub(super) fn start_with(settings: &[&str], programs: &[(&str, &str)]) -> Self {
+        let settings: Vec<String> = settings.iter().map(|it| (*it).to_owned()).collect();
         let dir = tempfile::tempdir().unwrap();
         let mode = fs::Permissions::from_mode;
         fs::set_permissions(dir.path(), mode(0o711)).unwrap();
@@ -36,8 +43,8 @@ impl Node {
         for (name, lines) in programs {
             write_program(&dir, name, lines);
         }
-        let (child, amqp, http) = spawn(&dir);
-        Self { dir, child, amqp, http }
+        let (child, amqp, http) = spawn(&dir, &settings);
+        Self { dir, settings, child, amqp, http }
     }
 
     pub(super) fn write_program(&self, name: &str, lines: &str) {
@@ -57,7 +64,7 @@ impl Node {
 
     /// Starts it again on what is left.
     pub(super) fn start_again(&mut self) {
-        (self.child, self.amqp, self.http) = spawn(&self.dir);
+        (self.child, self.amqp, self.http) = spawn(&self.dir, &self.settings);
     }
 
     /// Kills it without warning.
@@ -155,6 +162,26 @@ impl Drop for Node {
     }
 }
 
+/// The lines of a program that is a shell script.
+pub(super) fn script(text: &str) -> String {
+    format!("command = ['/bin/sh', '-c', '''{text}''']\npass_environment = ['PATH']")
+}
+
+/// A trigger that hands messages to a program.
+pub(super) fn deliver(queue: &str, program: &str) -> Json {
+    json!({
+        "queue": queue,
+        "condition": {"type": "every"},
+        "mode": "deliver",
+        "action": {"type": "program", "name": program},
+        "retry_delay_ms": 10,
+    })
+}
+
+pub(super) fn persistent(queue: &str, body: &str) -> Publish {
+    publish("", queue, body).with(props().persistent())
+}
+
 /// Publishes and waits until the broker has it.
 pub(super) fn put(client: &Client, message: Publish) {
     client.send(1, message);
@@ -167,7 +194,7 @@ fn write_program(dir: &TempDir, name: &str, lines: &str) {
     fs::write(dir.path().join("programs.d").join(format!("{name}.toml")), text).unwrap();
 }
 
-fn spawn(dir: &TempDir) -> (Child, SocketAddr, SocketAddr) {
+fn spawn(dir: &TempDir, settings: &[String]) -> (Child, SocketAddr, SocketAddr) {
     let programs = dir.path().join("programs.d").display().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
     command.arg("server").arg("--data-dir").arg(dir.path().join("data"));
@@ -182,6 +209,7 @@ fn spawn(dir: &TempDir) -> (Child, SocketAddr, SocketAddr) {
     ] {
         command.arg("--set").arg(set);
     }
+    command.args(settings.iter().flat_map(|set| ["--set", set]));
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stdout.take().unwrap());
     let mut doors = [None; 2];

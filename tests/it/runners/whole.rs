@@ -5,31 +5,16 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::net::TcpListener;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use leveret::protocol::table::Value;
 use serde_json::{Value as Json, json};
 
-use super::bench::await_that;
-use super::node::{Node, put};
-use super::receiver::Receiver;
+use super::bench::{await_for, await_that};
+use super::node::{Node, deliver, persistent, put, script};
+use super::receiver::{Call, Receiver};
 use crate::support::*;
-
-/// The lines of a program that is a shell script.
-fn script(text: &str) -> String {
-    format!("command = ['/bin/sh', '-c', '''{text}''']\npass_environment = ['PATH']")
-}
-
-/// A trigger that hands messages to a program.
-fn deliver(queue: &str, program: &str) -> Json {
-    json!({
-        "queue": queue,
-        "condition": {"type": "every"},
-        "mode": "deliver",
-        "action": {"type": "program", "name": program},
-        "retry_delay_ms": 10,
-    })
-}
 
 /// A trigger that hands messages to a web server.
 fn webhook(queue: &str, url: &str) -> Json {
@@ -42,10 +27,6 @@ fn webhook(queue: &str, url: &str) -> Json {
     })
 }
 
-fn persistent(queue: &str, body: &str) -> Publish {
-    publish("", queue, body).with(props().persistent())
-}
-
 #[test]
 fn a_program_runs_soon_after_a_message_has_come_to_an_idle_queue() {
     let node = Node::start(&[("mark", "command = ['/bin/mkdir', '--', '{run}']\ndirectory = '@'")]);
@@ -53,8 +34,13 @@ fn a_program_runs_soon_after_a_message_has_come_to_an_idle_queue() {
     node.declare(&client, "idle");
     node.set("mark", &deliver("idle", "mark"));
     let marks = || fs::read_dir(node.open_file("")).unwrap().count();
-    let mut took = Vec::new();
-    for run in 0..15 {
+    let (mut took, mut alone, mut brokers) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..25 {
+        // What this machine takes, busy as it is, to start the same program.
+        let begun = Instant::now();
+        let direct = node.dir.path().join(run.to_string());
+        assert!(Command::new("/bin/mkdir").arg(direct).status().unwrap().success());
+        alone.push(begun.elapsed());
         let begun = Instant::now();
         put(&client, persistent("idle", "x"));
         while marks() <= run {
@@ -62,12 +48,39 @@ fn a_program_runs_soon_after_a_message_has_come_to_an_idle_queue() {
             std::thread::sleep(Duration::from_micros(500));
         }
         took.push(begun.elapsed());
+        // The broker starts two: its launcher, and the program in its place.
+        brokers.push(took[run].saturating_sub(2 * alone[run]));
         node.await_empty("idle");
     }
-    took.sort();
-    println!("from publish to program: {took:?}");
-    // The machine may be busy with anything: what counts is what the broker can do.
-    assert!(took[0] < Duration::from_millis(50), "{took:?}");
+    let median = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let [took, alone, brokers] = [&mut took, &mut alone, &mut brokers].map(median);
+    println!("from publish to program {took:?}; to start it alone {alone:?}");
+    assert!(brokers < Duration::from_millis(50), "{took:?}, of which {alone:?} twice is no fault");
+    if alone < Duration::from_millis(3) {
+        assert!(took < Duration::from_millis(50), "{took:?} on an idle machine");
+    }
+}
+
+#[test]
+fn a_program_that_is_there_is_refused_for_a_queue_that_it_is_not_for() {
+    let node = Node::start(&[("send", "command = ['/bin/true']")]);
+    let file = node.dir.path().join("programs.d/send.toml");
+    let text = fs::read_to_string(&file).unwrap().replace("'*:*'", "'/:mail.*'");
+    fs::write(&file, text).unwrap();
+    node.reload();
+    let put = |queue: &str| node.ask("PUT", "/api/triggers/%2F/t", Some(&deliver(queue, "send")));
+    let mut refused = put("orders");
+    await_that("the file is read again", || {
+        refused = put("orders");
+        refused.0 == 400
+    });
+    let reason = "action.name: program \\\"send\\\" may not be started for queue \\\"orders\\\" of \
+                  vhost \\\"/\\\"";
+    assert!(refused.1.contains(reason), "{refused:?}");
+    assert!((200..300).contains(&put("mail.out").0));
 }
 
 #[test]
@@ -170,31 +183,47 @@ fn what_looks_like_commands_is_none() {
     assert!(!node.open_file("x").exists());
 }
 
-#[test]
-fn ten_thousand_messages_are_each_handled_once_by_four_at_a_time() {
-    const MESSAGES: usize = 10_000;
-    // A line of each object is its body; whoever runs is a directory for as long.
-    let text = r#"mkdir @/run-$LEVERET_RUN; ls -d @/run-* | wc -l >>@/at-once
-        sed 's/.*"body":"\([0-9]*\)".*/\1/' >>@/handled; rmdir @/run-$LEVERET_RUN"#;
-    let node = Node::start(&[("batch", &format!("{}\ninput = 'ndjson'", script(text)))]);
+/// Messages that are handed over, some at a time, by four runs at once: each of them once.
+fn by_four_at_a_time(messages: usize, batch_max: u32, with: &str, program: &str) {
+    let node = Node::start(&[("some", &format!("{}\n{with}", script(program)))]);
     let client = node.client();
     node.declare(&client, "many");
-    let mut trigger = deliver("many", "batch");
-    trigger["batch_max"] = json!(50);
+    let mut trigger = deliver("many", "some");
+    trigger["batch_max"] = json!(batch_max);
     trigger["concurrency"] = json!(4);
-    node.set("batch", &trigger);
     client.open(2);
-    for number in 0..MESSAGES {
+    for number in 0..messages {
         client.send(2, persistent("many", &number.to_string()));
     }
-    node.await_lines("handled", MESSAGES);
-    node.await_empty("many");
-    let handled = node.lines("handled");
-    let distinct: HashSet<&String> = handled.iter().collect();
-    assert_eq!((handled.len(), distinct.len()), (MESSAGES, MESSAGES));
-    let at_once = node.lines("at-once");
-    let most = at_once.iter().map(|line| line.trim().parse::<u32>().unwrap()).max();
-    assert!(most.is_some_and(|most| (2..=4).contains(&most)), "{most:?}");
+    node.set("some", &trigger);
+    await_for(Duration::from_secs(600), "all are handled", || node.depths("many") == (0, 0));
+    // Whoever begins says so first, and before it ends again.
+    let (mut at_once, mut most, mut handled) = (0, 0, Vec::new());
+    for line in node.lines("log") {
+        match line.split_once(' ') {
+            None if line == "+" => at_once += 1,
+            None => at_once -= 1,
+            Some((_, body)) => handled.push(body.parse::<usize>().unwrap()),
+        }
+        most = at_once.max(most);
+    }
+    assert_eq!((at_once, most), (0, 4), "as many as may, and never a fifth");
+    handled.sort_unstable();
+    assert_eq!(handled, (0..messages).collect::<Vec<_>>());
+}
+
+#[test]
+fn ten_thousand_messages_are_each_handled_once_by_four_at_a_time() {
+    // Nothing but what the shell does itself: it is one process, and starts fast.
+    let program = "exec >>@/log; echo +; read body; echo \"= $body\"; echo -";
+    by_four_at_a_time(10_000, 1, "", program);
+}
+
+#[test]
+fn ten_thousand_messages_in_batches_are_each_handled_once_by_four_at_a_time() {
+    let program = r#"exec >>@/log; echo +
+        sed 's/.*"body":"\([0-9]*\)".*/= \1/'; echo -"#;
+    by_four_at_a_time(10_000, 50, "input = 'ndjson'", program);
 }
 
 #[test]
@@ -221,10 +250,12 @@ fn first_fires_for_a_backlog_that_its_consumer_leaves() {
     assert_eq!(node.depths("attended"), (1, 0));
 }
 
+/// The outage of a minute, but for its length: pauses begin with a tenth of a second here, so that
+/// it spans as many attempts in less time.
 #[test]
 fn a_webhook_that_was_down_gets_everything_with_the_ids_it_had_before() {
     const MESSAGES: usize = 20;
-    let node = Node::start(&[]);
+    let mut node = Node::start(&[]);
     let client = node.client();
     node.declare(&client, "hooked");
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -232,13 +263,27 @@ fn a_webhook_that_was_down_gets_everything_with_the_ids_it_had_before() {
     for number in 0..MESSAGES {
         put(&client, persistent("hooked", &number.to_string()));
     }
-    // Nobody listens: it is tried again and again, with pauses in between.
-    let runs = || node.get("/api/triggers/%2F/call/runs").as_array().unwrap().clone();
-    await_that("it was tried four times", || runs().len() >= 4);
-    assert!(runs().iter().all(|run| run["exit"].as_str().unwrap().starts_with("unreachable")));
+    // Nobody listens: it is tried again and again, with pauses in between that grow.
+    let runs = |node: &Node| {
+        let runs = node.get("/api/triggers/%2F/call/runs").as_array().unwrap().clone();
+        runs.into_iter().rev().collect::<Vec<_>>()
+    };
+    await_that("it was tried five times", || runs(&node).len() >= 5);
+    let tried = runs(&node);
+    assert!(tried.iter().all(|run| run["exit"].as_str().unwrap().starts_with("unreachable")));
+    let began = |at: usize| tried[at]["started_ms"].as_u64().unwrap();
+    let pauses: Vec<u64> = (1..5).map(|at| began(at) - began(at - 1)).collect();
+    assert!(pauses[3] > 2 * pauses[0], "{pauses:?}");
 
+    // It is there, and turns everything away; the broker is killed meanwhile.
     let receiver = Receiver::listen(address, 503);
     await_that("it is turned away", || receiver.calls().len() >= 3);
+    client.vanish();
+    node.kill();
+    let before = receiver.calls().len();
+    node.start_again();
+    await_that("it is turned away again", || receiver.calls().len() >= before + 4);
+    await_that("it pauses", || node.explain("call")["state"] == "backoff");
     receiver.answer_with(200);
     node.await_empty("hooked");
 
@@ -248,6 +293,8 @@ fn a_webhook_that_was_down_gets_everything_with_the_ids_it_had_before() {
         assert_eq!(*ids.entry(&call.body).or_insert(&call.id), call.id, "{}", call.body);
     }
     assert_eq!(ids.values().collect::<HashSet<_>>().len(), MESSAGES);
+    let refused_before = |call: &Call| calls[..before].iter().any(|it| it.id == call.id);
+    assert!(calls[before..].iter().any(refused_before), "nothing was tried before and after");
     let mut delivered: Vec<usize> = calls
         .iter()
         .filter(|call| call.status == 200)

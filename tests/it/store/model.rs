@@ -35,7 +35,8 @@ pub(super) fn settle(of: u64, seq: u64, body_bytes: u64) -> Op {
 /// A purge of some messages, each with a body of so many bytes.
 pub(super) fn purge(of: u64, numbers: Range<u64>, messages: u64, each_bytes: u64) -> Op {
     let (from, to) = (QueueSeq(numbers.start), QueueSeq(numbers.end));
-    Op::Purge { queue: queue(of), from, to, messages, body_bytes: messages * each_bytes }
+    let body_bytes = messages * each_bytes;
+    Op::Purge { queue: queue(of), from, to, except: Vec::new(), messages, body_bytes }
 }
 
 pub(super) fn drop_queue(of: u64) -> Op {
@@ -136,9 +137,11 @@ impl State {
                         state.bodies.remove(&seq.0);
                     }
                 }
-                Op::Purge { queue, from, to, .. } => {
+                Op::Purge { queue, from, to, except, .. } => {
                     if let Some(state) = self.queues.get_mut(&queue) {
-                        state.bodies.retain(|seq, _| !(from.0..to.0).contains(seq));
+                        let stays =
+                            |seq: &u64| !(from.0..to.0).contains(seq) || except.contains(seq);
+                        state.bodies.retain(|seq, _| stays(seq));
                     }
                 }
                 Op::DropQueue { queue, .. } => drop(self.queues.remove(&queue)),
@@ -333,9 +336,16 @@ impl Workload {
     fn purge_some(&mut self, queue: u64, tail: u64) -> Op {
         let from = self.random.below(tail + 1);
         let to = from + self.random.below(tail - from + 2);
-        let (messages, body_bytes) = self.body_bytes(queue, from..to);
+        let (mut messages, mut body_bytes) = self.body_bytes(queue, from..to);
+        let mut except = Vec::new();
+        if self.random.below(2) > 0 && from < to {
+            let stays = from + self.random.below(to - from);
+            let (count, bytes) = self.body_bytes(queue, stays..stays + 1);
+            (messages, body_bytes) = (messages - count, body_bytes - bytes);
+            except.push(stays);
+        }
         let (from, to) = (QueueSeq(from), QueueSeq(to));
-        Op::Purge { queue: super::queue(queue), from, to, messages, body_bytes }
+        Op::Purge { queue: super::queue(queue), from, to, except, messages, body_bytes }
     }
 
     /// How many messages have these numbers, and how many bytes their bodies.

@@ -105,6 +105,35 @@ fn an_event_that_nobody_gets_is_sent_again_until_somebody_listens() {
 }
 
 #[test]
+fn one_event_is_owed_until_somebody_gets_it() {
+    let (world, _client) = filled(&["1"]);
+    watch(&world, json!({"type": "first"}), json!({"one_shot": true}));
+    assert_eq!(state(&world), "disabled");
+    let world = world.restarted(0);
+    let client = world.client();
+    client.ok(1, exchange("init", "topic"));
+    client.declare(1, queue("init"));
+    client.ok(1, bind("init", "init", "#"));
+    world.advance(1_000);
+    assert_eq!(client.depth(1, "init"), 1);
+    world.advance(100_000);
+    assert_eq!(client.depth(1, "init"), 1);
+}
+
+#[test]
+fn after_a_restart_each_message_that_waits_is_told_of_once_more() {
+    let (world, client) = filled(&["1", "2"]);
+    client.ok(1, exchange("init", "topic").durable());
+    client.declare(1, queue("init").durable());
+    client.ok(1, bind("init", "init", "#"));
+    watch(&world, json!({"type": "every"}), json!({}));
+    assert_eq!(client.depth(1, "init"), 2);
+    client.ok(1, purge("init"));
+    let world = world.restarted(0);
+    assert_eq!(world.client().depth(1, "init"), 2);
+}
+
+#[test]
 fn an_event_that_leads_to_its_own_queue_goes_round_only_so_often() {
     let (world, client) = filled(&[]);
     let action = json!({"type": "event", "exchange": "", "routing_key": "q"});

@@ -52,6 +52,70 @@ fn one_shot_hands_over_what_it_fired_for_and_is_disabled() {
 }
 
 #[test]
+fn what_one_shot_owes_is_handed_over_after_a_restart_and_no_more() {
+    let (world, client) = filled(&["1", "2", "3", "4", "5"]);
+    set(&world, json!({"type": "depth", "count": 6}), json!({"one_shot": true, "batch_max": 2}));
+    send(&client, &["6"]);
+    end(&world, &must_take(&world), Verdict::Ack);
+    let failed = must_take(&world);
+    end(&world, &failed, Verdict::Failed);
+    send(&client, &["later", "and", "so", "on", "and", "on"]);
+    let _under_way = must_take(&world);
+    assert_eq!(state(&world), "disabled");
+
+    let world = world.restarted(0);
+    assert_eq!(state(&world), "disabled");
+    for expected in [["3", "4"], ["5", "6"]] {
+        let run = must_take(&world);
+        assert_eq!(bodies(&run), expected);
+        end(&world, &run, Verdict::Ack);
+    }
+    nothing_to_run(&world);
+    let world = world.restarted(0);
+    nothing_to_run(&world);
+    assert_eq!(world.client().depth(1, "q"), 6, "it owes nothing any more");
+}
+
+#[test]
+fn what_is_owed_ends_with_the_queue_or_with_another_definition() {
+    let fired = || {
+        let (world, client) = filled(&["1", "2"]);
+        set(&world, json!({"type": "depth", "count": 2}), json!({"one_shot": true}));
+        let _under_way = must_take(&world);
+        (world, client)
+    };
+    let (world, client) = fired();
+    client.ok(1, delete_queue("q"));
+    client.declare(1, queue("q").durable());
+    send(&client, &["other"]);
+    nothing_to_run(&world);
+    nothing_to_run(&world.restarted(0));
+    let (world, _client) = fired();
+    set(&world, json!({"type": "depth", "count": 2}), json!({"enabled": false}));
+    nothing_to_run(&world);
+    nothing_to_run(&world.restarted(0));
+}
+
+#[test]
+fn one_start_is_owed_until_its_program_has_ended_well() {
+    let (world, _client) = filled(&["1"]);
+    let with = json!({"mode": "notify", "one_shot": true, "retry_delay_ms": 100});
+    set(&world, json!({"type": "first"}), with);
+    let reason = "program 'p': no such program".to_owned();
+    outcome(&world, &must_take(&world), Outcome::CouldNotStart { reason });
+    nothing_to_run(&world);
+    world.advance(5_000);
+    end(&world, &must_take(&world), Verdict::Failed);
+    nothing_to_run(&world);
+    world.advance(60_000);
+    let _under_way = must_take(&world);
+    let world = world.restarted(0);
+    end(&world, &must_take(&world), Verdict::Ack);
+    nothing_to_run(&world);
+    nothing_to_run(&world.restarted(0));
+}
+
+#[test]
 fn a_program_that_is_started_in_circles_pauses_longer_each_time() {
     let (world, _client) = filled(&["1"]);
     let with = json!({"mode": "notify", "starts_max": 3, "starts_interval_ms": 1_000});
