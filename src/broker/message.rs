@@ -8,6 +8,7 @@
 //! Invariants: the lengths in the head always add up to the record's length (checked when a record
 //! is read back, true by construction when one is built); a changed header means a new record.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bodies up to this size live in the record itself; larger ones in an allocation of their own.
@@ -15,6 +16,8 @@ pub const INLINE_BODY_BYTES_MAX: usize = 16 * 1024;
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 24;
+/// Where in the head it says when the message arrived.
+const PUBLISHED_AT: Range<usize> = 16..24;
 const FLAG_PERSISTENT: u8 = 1;
 const FLAG_HIDES_BCC: u8 = 2;
 
@@ -92,6 +95,14 @@ impl Message {
                 large_body: Some(Arc::clone(body)),
             },
             None => Self::new(envelope, self.body()),
+        }
+    }
+
+    /// Takes it for one that arrives at another moment. Clones that are there already stay as they
+    /// are.
+    pub fn arrive_at(&mut self, unix_ms: u64) {
+        if self.published_ms() != unix_ms {
+            Arc::make_mut(&mut self.record)[PUBLISHED_AT].copy_from_slice(&unix_ms.to_le_bytes());
         }
     }
 
@@ -235,7 +246,7 @@ impl Head {
             key_len: usize::from(record[3]),
             properties_len: properties_len as usize,
             body_len: word(8),
-            published_ms: word(16),
+            published_ms: word(PUBLISHED_AT.start),
         }
     }
 
@@ -260,7 +271,7 @@ fn build_record(envelope: &Envelope<'_>, inline_body: &[u8], body_len: usize) ->
     head[3] = short(envelope.routing_key);
     head[4..8].copy_from_slice(&properties_len.to_le_bytes());
     head[8..16].copy_from_slice(&(body_len as u64).to_le_bytes());
-    head[16..24].copy_from_slice(&envelope.published_ms.to_le_bytes());
+    head[PUBLISHED_AT].copy_from_slice(&envelope.published_ms.to_le_bytes());
     let parts =
         [&head[..], envelope.exchange, envelope.routing_key, envelope.properties, inline_body];
     let total: usize = parts.iter().map(|part| part.len()).sum();
@@ -324,6 +335,18 @@ mod tests {
             assert_eq!(shared.is_some(), size > INLINE_BODY_BYTES_MAX);
             assert!(shared.is_none_or(|(a, b)| Arc::ptr_eq(a, b)));
         }
+    }
+
+    #[test]
+    fn a_message_that_arrives_later_is_otherwise_the_same_and_its_clones_do_not_change() {
+        let mut message = Message::new(&envelope(), b"hello");
+        let before = message.clone();
+        message.arrive_at(1_795_000_009_999);
+        assert_eq!(message.published_ms(), 1_795_000_009_999);
+        assert_eq!(before.published_ms(), 1_795_000_000_123);
+        let published_ms = 1_795_000_009_999;
+        let late = Message::new(&Envelope { published_ms, ..envelope() }, b"hello");
+        assert_eq!(joined(&message), joined(&late));
     }
 
     #[test]

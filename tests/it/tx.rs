@@ -48,6 +48,28 @@ fn after_a_commit_the_next_transaction_begins() {
 }
 
 #[test]
+fn time_to_live_and_delay_begin_at_the_commit_also_after_a_restart() {
+    let world = World::new();
+    let client = world.client();
+    client.declare(1, queue("q").durable().arg("x-message-ttl", 1_000));
+    client.declare(1, queue("late").durable());
+    let delayed = exchange("delayed", "x-delayed-message").durable();
+    client.ok(1, delayed.arg("x-delayed-type", "fanout"));
+    client.ok(1, bind("late", "delayed", ""));
+    client.ok(1, tx_select());
+    client.send(1, publish("", "q", "short-lived").with(props().persistent()));
+    let delay = props().persistent().header("x-delay", 1_000);
+    client.send(1, publish("delayed", "", "delayed").with(delay));
+    world.advance(900);
+    client.ok(1, tx_commit());
+    let world = world.restarted(900);
+    let client = world.client();
+    assert_eq!((client.depth(1, "q"), client.depth(1, "late")), (1, 0));
+    world.advance(100);
+    assert_eq!((client.depth(1, "q"), client.depth(1, "late")), (0, 1));
+}
+
+#[test]
 fn a_rollback_forgets_what_was_published() {
     let (_world, client, other) = transactional();
     client.send(1, publish("", "q", "forgotten"));

@@ -109,6 +109,10 @@ impl Channel {
             return Err(refusal::tx_not_selected());
         };
         let mut transaction = std::mem::take(transaction);
+        // They come to their queues now: their time to live and their delay begin.
+        for publish in &mut transaction.publishes {
+            publish.message.arrive_at(core.now.unix_ms);
+        }
         core.tally.acknowledged += transaction.acked.len() as u64;
         self.free_shared_credit_of(core, transaction.settled());
         let held: Vec<QueueKey> = transaction.settled().map(|held| held.queue).collect();
