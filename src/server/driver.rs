@@ -85,7 +85,7 @@ pub(super) async fn drive<T: Transport>(mut transport: T, arrival: Arrival, hall
     let ended = turns(&mut transport, early, &mut connection, &waker, place, clock).await;
     match ended {
         Ok(()) => transport.close().await,
-        Err(error) => connection.abort(&error.to_string()),
+        Err(error) => connection.abort(&error.to_string(), clock.now()),
     }
     match connection.ended_because() {
         Some(why) => tracing::info!(connection = %name, why, "closed"),

@@ -166,6 +166,23 @@ fn a_message_that_was_tried_too_often_dies_of_it() {
 }
 
 #[test]
+fn what_dies_with_a_connection_dies_then_and_not_when_the_connection_was_last_heard_of() {
+    let quorum = mortal().durable().arg("x-queue-type", "quorum").arg("x-delivery-limit", 0);
+    let (world, client) = world_with(quorum);
+    client.declare(1, queue("late").arg("x-message-ttl", 500));
+    client.ok(1, bind("late", "dlx", ""));
+    let taker = world.client();
+    client.send(1, publish("", "q", "x"));
+    taker.fetch(1, "q");
+    world.advance(1_000);
+    taker.vanish();
+    world.advance(400);
+    assert_eq!(client.depth(1, "late"), 1);
+    world.advance(100);
+    assert_eq!(client.depth(1, "late"), 0);
+}
+
+#[test]
 fn acknowledged_purged_and_deleted_messages_do_not_die() {
     let (world, client) = world_with(mortal().arg("x-expires", 1_000));
     for _ in 0..3 {

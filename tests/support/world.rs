@@ -355,8 +355,9 @@ impl State {
 
     /// A client goes away without a word.
     fn lose(&mut self, link: usize) {
+        let now = self.now;
         let link = &mut self.links[link];
-        link.connection.abort("connection reset by peer");
+        link.connection.abort("connection reset by peer", now);
         link.closed = true;
         self.pump();
     }

@@ -226,7 +226,7 @@ impl Connection {
                 running.core.now = now;
                 let interval = running.heartbeat_ms;
                 if interval > 0 && at >= self.read_ms + 2 * interval {
-                    self.abort("missed heartbeats from client");
+                    self.abort("missed heartbeats from client", now);
                     return;
                 }
                 if running.core.ack_check_ms.take_if(|check_ms| *check_ms <= at).is_some()
@@ -389,8 +389,11 @@ impl Connection {
     }
 
     /// The transport is gone, or must go: everything the connection holds is given back.
-    pub fn abort(&mut self, reason: &str) {
-        if let Phase::Running(running) = std::mem::replace(&mut self.phase, Phase::Finished) {
+    pub fn abort(&mut self, reason: &str, now: Now) {
+        self.now = now;
+        if let Phase::Running(mut running) = std::mem::replace(&mut self.phase, Phase::Finished) {
+            // What dies by coming back dies now, however long the connection had nothing to do.
+            running.core.now = now;
             running.end(&self.broker);
             self.ended_because = Some(reason.to_owned());
         }
@@ -467,7 +470,7 @@ impl Drop for Connection {
             return;
         }
         // What panicked once may do so again while it is cleared away: it must not end the process.
-        let aborted = std::panic::AssertUnwindSafe(|| self.abort("its task ended"));
+        let aborted = std::panic::AssertUnwindSafe(|| self.abort("its task ended", self.now));
         let _ = std::panic::catch_unwind(aborted);
     }
 }

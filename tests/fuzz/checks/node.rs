@@ -131,7 +131,7 @@ impl Node {
     /// A client is gone without a word.
     pub fn lose(&mut self, link: usize) {
         let link = &mut self.links[link];
-        link.connection.abort("connection reset by peer");
+        link.connection.abort("connection reset by peer", self.now);
         link.closed = true;
         self.pump();
     }
