@@ -3,7 +3,10 @@
 //! It keeps the state as a disk would hold it after a sync (the synced prefix), the batches
 //! submitted since (the unsynced suffix) and the state with all of them applied. A crash keeps the
 //! prefix and a random number of the first unsynced batches, which is what the contract allows and
-//! all it allows. Everything random comes from a seed: the same calls give the same run.
+//! all it allows; a mere end of the process keeps what was written, too. Everything random comes
+//! from a seed: the same calls give the same run.
+//!
+//! As a negative control of whoever relies on it, it can break its word, too: [`Faults::lies`].
 //!
 //! Wakers are called after the store's lock is released, on the thread whose call moved the
 //! watermark.
@@ -26,10 +29,24 @@ pub struct Faults {
     pub seed: u64,
     /// When the watermark moves.
     pub syncing: Syncing,
+    /// When batches are with the operating system.
+    pub writing: Writing,
     /// The submit, counted from 1, at which the store fails.
     pub failing_submit: Option<u64>,
     /// The sync, counted from 1, at which the store fails.
     pub failing_sync: Option<u64>,
+    /// It says that it has synced, and has not: what no store may do.
+    pub lies: bool,
+}
+
+/// When batches are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Writing {
+    /// When they are submitted.
+    #[default]
+    AtOnce,
+    /// Only at [`FaultyStore::write_first`], and not synced before.
+    Manual,
 }
 
 /// When the watermark moves.
@@ -56,12 +73,17 @@ struct State {
     unsynced: VecDeque<Batch>,
     current: Image,
     last: u64,
+    /// With the operating system, if writing is manual.
+    written: u64,
     durable: u64,
+    /// What is on disk in truth.
+    on_disk: u64,
     submits: u64,
     syncs: u64,
     closed: bool,
     failure: Option<StoreError>,
     waiters: Waiters,
+    waiters_for_writes: Waiters,
     counters: StoreCounters,
 }
 
@@ -87,22 +109,56 @@ impl FaultyStore {
         reached.iter().for_each(|waker| waker.wake());
     }
 
+    /// Writes the first `batches` of those not written, if writing is manual.
+    pub fn write_first(&self, batches: u64) {
+        let reached = self.lock().write(batches, &self.faults);
+        reached.iter().for_each(|waker| waker.wake());
+    }
+
+    /// Fails now, as it might at a write, a sync or a read.
+    pub fn break_down(&self, reason: &str) {
+        let mut state = self.lock();
+        let lives = state.failure.is_none() && !state.closed;
+        let woken = if lives { state.fail(reason) } else { Vec::new() };
+        drop(state);
+        woken.iter().for_each(|waker| waker.wake());
+    }
+
     /// Batches submitted and not synced.
     #[must_use]
     pub fn unsynced(&self) -> usize {
         self.lock().unsynced.len()
     }
 
+    /// Batches submitted in all its lives, as far as they have survived.
+    #[must_use]
+    pub fn submitted(&self) -> Lsn {
+        Lsn(self.lock().last)
+    }
+
     /// Crashes: what a restart finds, with `faults` ahead of the new life. Their seed decides how
     /// many unsynced batches happened to reach the disk. This store is of no further use.
     #[must_use]
     pub fn crash(&self, faults: Faults) -> Self {
+        let on_disk = self.lock().on_disk;
+        self.end(faults, on_disk)
+    }
+
+    /// The same when only the process ends and the operating system lives on.
+    #[must_use]
+    pub fn kill(&self, faults: Faults) -> Self {
+        let written = self.written().0;
+        self.end(faults, written)
+    }
+
+    fn end(&self, faults: Faults, kept: u64) -> Self {
         let mut state = self.lock();
         let mut random = Random(faults.seed);
-        let survivors = random.below(state.unsynced.len() as u64 + 1);
+        let kept = kept.max(state.on_disk);
+        let survivors = kept + random.below(state.last - kept + 1);
         let mut image = state.synced.clone();
-        let mut last = state.durable;
-        while last < state.durable + survivors {
+        let mut last = state.on_disk;
+        while last < survivors {
             let Some(batch) = state.unsynced.pop_front() else { break };
             // A batch that was refused stopped the store: nothing of it reached the disk.
             if image.apply(batch).is_err() {
@@ -120,7 +176,9 @@ impl FaultyStore {
             synced: image.clone(),
             current: image,
             last,
+            written: last,
             durable: last,
+            on_disk: last,
             ..State::default()
         };
         Self { state: Mutex::new(state), faults }
@@ -141,6 +199,18 @@ impl State {
         let mut reached = Vec::new();
         self.failure = Some(failure);
         self.waiters.take_all(&mut reached);
+        self.waiters_for_writes.take_all(&mut reached);
+        reached
+    }
+
+    fn write(&mut self, batches: u64, faults: &Faults) -> Vec<Arc<dyn DurableWaker>> {
+        if self.failure.is_some() || self.closed || faults.writing == Writing::AtOnce {
+            return Vec::new();
+        }
+        self.written = self.last.min(self.written.saturating_add(batches));
+        self.counters.writes += 1;
+        let mut reached = Vec::new();
+        self.waiters_for_writes.take_reached(Lsn(self.written), &mut reached);
         reached
     }
 
@@ -152,12 +222,20 @@ impl State {
         if faults.failing_sync == Some(self.syncs) {
             return self.fail("the sync was made to fail");
         }
+        let written = if faults.writing == Writing::AtOnce { self.last } else { self.written };
         for _ in 0..batches {
+            if self.durable == written {
+                break;
+            }
+            self.durable += 1;
+            if faults.lies {
+                continue;
+            }
             let Some(batch) = self.unsynced.pop_front() else { break };
             if let Err(error) = self.synced.apply(batch) {
                 return self.fail_with(error);
             }
-            self.durable += 1;
+            self.on_disk += 1;
         }
         self.counters.syncs += 1;
         let mut reached = Vec::new();
@@ -214,12 +292,24 @@ impl Store for FaultyStore {
         waker.wake();
     }
 
-    /// With the operating system is what was submitted, whatever becomes of it.
+    /// With the operating system is what was submitted, whatever becomes of it, unless writing is
+    /// manual.
     fn written(&self) -> Lsn {
-        Lsn(self.lock().last)
+        let state = self.lock();
+        match self.faults.writing {
+            Writing::AtOnce => Lsn(state.last),
+            Writing::Manual => Lsn(state.written),
+        }
     }
 
-    fn notify_written(&self, _: Lsn, waker: Arc<dyn DurableWaker>) {
+    fn notify_written(&self, lsn: Lsn, waker: Arc<dyn DurableWaker>) {
+        let mut state = self.lock();
+        let lives = state.failure.is_none() && !state.closed;
+        if lives && self.faults.writing == Writing::Manual && lsn.0 > state.written {
+            state.waiters_for_writes.push(lsn, waker);
+            return;
+        }
+        drop(state);
         waker.wake();
     }
 
@@ -259,6 +349,7 @@ impl Store for FaultyStore {
         state.closed = true;
         let mut left = Vec::new();
         state.waiters.take_all(&mut left);
+        state.waiters_for_writes.take_all(&mut left);
         let closed = state.failure.clone().map_or(Ok(()), Err);
         drop(state);
         left.iter().for_each(|waker| waker.wake());
