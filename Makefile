@@ -12,12 +12,13 @@
 #   make crash     kills, power losses, failing and full disks under load, checked (CYCLES=60)
 #   make crash-full  the same, a thousand times: hours
 #   make fuzz      every fuzz target for a minute (SECONDS=60); tests/fuzz/run says more
+#   make simulate  broker and store simulated, seed by seed, with faults (SEEDS=1000, FIRST=1)
 #   make miri      the codec and what keeps track of messages, interpreted (a nightly toolchain)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
 .PHONY: build run test unit lint bench interop oracle crash crash-full load smoke \
-  examples fuzz miri
+  examples fuzz simulate miri
 
 CYCLES ?= 60
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -80,6 +81,12 @@ load: build
 
 fuzz:
 	tests/fuzz/run all $(or $(SECONDS),60)
+
+# Other seeds every time, unless FIRST says which; one that fails is named and repeats itself.
+simulate:
+	@scripts/setup
+	SIMULATION_FIRST=$(or $(FIRST),$$(date +%s)000) SIMULATION_SEEDS=$(or $(SEEDS),1000) \
+	  scripts/cargo test --release --locked --test it -- --nocapture simulation::nothing
 
 # Isolated, the interpreter would hide the environment, which says how many cases are tried.
 miri:

@@ -48,6 +48,7 @@ mod runners;
 mod secrets;
 mod seeds;
 mod server;
+mod simulation;
 mod spec;
 mod store;
 mod tidy;

@@ -117,7 +117,7 @@ impl Content {
 
 /// What was written to a client, frame by frame.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     open: Option<(Received, Option<u64>)>,
     /// Heartbeats seen.
     pub(super) heartbeats: usize,
@@ -128,7 +128,7 @@ impl Reader {
     ///
     /// # Panics
     /// When the bytes are not what AMQP allows a server to send: that is a failed test.
-    pub(super) fn read(&mut self, bytes: &mut Vec<u8>, frame_max: u32) -> Vec<Received> {
+    pub(crate) fn read(&mut self, bytes: &mut Vec<u8>, frame_max: u32) -> Vec<Received> {
         let mut whole = Vec::new();
         let mut at = 0;
         while let Some((frame, used)) =

@@ -16,7 +16,7 @@ mod config;
 mod content;
 mod input;
 mod management;
-mod node;
+pub mod node;
 pub mod passing;
 mod proxy;
 mod record;
