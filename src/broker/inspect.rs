@@ -11,7 +11,9 @@ use super::alarms::Alarms;
 use super::logins::LoginFailures;
 use super::policy::PolicySpec;
 use super::trigger::views::TriggerCounts;
-use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
+use super::views::{
+    BindingView, ConnectionView, ExchangeView, NodeCounters, QueueTally, QueueView,
+};
 use crate::store::StoreCounters;
 
 /// A user as operators see it.
@@ -119,6 +121,9 @@ pub trait Inspect: Send + Sync {
 
     /// Whether what is published and delivered in a vhost is traced.
     fn is_traced(&self, vhost: &str) -> bool;
+
+    /// Shows what is counted of each queue, without a copy of them all.
+    fn each_tally(&self, visit: &mut dyn FnMut(&QueueTally));
 
     /// The queues of one vhost, or of all.
     fn queues(&self, vhost: Option<&str>) -> Vec<QueueView>;

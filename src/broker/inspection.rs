@@ -13,7 +13,9 @@ use super::logins::LoginFailures;
 use super::trigger::Trigger;
 use super::trigger::views::TriggerCounts;
 use super::vhost::Vhost;
-use super::views::{BindingView, ConnectionView, ExchangeView, NodeCounters, QueueView};
+use super::views::{
+    BindingView, ConnectionView, ExchangeView, NodeCounters, QueueTally, QueueView,
+};
 use crate::protocol::refusal;
 use crate::store::StoreCounters;
 
@@ -57,6 +59,12 @@ impl Inspect for Broker {
 
     fn is_traced(&self, vhost: &str) -> bool {
         self.vhost(vhost).is_some_and(|vhost| vhost.is_traced())
+    }
+
+    fn each_tally(&self, visit: &mut dyn FnMut(&QueueTally)) {
+        for queue in self.queues_in_order() {
+            visit(&queue.tally());
+        }
     }
 
     fn queues(&self, vhost: Option<&str>) -> Vec<QueueView> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::limits::LimitHits;
 use super::policy::AppliedPolicyView;
 use crate::protocol::table::Table;
-use crate::store::Durability;
+use crate::store::{Durability, QueueKey};
 
 /// Node-wide counters since start. Connections add to them once per turn.
 #[derive(Debug, Default)]
@@ -141,9 +141,24 @@ pub struct ConsumerView {
     pub arguments: Table,
 }
 
+/// What is counted of a queue.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueTally {
+    /// Which queue.
+    pub key: QueueKey,
+    /// Its counters.
+    pub counters: QueueCounters,
+    /// Messages waiting.
+    pub messages_ready: u64,
+    /// Messages delivered and not acknowledged.
+    pub messages_unacked: u64,
+}
+
 /// A queue as operators see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueView {
+    /// Which it is: never another's, not even that of a later queue of its name.
+    pub key: QueueKey,
     /// Its vhost.
     pub vhost: String,
     /// Its name.

@@ -3,17 +3,18 @@
 //! Until the second reading there are no rates, and then none are shown: a rate of 0 is never made
 //! up. A queue that is new since the last reading has none either.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use serde_json::{Map, Value as Json, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Context;
 use crate::broker::inspect::Inspect;
-use crate::broker::views::{NodeCounters, QueueCounters, QueueView};
+use crate::broker::views::{NodeCounters, QueueCounters, QueueTally, QueueView};
+use crate::store::QueueKey;
 
 /// RabbitMQ's default (`collect_statistics_interval`).
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -93,14 +94,7 @@ struct Reading {
     node: Vec<u64>,
     ready: u64,
     unacked: u64,
-    queues: HashMap<(String, String), QueueReading>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct QueueReading {
-    counters: QueueCounters,
-    ready: u64,
-    unacked: u64,
+    queues: FxHashMap<QueueKey, QueueTally>,
 }
 
 impl Reading {
@@ -112,18 +106,13 @@ impl Reading {
             node: stats.map(|(_, of)| of(counters)).collect(),
             ready: 0,
             unacked: 0,
-            queues: HashMap::new(),
+            queues: FxHashMap::default(),
         };
-        for queue in inspect.queues(None) {
+        inspect.each_tally(&mut |queue| {
             reading.ready = reading.ready.saturating_add(queue.messages_ready);
             reading.unacked = reading.unacked.saturating_add(queue.messages_unacked);
-            let its = QueueReading {
-                counters: queue.counters,
-                ready: queue.messages_ready,
-                unacked: queue.messages_unacked,
-            };
-            reading.queues.insert((queue.vhost, queue.name), its);
-        }
+            reading.queues.insert(queue.key, *queue);
+        });
         reading
     }
 }
@@ -180,7 +169,7 @@ impl Rates {
 
     /// `message_stats` of a queue: counters that have counted, with their rates.
     pub(super) fn queue_messages(&self, queue: &QueueView) -> Json {
-        let key = (queue.vhost.clone(), queue.name.clone());
+        let key = queue.key;
         object(QUEUE_MESSAGES.iter().filter_map(|(name, of)| {
             let count = of(&queue.counters);
             let rate = || self.rate(|reading| Some(of(&reading.queues.get(&key)?.counters)));
@@ -190,9 +179,9 @@ impl Rates {
 
     /// `messages`, `messages_ready` and `messages_unacknowledged` of a queue, with their rates.
     pub(super) fn queue_depth(&self, queue: &QueueView) -> Json {
-        let key = (queue.vhost.clone(), queue.name.clone());
-        let ready = self.rate(|reading| Some(reading.queues.get(&key)?.ready));
-        let unacked = self.rate(|reading| Some(reading.queues.get(&key)?.unacked));
+        let key = queue.key;
+        let ready = self.rate(|reading| Some(reading.queues.get(&key)?.messages_ready));
+        let unacked = self.rate(|reading| Some(reading.queues.get(&key)?.messages_unacked));
         depth(queue.messages_ready, queue.messages_unacked, ready, unacked)
     }
 

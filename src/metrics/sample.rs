@@ -17,10 +17,10 @@ use crate::broker::trigger::tally::Counts;
 use crate::broker::trigger::views::TriggerCounts;
 use crate::broker::views::{
     Activity, BindingView, ChannelView, ConnectionView, ConsumerView, ExchangeView, NodeCounters,
-    QueueCounters, QueueView,
+    QueueCounters, QueueTally, QueueView,
 };
 use crate::protocol::table::Table;
-use crate::store::{BackedUp, Durability, Lsn, StoreCounters, StoreError};
+use crate::store::{BackedUp, Durability, Lsn, QueueKey, StoreCounters, StoreError};
 
 /// The views. Users' passwords are their names.
 #[derive(Debug, Default)]
@@ -43,6 +43,7 @@ pub(crate) struct Sample {
 /// The queue `jobs` in `/`, with a consumer, and the empty queue `audit "x"` in `other`.
 pub(crate) fn queues() -> Vec<QueueView> {
     let jobs = QueueView {
+        key: QueueKey { shard: 0, queue: 1 },
         vhost: "/".to_owned(),
         name: "jobs".to_owned(),
         kind: "quorum",
@@ -86,6 +87,7 @@ pub(crate) fn queues() -> Vec<QueueView> {
     };
     let audit = jobs.clone();
     let audit = QueueView {
+        key: QueueKey { shard: 0, queue: 2 },
         vhost: "other".to_owned(),
         name: "audit \"x\"".to_owned(),
         kind: "classic",
@@ -347,6 +349,17 @@ impl Inspect for Sample {
 
     fn is_traced(&self, vhost: &str) -> bool {
         self.traced.lock().expect("not poisoned").iter().any(|traced| traced == vhost)
+    }
+
+    fn each_tally(&self, visit: &mut dyn FnMut(&QueueTally)) {
+        for queue in &self.queues {
+            visit(&QueueTally {
+                key: queue.key,
+                counters: queue.counters,
+                messages_ready: queue.messages_ready,
+                messages_unacked: queue.messages_unacked,
+            });
+        }
     }
 
     fn queues(&self, vhost: Option<&str>) -> Vec<QueueView> {

@@ -29,6 +29,7 @@ mod trigger_calls;
 mod trigger_gather;
 mod trigger_views;
 mod triggers;
+mod views;
 mod watches;
 
 use std::collections::HashMap;
@@ -51,7 +52,6 @@ use crate::broker::outbox::{ConnectionId, ConsumerId, Outbox, Wakes};
 use crate::broker::paging::Paging;
 use crate::broker::policy::AppliedPolicy;
 use crate::broker::trigger::{Debt, Trigger};
-use crate::broker::views::QueueView;
 use crate::protocol::table::Table;
 use crate::store::{
     Backlog, Batch, Durability, Lsn, Op, Progress, QueueKey, QueueSeq, Store, StoreError,
@@ -578,25 +578,6 @@ impl Queue {
         let mut state = self.lock();
         state.keep_dead(kept, now);
         state.rest(self, effects);
-    }
-
-    /// As operators see it.
-    #[must_use]
-    pub fn view(&self) -> QueueView {
-        let state = self.lock();
-        let spec = &self.spec;
-        QueueView {
-            vhost: spec.vhost.to_string(),
-            name: spec.name.to_string(),
-            kind: spec.args.kind.name(),
-            durable: spec.durable,
-            auto_delete: spec.auto_delete,
-            owner: spec.owner.as_ref().map(|(_, name)| name.to_string()),
-            arguments: spec.arguments.clone(),
-            durability: spec.durable.then(|| self.durability(&state)),
-            consumers: state.consumer_views(),
-            ..state.view()
-        }
     }
 
     /// Locks the queue for a change that spans several queues. Take several in key order.

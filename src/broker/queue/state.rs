@@ -27,8 +27,8 @@ use crate::broker::header_key::headers;
 use crate::broker::message::Message;
 use crate::broker::outbox::{ConsumerId, Delivery, Item};
 use crate::broker::policy::AppliedPolicy;
-use crate::broker::views::{ConsumerView, QueueCounters, QueueView};
-use crate::protocol::properties::{Hints, Properties};
+use crate::broker::views::QueueCounters;
+use crate::protocol::properties::Hints;
 use crate::store::{Backlog, Lsn, Op, QueueKey, QueueSeq};
 
 /// Bytes assigned to one consumer before its outbox is filled and its room looked at again.
@@ -53,7 +53,7 @@ pub struct Purged {
 #[derive(Debug)]
 pub(super) struct State {
     rules: Arc<Rules>,
-    policy: AppliedPolicy,
+    pub(super) policy: AppliedPolicy,
     dedup: Option<Box<Dedup>>,
     delays: Option<Box<Delays>>,
     pub(super) leases: Leases,
@@ -63,9 +63,9 @@ pub(super) struct State {
     pub(super) ready: Ready,
     pub(super) memory: Memory,
     pub(super) triggers: Option<Box<QueueTriggers>>,
-    consumers: Consumers,
+    pub(super) consumers: Consumers,
     unacked: Transit,
-    counters: QueueCounters,
+    pub(super) counters: QueueCounters,
     exclusive: bool,
     pub(super) gone: bool,
     used_ms: u64,
@@ -730,42 +730,6 @@ impl State {
     pub(super) fn counts(&self) -> (u32, u32) {
         (clamp(self.ready.len()), clamp(self.consumers.len()))
     }
-
-    pub(super) fn consumer_views(&self) -> Vec<ConsumerView> {
-        self.consumers.views().collect()
-    }
-
-    /// The numbers of a [`QueueView`]; its caller fills in the rest.
-    pub(super) fn view(&self) -> QueueView {
-        QueueView {
-            vhost: String::new(),
-            name: String::new(),
-            kind: "",
-            durable: false,
-            auto_delete: false,
-            owner: None,
-            arguments: crate::protocol::table::Table::default(),
-            policy: self.policy.view(),
-            delivery_limit: self.rules.delivery_limit,
-            durability: None,
-            messages_ready: self.ready.len() as u64,
-            messages_unacked: self.unacked.messages,
-            messages_persistent: self.ready.stored().messages + self.unacked.stored,
-            messages_paged_out: self.ready.cold().messages,
-            bytes_ready: self.ready.bytes(),
-            bytes_unacked: self.unacked.bytes,
-            bytes_persistent: self.ready.stored().bytes + self.unacked.stored_bytes,
-            bytes_paged_out: self.ready.cold().bytes,
-            head_timestamp_s: self.ready.heads().next().and_then(timestamp_s),
-            consumers: Vec::new(),
-            counters: self.counters,
-        }
-    }
-}
-
-/// When a message was sent, as its publisher says.
-fn timestamp_s(entry: &Entry) -> Option<u64> {
-    Properties::parse(entry.message.properties()).ok()?.timestamp
 }
 
 /// Property flag bits of priority and expiration (0-9-1 section 4.2.6.1: bit 15 is content-type).
