@@ -15,6 +15,7 @@ use crate::engine::{self, WatchPlan};
 use crate::idle::{self, Idle};
 use crate::logins::{self, Logins};
 use crate::null;
+use crate::queues::{self, Queues};
 use crate::report::Report;
 use crate::rpc::{self, Calls};
 use crate::wire::Value;
@@ -91,6 +92,13 @@ enum Command {
         common: Common,
         #[command(flatten)]
         churn: ChurnArgs,
+    },
+    /// Many queues, declared over a few connections; they stay.
+    Queues {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        queues: QueuesArgs,
     },
     /// Connections that only stay open.
     Idle {
@@ -324,6 +332,22 @@ struct ChurnArgs {
 }
 
 #[derive(Args, Clone)]
+struct QueuesArgs {
+    /// How many.
+    #[arg(long, default_value_t = 100_000)]
+    count: usize,
+    /// Over how many connections.
+    #[arg(short, long, default_value_t = 4)]
+    connections: usize,
+    /// Queues that do not survive a restart.
+    #[arg(long)]
+    transient: bool,
+    /// Looks whether the queues of an earlier run are there, and declares none.
+    #[arg(long)]
+    existing: bool,
+}
+
+#[derive(Args, Clone)]
 struct IdleArgs {
     /// How many.
     #[arg(short, long, default_value_t = 1000)]
@@ -387,6 +411,19 @@ impl Cli {
                     measured: churn.seconds,
                 };
                 print(&common, churn::run(&churn))
+            }
+            Command::Queues { common, queues } => {
+                let queues = Queues {
+                    name: common.name(|| "queues".to_owned()),
+                    target: common.url.clone(),
+                    watch: common.watch(),
+                    prefix: common.prefix.clone(),
+                    count: queues.count,
+                    connections: queues.connections,
+                    durable: !queues.transient,
+                    existing: queues.existing,
+                };
+                print(&common, queues::run(&queues))
             }
             Command::Idle { common, idle } => {
                 let idle = Idle {

@@ -24,6 +24,8 @@ pub(crate) const READ_WAIT: Duration = Duration::from_millis(100);
 /// How long a broker may take nothing, or leave a call unanswered, before that is an error.
 pub(crate) const STALL_NS_MAX: u64 = 60 * clock::SECOND_NS;
 
+/// Calls that are sent before the first of their answers is waited for.
+const CALLS_AT_ONCE: usize = 200;
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const FRAME_BYTES_MAX: u32 = 131_072;
 
@@ -315,6 +317,52 @@ impl Connection {
             arguments.octet(0).table(&[]);
         })
         .map(drop)
+    }
+
+    /// Declares many queues, or with `existing` looks whether they are there (a passive declare).
+    pub(crate) fn declare_queues(
+        &mut self,
+        names: &[String],
+        options: &QueueOptions,
+        existing: bool,
+    ) -> Result<(), ClientError> {
+        let flags = if existing { 1 } else { u8::from(options.durable) << 1 };
+        let ids = (method::QUEUE_DECLARE, method::QUEUE_DECLARE_OK);
+        self.call_each(names, ids, |name, arguments| {
+            arguments.short(0).short_string(name).octet(flags).table(&options.arguments);
+        })
+    }
+
+    /// Binds queues to an exchange, each with its key.
+    pub(crate) fn bind_all(
+        &mut self,
+        exchange: &str,
+        bindings: &[(&str, &str)],
+    ) -> Result<(), ClientError> {
+        let ids = (method::QUEUE_BIND, method::QUEUE_BIND_OK);
+        self.call_each(bindings, ids, |(queue, key), arguments| {
+            arguments.short(0).short_string(queue).short_string(exchange).short_string(key);
+            arguments.octet(0).table(&[]);
+        })
+    }
+
+    /// Calls the same method for each item, many before the first is answered.
+    fn call_each<T>(
+        &mut self,
+        items: &[T],
+        (id, answer): (MethodId, MethodId),
+        write: impl Fn(&T, &mut Arguments<'_>),
+    ) -> Result<(), ClientError> {
+        for some in items.chunks(CALLS_AT_ONCE) {
+            for item in some {
+                put_method(&mut self.out, CHANNEL, id, |arguments| write(item, arguments));
+            }
+            self.flush()?;
+            for _ in some {
+                self.wait_for(CHANNEL, answer)?;
+            }
+        }
+        Ok(())
     }
 
     /// Undoes a [`Connection::bind`].

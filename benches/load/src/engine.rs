@@ -24,6 +24,9 @@ const POLL: Duration = Duration::from_millis(5);
 /// How long nothing may arrive before the rest counts as lost.
 const DRAIN_STALL_NS: u64 = 20 * SECOND_NS;
 
+/// So many bindings outweigh whatever else a broker takes memory for while they are made.
+const BINDINGS_WEIGHED_MIN: usize = 10_000;
+
 /// The broker to watch, if any.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WatchPlan {
@@ -100,12 +103,18 @@ struct Outcomes {
 
 /// Runs a load.
 pub(crate) fn run(load: &Load) -> Result<Report, ClientError> {
+    let before = load.watch.start().map(|watch| watch.memory().now);
     let ready = load.topology.set_up(&load.target)?;
-    let result = Run::new(load, ready).run();
+    let run = Run::new(load, ready);
+    let bindings = load.topology.bindings.len();
+    let grown = run.watch.as_ref().zip(before).map(|(watch, before)| {
+        watch.memory().now.saturating_sub(before) as f64 / bindings.max(1) as f64
+    });
+    let result = run.run();
     let torn_down = load.topology.tear_down(&load.target);
     let report = result?;
     torn_down?;
-    Ok(report)
+    Ok(Report { bytes_each: grown.filter(|_| bindings >= BINDINGS_WEIGHED_MIN), ..report })
 }
 
 struct Run<'a> {

@@ -75,6 +75,7 @@ pub(crate) fn run(idle: &Idle) -> Result<Report, ClientError> {
         broker,
         generator_cpu_s,
         generator_cpu_us: generator_cpu_s * 1e6 / each,
+        core_percent: broker.map(|broker| 100.0 * broker.cpu_s / idle.hold.max(f64::EPSILON)),
         kib_per_connection: before.zip(after).map(kib),
         load_average: load_average(),
         ..Report::default()

@@ -20,6 +20,7 @@ mod latency;
 mod logins;
 mod null;
 mod publisher;
+mod queues;
 mod report;
 mod rpc;
 mod shared;

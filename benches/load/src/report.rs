@@ -50,6 +50,12 @@ pub(crate) struct Report {
     /// Broker memory per connection, in KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kib_per_connection: Option<f64>,
+    /// Broker memory per queue or binding, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_each: Option<f64>,
+    /// The broker's CPU time while connections were idle, in percent of one core's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) core_percent: Option<f64>,
     /// The crowd that stood around meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) crowd: Option<CrowdReport>,
@@ -196,6 +202,8 @@ impl Report {
         let cpu_us = self.generator_cpu_us;
         parts.push(format!("generator {cpu_us:.3} us each{}", share.unwrap_or_default()));
         parts.extend(self.kib_per_connection.map(|kib| format!("{kib:.1} KiB per connection")));
+        parts.extend(self.core_percent.map(|percent| format!("{percent:.2} % of a core")));
+        parts.extend(self.bytes_each.map(|bytes| format!("{bytes:.0} B each")));
         parts.extend(self.crowd.map(|crowd| {
             let CrowdReport { came, standing, quiet_latency } = crowd;
             let quiet = quiet_latency.map_or(0.0, |latency| latency.p99_us);

@@ -68,9 +68,10 @@ impl Topology {
         if let Some(Exchange { name, kind, durable }) = &self.exchange {
             connection.delete_exchange(name)?;
             connection.declare_exchange(name, kind, *durable, &[])?;
-            for (queue, key) in &self.bindings {
-                connection.bind(&self.queues[*queue], name, key)?;
-            }
+            let bindings = self.bindings.iter();
+            let bindings: Vec<(&str, &str)> =
+                bindings.map(|(queue, key)| (&*self.queues[*queue], &**key)).collect();
+            connection.bind_all(name, &bindings)?;
         }
         connection.close()?;
         Ok(0)
