@@ -4,6 +4,7 @@
 #   make build     the broker, in target/release/leveret
 #   make run       builds and starts it (ARGS="--set heartbeat=30" passes arguments on)
 #   make test      unit, conformance, crash and interop tests, and the examples: what CI runs
+#   make guard     instructions per message against a baseline; 5 % more fail
 #   make lint      formatting, clippy, licences and advisories
 #   make bench     side by side with Debian's rabbitmq-server
 #   make examples  whole small systems around the broker, each with a page of what came of it
@@ -17,7 +18,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build run test unit lint bench interop oracle crash crash-full load smoke \
+.PHONY: build run test unit guard lint bench interop oracle crash crash-full load smoke \
   examples fuzz simulate miri
 
 CYCLES ?= 60
@@ -44,10 +45,14 @@ run: build
 unit: build
 	scripts/cargo test --release --locked --workspace
 
-test: unit
+test: unit guard
 	$(MAKE) crash CYCLES=20 ROWS="C1 C2 C4 C13"
 	$(MAKE) smoke
 	$(MAKE) examples
+
+guard:
+	@scripts/setup
+	benches/instructions --check
 
 smoke: build
 	interop/run pika go java

@@ -154,7 +154,8 @@ fn main() {
     match words[..] {
         ["--count", name, messages] => {
             let messages = messages.parse().expect("--count takes a case and a number");
-            CASES.iter().filter(|case| case.name == name).for_each(|case| case.count(messages));
+            let case = CASES.iter().find(|case| case.name == name).expect("a case of this name");
+            case.count(messages);
         }
         ["--measure", name] => {
             CASES.iter().filter(|case| case.name == name).for_each(Case::measure);

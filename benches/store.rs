@@ -6,29 +6,48 @@
 //! messages and bytes written per payload byte. The figure to trust on a busy machine is the ratio
 //! of a line to the plain file's line above it, and the CPU time. Run it on the disk that matters:
 //! the directory is made below `TMPDIR`.
+//!
+//! With `-- --count NAME MESSAGES` one case handles so many messages, for `benches/instructions` to
+//! count: [`CASES`].
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may stop where it stands")]
+
+mod counted;
+mod disk;
 
 use std::fs::{File, read_dir, read_to_string};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use leveret::broker::message::{Envelope, Message};
+use leveret::broker::message::Message;
 use leveret::store::rocks::{Options, RocksStore};
 use leveret::store::{
-    Backlog, Batch, DurableWaker, Lsn, Op, QueueKey, QueueSeq, ReadLimit, Recovery, Store,
-    StoreCounters,
+    Backlog, Batch, Op, QueueKey, QueueSeq, ReadLimit, Recovery, Store, StoreCounters,
 };
+
+use counted::{Case, counted};
+use disk::{body, message, wait_for};
 
 const BODY_SIZES: [usize; 2] = [100, 1024];
 
+/// Each message in a group of so many, or in a table, so that what is counted does not depend on
+/// which threads run when.
+const CASES: &[Case] = &[
+    Case { name: "store-commit", run: |n| counted_commits(n, 100) },
+    Case { name: "store-commit-alone", run: |n| counted_commits(n, 1) },
+    Case { name: "store-settle", run: counted_settles },
+    Case { name: "store-read", run: counted_reads },
+];
+
 fn main() {
+    if counted(CASES) {
+        return;
+    }
     let settings = Settings::from_arguments();
     let dir = tempfile::tempdir().unwrap();
     println!("directory {}, {settings:?}", dir.path().display());
@@ -152,53 +171,13 @@ fn resident_mib() -> f64 {
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
-/// A body that compresses to about half, as real ones do.
-fn body(bytes: usize) -> Vec<u8> {
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut byte = |at: usize| {
-        random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(at as u64);
-        if at.is_multiple_of(2) { random.to_be_bytes()[0] } else { b'x' }
-    };
-    (0..bytes).map(&mut byte).collect()
-}
-
 fn enqueue(queue: u64, seq: u64, body: &[u8]) -> Op {
-    let envelope = Envelope {
-        exchange: b"",
-        routing_key: b"orders",
-        properties: &[0x10, 0x00, 2],
-        persistent: true,
-        hides_bcc: false,
-        published_ms: 1_795_000_000_000,
-    };
-    let message = Message::new(&envelope, body);
-    Op::Enqueue { queue: QueueKey { shard: 0, queue }, seq: QueueSeq(seq), message }
+    Op::Enqueue { queue: QueueKey { shard: 0, queue }, seq: QueueSeq(seq), message: message(body) }
 }
 
 fn settle(queue: u64, seq: u64, body_bytes: usize) -> Op {
     let body_bytes = body_bytes as u64;
     Op::Settle { queue: QueueKey { shard: 0, queue }, seq: QueueSeq(seq), body_bytes }
-}
-
-#[derive(Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    ringing: Condvar,
-}
-
-impl DurableWaker for Bell {
-    fn wake(&self) {
-        *self.rung.lock().unwrap() = true;
-        self.ringing.notify_one();
-    }
-}
-
-fn wait_for(store: &RocksStore, lsn: Lsn) {
-    let bell = Arc::new(Bell::default());
-    store.notify(lsn, Arc::clone(&bell) as Arc<dyn DurableWaker>);
-    let rung = bell.rung.lock().unwrap();
-    drop(bell.ringing.wait_while(rung, |rung| !*rung).unwrap());
-    assert!(store.durable() >= lsn, "{:?}", store.failure());
 }
 
 fn opening(settings: &Settings, dir: &Path) {
@@ -502,4 +481,55 @@ fn close(store: RocksStore, dir: &Path) {
     store.close().unwrap();
     drop(store);
     std::fs::remove_dir_all(dir.join("store")).unwrap();
+}
+
+// ---- counted -----------------------------------------------------------------------------------
+
+/// Messages in the store before anything is counted.
+const FILLED: usize = 10_000;
+const COUNTED_BYTES: usize = 100;
+const AT_ONCE: usize = 1_000;
+
+/// Puts messages into queue 1, so many in each group.
+fn put(store: &RocksStore, messages: usize, group: usize) {
+    let (body, mut next) = (body(COUNTED_BYTES), 0);
+    for _ in 0..messages / group {
+        publish(store, &mut next, group as u64, &body);
+    }
+}
+
+/// One group after the other.
+fn counted_commits(n: usize, group: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+    put(&store, n, group);
+}
+
+/// Of a full queue the first, in groups of 100.
+fn counted_settles(n: usize) {
+    assert!(n <= FILLED, "there are {FILLED} messages to settle");
+    let dir = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+    put(&store, FILLED, AT_ONCE);
+    for group in 0..n as u64 / 100 {
+        let settles = (100 * group..100 * (group + 1)).map(|seq| settle(1, seq, COUNTED_BYTES));
+        wait_for(&store, store.submit(Batch { ops: settles.collect(), awaited: true }));
+    }
+}
+
+/// From a table, as after a restart.
+fn counted_reads(n: usize) {
+    assert!(n <= FILLED, "there are {FILLED} messages to read");
+    let dir = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+    put(&store, FILLED, AT_ONCE);
+    store.close().unwrap();
+    drop(store);
+    let store = RocksStore::open(dir.path(), Options::default()).unwrap();
+    let limit = ReadLimit { messages: AT_ONCE, bytes: usize::MAX };
+    for chunk in 0..n / AT_ONCE {
+        let from = QueueSeq((chunk * AT_ONCE) as u64);
+        let read = store.read(QueueKey { shard: 0, queue: 1 }, from, limit).unwrap();
+        assert_eq!(read.len(), AT_ONCE);
+    }
 }

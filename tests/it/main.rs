@@ -28,6 +28,7 @@ mod events;
 mod exchange_types;
 mod exchanges;
 mod groups;
+mod guards;
 mod handshake;
 mod hostile;
 mod http_logins;
