@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use leveret::broker::moment::rfc3339;
 use leveret::config::load;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::api::{Answer, ApiArgs};
 use crate::exit;
@@ -55,6 +55,15 @@ enum TriggersCommand {
         /// Its name.
         name: String,
     },
+    /// Writes the triggers of all vhosts that one may see as a definitions file: under the key
+    /// "triggers", each as "set" takes it, with its name and vhost. Secrets are left out.
+    Export,
+    /// Sets every trigger under the key "triggers" of a definitions file, or standard input: "-".
+    /// Other keys are left alone; so are triggers that the file does not name.
+    Import {
+        /// The definitions.
+        file: PathBuf,
+    },
     /// Lists a trigger's last hundred runs, the latest first, with the end of what each wrote.
     Runs {
         /// Its name.
@@ -95,18 +104,68 @@ fn done(args: &TriggersArgs) -> Result<String, (u8, String)> {
         TriggersCommand::Disable { name } => ("PUT", format!("{}/disable", of(name)), None),
         TriggersCommand::Explain { name } => ("GET", format!("{}/explain", of(name)), None),
         TriggersCommand::Runs { name } => ("GET", format!("{}/runs", of(name)), None),
+        TriggersCommand::Export => ("GET", "triggers".to_owned(), None),
+        TriggersCommand::Import { file } => return import(&args.api, file).map(|()| String::new()),
     };
-    let answer = args.api.ask(method, &path, body.as_deref())?;
-    if !answer.is_success() {
-        let code = if answer.status == 401 { exit::DENIED } else { exit::DAMAGED };
-        return Err((code, answer.reason()));
-    }
+    let answer = asked(&args.api, method, &path, body.as_deref())?;
     Ok(match args.command {
+        TriggersCommand::Export => exported(answer),
         TriggersCommand::List => listed(&answer),
         TriggersCommand::Explain { .. } => explained(&answer),
         TriggersCommand::Runs { .. } => runs(&answer),
         _ => String::new(),
     })
+}
+
+fn asked(
+    api: &ApiArgs,
+    method: &str,
+    path: &str,
+    body: Option<&[u8]>,
+) -> Result<Answer, (u8, String)> {
+    let answer = api.ask(method, path, body)?;
+    if !answer.is_success() {
+        let code = if answer.status == 401 { exit::DENIED } else { exit::DAMAGED };
+        return Err((code, answer.reason()));
+    }
+    Ok(answer)
+}
+
+/// What the API shows, without what comes of itself: states, and what queues and policies declare.
+fn exported(answer: Answer) -> String {
+    let Json::Array(mut triggers) = answer.document else { return String::new() };
+    triggers.retain(|one| !one["name"].as_str().is_some_and(|name| name.starts_with("queue:")));
+    for one in triggers.iter_mut().filter_map(Json::as_object_mut) {
+        one.remove("status");
+    }
+    format!("{:#}\n", json!({ "triggers": triggers }))
+}
+
+/// Sets them one by one, in the order of the file; what one of them lacks leaves those before it.
+fn import(api: &ApiArgs, file: &Path) -> Result<(), (u8, String)> {
+    let refused = |reason: String| (exit::DAMAGED, format!("{}: {reason}", file.display()));
+    let definitions: Json =
+        serde_json::from_slice(&definition(file)?).map_err(|error| refused(error.to_string()))?;
+    let triggers = definitions["triggers"].as_array();
+    let triggers = triggers.ok_or_else(|| refused("there is no list \"triggers\"".to_owned()))?;
+    for (at, trigger) in triggers.iter().enumerate() {
+        let text = |name: &str| {
+            trigger[name]
+                .as_str()
+                .ok_or_else(|| refused(format!("triggers[{at}]: {name}: a string is missing")))
+        };
+        let (vhost, name) = (text("vhost")?, text("name")?);
+        let mut body = trigger.clone();
+        if let Some(fields) = body.as_object_mut() {
+            ["vhost", "name", "status"].iter().for_each(|key| drop(fields.remove(*key)));
+        }
+        let path = format!("triggers/{}/{}", encoded(vhost), encoded(name));
+        let set = asked(api, "PUT", &path, Some(body.to_string().as_bytes()));
+        set.map_err(|(code, error)| {
+            (code, format!("trigger '{name}' in vhost '{vhost}': {error}"))
+        })?;
+    }
+    Ok(())
 }
 
 fn definition(file: &Path) -> Result<Vec<u8>, (u8, String)> {

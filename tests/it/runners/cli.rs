@@ -84,6 +84,43 @@ fn a_trigger_is_set_listed_explained_switched_and_deleted_by_the_command() {
 }
 
 #[test]
+fn triggers_move_by_a_definitions_file() {
+    let node = Node::start(&[("send", "command = ['/bin/true']")]);
+    let client = node.client();
+    node.declare(&client, "mail");
+    let mut definition = deliver("mail", "send");
+    definition["condition"] = json!({"type": "depth", "count": 3});
+    node.set("a/b", &definition);
+    node.set("c", &definition);
+    let exported = printed(&node, &["export"]);
+    let mut file: serde_json::Value = serde_json::from_str(&exported).unwrap();
+    let names = |file: &serde_json::Value| {
+        let all = file["triggers"].as_array().unwrap().iter();
+        all.map(|one| (one["vhost"].clone(), one["name"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&file), [(json!("/"), json!("a/b")), (json!("/"), json!("c"))]);
+
+    // Another node, as far as its triggers go; the file has what RabbitMQ's have, too.
+    ["a/b", "c"].iter().for_each(|name| assert_eq!(printed(&node, &["delete", name]), ""));
+    file["users"] = json!([{"name": "someone", "password_hash": "x"}]);
+    let path = node.open_file("definitions.json");
+    std::fs::write(&path, file.to_string()).unwrap();
+    assert_eq!(printed(&node, &["import", path.to_str().unwrap()]), "");
+    assert_eq!(printed(&node, &["export"]), exported);
+
+    file["triggers"][1]["queue"] = json!(7);
+    let (code, error) = refused(&node, &["import", "-"], &file.to_string());
+    assert!(
+        code == 65 && error.starts_with("leveret: trigger 'c' in vhost '/': 400: queue"),
+        "{error}"
+    );
+    let (code, error) = refused(&node, &["import", "-"], "{}");
+    assert_eq!((code, error.as_str()), (65, "leveret: -: there is no list \"triggers\"\n"));
+    let (_, error) = refused(&node, &["import", "-"], r#"{"triggers": [{"vhost": "/"}]}"#);
+    assert_eq!(error, "leveret: -: triggers[0]: name: a string is missing\n");
+}
+
+#[test]
 fn the_last_hundred_runs_are_listed_with_the_end_of_what_they_wrote() {
     let text = "read body; echo \"cannot send $body\" >&2; [ $body -ge 3 ] || exit 75";
     let node = Node::start(&[("send", &script(text))]);
