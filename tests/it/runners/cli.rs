@@ -90,8 +90,10 @@ fn triggers_move_by_a_definitions_file() {
     node.declare(&client, "mail");
     let mut definition = deliver("mail", "send");
     definition["condition"] = json!({"type": "depth", "count": 3});
-    node.set("a/b", &definition);
-    node.set("c", &definition);
+    for name in ["a/b", "c"] {
+        let set = triggers(&node, &["set", name, "-"], &definition.to_string());
+        assert!(set.status.success(), "{set:?}");
+    }
     let exported = printed(&node, &["export"]);
     let mut file: serde_json::Value = serde_json::from_str(&exported).unwrap();
     let names = |file: &serde_json::Value| {
