@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 
+use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -48,7 +49,19 @@ macro_rules! socket {
     ($socket:ty) => {
         impl Transport for $socket {
             fn try_read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-                <$socket>::try_read(self, into)
+                let mut read = None;
+                let attempt = self.try_io(Interest::READABLE, || {
+                    let n = recv(&*self, &mut *into, RecvFlags::empty())?.1;
+                    read = Some(n);
+                    // A read that leaves room has emptied the socket: nobody need ask it again to
+                    // learn that. Readiness that comes meanwhile, and the peer's end, are kept.
+                    if 0 < n && n < into.len() {
+                        Err(io::ErrorKind::WouldBlock.into())
+                    } else {
+                        Ok(())
+                    }
+                });
+                read.map_or_else(|| attempt.map(|()| 0), Ok)
             }
 
             fn try_write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
