@@ -53,8 +53,18 @@ const TRIMMED_IDLE_BYTES_MAX: u64 = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) lsn: Lsn,
+    /// What it occupies.
     pub(super) cost_bytes: u64,
+    /// The part of that which is settled by a batch that came before this one was taken.
+    pub(super) settled_bytes: u64,
     pub(super) batch: Batch,
+}
+
+impl Pending {
+    /// About how many bytes of it have to be written.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.cost_bytes - self.settled_bytes
+    }
 }
 
 /// What can be done about files once a group is durable.
@@ -137,7 +147,7 @@ impl Queues {
     /// When a queue's numbers do not increase, or more is purged than there is. Nothing may be
     /// written after that.
     pub(super) fn encode(&mut self, group: &[Pending], path: &str) -> Result<Encoded, StoreError> {
-        let cost: u64 = group.iter().map(|pending| pending.cost_bytes).sum();
+        let cost: u64 = group.iter().map(Pending::written_bytes).sum();
         let mut encoder = Encoder {
             fates: Fates::foresee(group, &self.states),
             queues: self,
@@ -575,7 +585,12 @@ mod tests {
 
     fn pending(lsn: u64, ops: Vec<Op>) -> Pending {
         // No cost: nothing is earned for the range deletions of queues that run empty.
-        Pending { lsn: Lsn(lsn), cost_bytes: 0, batch: Batch { ops, awaited: true } }
+        Pending {
+            lsn: Lsn(lsn),
+            cost_bytes: 0,
+            settled_bytes: 0,
+            batch: Batch { ops, awaited: true },
+        }
     }
 
     fn key(queue: u64) -> QueueKey {

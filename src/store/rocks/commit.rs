@@ -1,9 +1,9 @@
 //! Group commit: one thread writes what has gathered, syncs once, and moves the watermark.
 //!
 //! There is no delay for batches that someone awaits: while one sync runs, the next group gathers.
-//! Batches that nobody awaits wait for such a group, until [`GROUP_BYTES_MAX`] or
-//! [`GROUP_OPS_MAX`] have gathered, or for [`Options::gather_ms_max`]: most messages that are
-//! settled within that time are never written. An idle store has no timer.
+//! Batches that nobody awaits wait for such a group, until [enough](Waiting::is_full) has gathered,
+//! or for [`Options::gather_ms_max`]: most messages that are settled within that time are never
+//! written. An idle store has no timer.
 //!
 //! Every write is synced, unless only queues wait for it that are content with the operating
 //! system's word ([`Durability::Os`]): these are synced together, `gather_ms_max` later at most. A
@@ -13,7 +13,6 @@
 //!
 //! After one failed write or sync nothing is ever written again: the thread ends, and says why.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -25,13 +24,10 @@ use rocksdb::{DB, WriteBatch, WriteOptions};
 use super::apply::{Pending, Queues, Reclaim};
 use super::mark::Mark;
 use super::tuning::{Options, store_error};
+use super::waiting::Waiting;
 use crate::store::waiters::Waiters;
 use crate::store::{Batch, Durability, DurableWaker, Lsn, StoreError};
 
-/// Bytes of batches taken for one write.
-const GROUP_BYTES_MAX: u64 = 1 << 20;
-/// Operations taken for one write.
-const GROUP_OPS_MAX: usize = 4_096;
 /// How long the mark may go without a sync of its own, and an idle store without tidying up.
 const TIDY_AFTER: Duration = Duration::from_secs(1);
 
@@ -65,9 +61,7 @@ pub(super) struct Counters {
 
 /// What waits to be written, and who waits for it.
 struct Intake {
-    waiting: VecDeque<Pending>,
-    waiting_bytes: u64,
-    waiting_ops: usize,
+    waiting: Waiting,
     /// The group being written: readers must still find it.
     in_flight: Arc<Vec<Pending>>,
     last: Lsn,
@@ -97,9 +91,7 @@ enum Committing {
 impl Shared {
     pub(super) fn new(db: DB, dir: PathBuf, queues: Queues, applied: Lsn) -> Self {
         let intake = Intake {
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            waiting_ops: 0,
+            waiting: Waiting::default(),
             in_flight: Arc::default(),
             last: applied,
             wanted: Lsn::ZERO,
@@ -140,11 +132,10 @@ impl Shared {
         if batch.awaited {
             intake.wanted = lsn;
         }
-        intake.waiting_bytes += cost_bytes;
-        intake.waiting_ops += batch.ops.len();
         self.backlog_bytes.fetch_add(cost_bytes, Ordering::Relaxed);
-        let urgent = batch.awaited || intake.is_full();
-        intake.waiting.push_back(Pending { lsn, cost_bytes, batch });
+        let awaited = batch.awaited;
+        intake.waiting.push(lsn, cost_bytes, batch);
+        let urgent = awaited || intake.waiting.is_full();
         self.wake_committer(intake, urgent);
         lsn
     }
@@ -226,10 +217,11 @@ impl Shared {
     }
 
     /// Shows `visit` every batch that may not have been written yet, in order.
-    pub(super) fn each_unwritten(&self, mut visit: impl FnMut(&Batch)) {
+    pub(super) fn each_unwritten(&self, visit: impl FnMut(&Batch)) {
         let intake = self.intake();
         let in_flight = intake.in_flight.iter();
-        in_flight.chain(&intake.waiting).for_each(|pending| visit(&pending.batch));
+        let in_flight = in_flight.map(|pending| &pending.batch);
+        in_flight.chain(intake.waiting.batches()).for_each(visit);
     }
 
     pub(super) fn queues(&self) -> MutexGuard<'_, Queues> {
@@ -266,24 +258,8 @@ impl Intake {
         self.written_waiters.take_all(reached);
     }
 
-    fn is_full(&self) -> bool {
-        self.waiting_bytes >= GROUP_BYTES_MAX || self.waiting_ops >= GROUP_OPS_MAX
-    }
-
     fn take_group(&mut self) -> Arc<Vec<Pending>> {
-        let mut group = Vec::with_capacity(self.waiting.len().min(GROUP_OPS_MAX));
-        let (mut bytes, mut ops) = (0, 0);
-        while let Some(next) = self.waiting.front() {
-            bytes += next.cost_bytes;
-            ops += next.batch.ops.len();
-            if !group.is_empty() && (bytes > GROUP_BYTES_MAX || ops > GROUP_OPS_MAX) {
-                break;
-            }
-            self.waiting_bytes -= next.cost_bytes;
-            self.waiting_ops -= next.batch.ops.len();
-            group.extend(self.waiting.pop_front());
-        }
-        self.in_flight = Arc::new(group);
+        self.in_flight = Arc::new(self.waiting.take_group());
         Arc::clone(&self.in_flight)
     }
 }
@@ -367,7 +343,7 @@ impl Committer {
             let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
             let waiting = !intake.waiting.is_empty();
             let sync = intake.closing || intake.wanted > synced || due(self.sync_by);
-            let urgent = sync || intake.wanted_written > written || intake.is_full();
+            let urgent = sync || intake.wanted_written > written || intake.waiting.is_full();
             if intake.failure.is_some() {
                 return Work::Stop;
             }

@@ -30,6 +30,7 @@ mod recover;
 pub mod salvage;
 mod schema;
 mod tuning;
+mod waiting;
 
 use std::fs::File;
 use std::path::Path;

@@ -336,7 +336,7 @@ mod tests {
         commit(&store, (0..128).map(|span| settle(2 * span + 1)).collect());
         // One more: half of them leave the list. Here is the moment before that is written.
         let batch = Batch { ops: vec![settle(501)], awaited: true };
-        let group = [Pending { lsn: Lsn(3), cost_bytes: 0, batch }];
+        let group = [Pending { lsn: Lsn(3), cost_bytes: 0, settled_bytes: 0, batch }];
         let encoded = store.shared.queues().encode(&group, "test").unwrap();
         assert!(encoded.batch.len() > 60, "{} operations", encoded.batch.len());
         let found = store.read(QUEUE, QueueSeq(0), up_to(200)).unwrap();
