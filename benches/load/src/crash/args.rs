@@ -10,8 +10,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::body::BODY_BYTES_MIN;
-use super::check::Allowed;
 use super::clients::{ClientPlan, Fresh};
+use super::counts::Allowed;
 use super::cycles::{self, Cycles};
 use super::http::Api;
 use super::journal::RunPlan;
@@ -190,6 +190,9 @@ pub(crate) struct ClientArgs {
     /// Deliveries per acknowledgement.
     #[arg(long, default_value_t = 50)]
     ack_every: usize,
+    /// Queues, of the first ones, that are content with the operating system's word.
+    #[arg(long, default_value_t = 0, conflicts_with = "dead_letters")]
+    os_queues: usize,
     /// How long a consumer rests after each turn while publishers go on, in milliseconds.
     #[arg(long, default_value_t = 0)]
     linger: u64,
@@ -226,6 +229,7 @@ impl ClientArgs {
             queues: self.queues.max(1),
             fanout: self.fanout,
             dead_letters: self.dead_letters,
+            os_queues: self.os_queues,
         };
         run.consumers = self.consumers.max(run.consumed().len());
         ClientPlan {
@@ -340,10 +344,18 @@ pub(crate) struct AllowedArgs {
     /// The broker does not promise the redelivered flag after a crash.
     #[arg(long)]
     allow_unflagged: bool,
+    /// How old a confirm may be that the operating system's word was enough for, and its message
+    /// be lost with the power, in milliseconds.
+    #[arg(long, default_value_t = 200)]
+    allow_unsynced: u64,
 }
 
 impl AllowedArgs {
     fn plan(self) -> Allowed {
-        Allowed { torn: self.allow_torn, unflagged: self.allow_unflagged }
+        Allowed {
+            torn: self.allow_torn,
+            unflagged: self.allow_unflagged,
+            unsynced_ms: self.allow_unsynced,
+        }
     }
 }

@@ -19,7 +19,15 @@
 //!   came back nowhere proves nothing: deliveries do not wait for the disk. Where the ends are
 //!   known, what a connection made after the crash was given has outlived it; elsewhere, what was
 //!   redelivered. Torn is also a message that became a dead letter and stayed: it was acknowledged
-//!   in the one queue and delivered from the other by the same life of the broker.
+//!   in the one queue and delivered from the other by the same life of the broker. And torn is an
+//!   unconfirmed message that is gone with an end that a later one of its channel and queue outlived.
+//! - *excused*: confirmed, of queues that are content with the operating system's word, and gone
+//!   with the power before it had to be synced. Not excused is what something later outlived (see
+//!   [`outlived`](super::outlived)), and what was confirmed longer than `unsynced_ms` before
+//!   something was sent that was confirmed as well: whoever still writes must have synced it by
+//!   then. (How old it was is not asked: a slow disk may take its time for a sync, but nothing is
+//!   confirmed meanwhile.) Transactions are always synced. A message in several queues is excused
+//!   only if none of them wants it synced.
 //!
 //! A queue and that of its dead letters count as one: a message is settled once it is in either. A
 //! dead letter that was delivered may be back in its queue after a crash and then become one anew,
@@ -29,120 +37,32 @@
 use std::io;
 use std::path::Path;
 
-use serde::Serialize;
-
+use super::counts::{Allowed, Counts};
 use super::journal::{
     Consumed, End, Published, RunPlan, read_consumer, read_ends, read_plan, read_publisher,
 };
+use super::outlived::Outlived;
 
 /// How long after it was sent an acknowledgement must have been read by whoever still reads.
 const SURE_MS: u64 = 1_500;
 
 const ATTEMPTED: u8 = 1;
 const CONFIRMED: u8 = 2;
+const REFUSED: u8 = 4;
 const SETTLED: u8 = 1;
 const DELIVERED: u8 = 2;
 const UNFLAGGED: u8 = 4;
 /// Delivered with the redelivered flag: after a crash, or given back.
 const AGAIN: u8 = 8;
 
-/// The counts of one or more runs.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Counts {
-    /// Messages that a publisher began to send.
-    pub(crate) attempted: u64,
-    /// Of these, confirmed.
-    pub(crate) confirmed: u64,
-    /// Of these, refused.
-    pub(crate) refused: u64,
-    /// Deliveries.
-    pub(crate) delivered: u64,
-    /// Deliveries beyond a message's first.
-    pub(crate) duplicated: u64,
-    /// Messages delivered without a confirm.
-    pub(crate) recovered: u64,
-    /// See the module.
-    pub(crate) lost: u64,
-    /// See the module.
-    pub(crate) unexpected: u64,
-    /// See the module.
-    pub(crate) corrupt: u64,
-    /// See the module.
-    pub(crate) disordered: u64,
-    /// See the module.
-    pub(crate) unflagged: u64,
-    /// See the module.
-    pub(crate) torn: u64,
-    /// See the module.
-    pub(crate) resurrected: u64,
-}
-
-impl Counts {
-    /// Adds another run's.
-    pub(crate) fn add(&mut self, other: Self) {
-        self.attempted += other.attempted;
-        self.confirmed += other.confirmed;
-        self.refused += other.refused;
-        self.delivered += other.delivered;
-        self.duplicated += other.duplicated;
-        self.recovered += other.recovered;
-        self.lost += other.lost;
-        self.unexpected += other.unexpected;
-        self.corrupt += other.corrupt;
-        self.disordered += other.disordered;
-        self.unflagged += other.unflagged;
-        self.torn += other.torn;
-        self.resurrected += other.resurrected;
-    }
-
-    /// Whether a promise was broken, beside those that are allowed to be.
-    pub(crate) fn is_violated(&self, allowed: &Allowed) -> bool {
-        let torn = if allowed.torn { 0 } else { self.torn };
-        let unflagged = if allowed.unflagged { 0 } else { self.unflagged };
-        let never = self.lost + self.unexpected + self.corrupt + self.disordered + self.resurrected;
-        never + torn + unflagged > 0
-    }
-
-    /// The head of a table of counts.
-    pub(crate) const HEAD: &'static str = "attempted | confirmed | delivered | duplicated | \
-        recovered | lost | unexpected | corrupt | disordered | unflagged | torn | resurrected";
-
-    /// One row of that table.
-    pub(crate) fn row(&self) -> String {
-        let cells = [
-            self.attempted,
-            self.confirmed,
-            self.delivered,
-            self.duplicated,
-            self.recovered,
-            self.lost,
-            self.unexpected,
-            self.corrupt,
-            self.disordered,
-            self.unflagged,
-            self.torn,
-            self.resurrected,
-        ];
-        cells.map(|cell| cell.to_string()).join(" | ")
-    }
-}
-
-/// Promises that not every broker makes.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Allowed {
-    /// A crash may tear a fanout or a transaction.
-    pub(crate) torn: bool,
-    /// A repetition after a crash may lack the flag.
-    pub(crate) unflagged: bool,
-}
-
 /// Checks the run whose journals are in `directory`.
-pub(crate) fn check(directory: &Path) -> io::Result<Counts> {
+pub(crate) fn check(directory: &Path, allowed: &Allowed) -> io::Result<Counts> {
     let plan = read_plan(directory)?;
     let ends = read_ends(directory)?;
     let (counts, sent, seen) = (Counts::default(), Vec::new(), Vec::new());
     let confirmed_ms = Vec::new();
-    let mut check = Check { plan, ends, counts, sent, confirmed_ms, seen };
+    let unsynced_ms = allowed.unsynced_ms;
+    let mut check = Check { plan, ends, counts, sent, confirmed_ms, seen, unsynced_ms };
     for publisher in 0..plan.publishers {
         check.read_publisher(directory, publisher)?;
     }
@@ -169,6 +89,8 @@ struct Sent {
     opened_ms: Vec<u64>,
     /// Not before when the messages from a seq on were sent.
     sent_ms: Vec<(u64, u64)>,
+    /// Since when the messages from a seq on had been confirmed, those that were.
+    confirmed_ms: Vec<(u64, u64)>,
     transactions: Vec<(u64, u64)>,
 }
 
@@ -211,6 +133,7 @@ struct Check {
     confirmed_ms: Vec<u64>,
     /// By queue, publisher, seq.
     seen: Vec<Vec<Vec<Seen>>>,
+    unsynced_ms: u64,
 }
 
 /// A consumer's place in its journal.
@@ -252,12 +175,15 @@ impl Check {
             }
             Published::Confirmed(first, last) => {
                 counts.confirmed += mark(&mut sent.state, first, last, CONFIRMED);
-                let at = sent.sent_ms.partition_point(|(from, _)| *from <= last);
-                confirmed_ms.extend(at.checked_sub(1).map(|at| sent.sent_ms[at].1));
+                confirmed_ms.extend(last_from(&sent.sent_ms, last));
+                sent.confirmed_ms.push((first, now_ms));
             }
-            Published::Refused(first, last) => counts.refused += last - first + 1,
+            Published::Refused(first, last) => {
+                counts.refused += mark(&mut sent.state, first, last, REFUSED);
+            }
             Published::Transaction(first, last) => sent.transactions.push((first, last)),
         })?;
+        sent.confirmed_ms.sort_unstable();
         self.sent.push(sent);
         Ok(())
     }
@@ -384,6 +310,7 @@ impl Check {
     /// Compares what was sent with what was seen, once both are complete.
     fn conclude(&mut self) {
         let mut counts = self.counts;
+        let outlived = self.outlived();
         for (publisher, sent) in self.sent.iter().enumerate() {
             for (at, state) in sent.state.iter().enumerate() {
                 if state & ATTEMPTED == 0 {
@@ -396,12 +323,23 @@ impl Check {
                     counts.resurrected += u64::from(again);
                 }
                 let is_delivered = became.clone().any(|seen| seen.state & DELIVERED != 0);
-                let unsettled = became.filter(|seen| seen.state & SETTLED == 0).count() as u64;
+                let unsettled = |queue: &usize| {
+                    let Seen { state, .. } = self.seen(*queue, publisher, at);
+                    state & SETTLED == 0
+                };
+                let mut unsettled = homes.clone().filter(unsettled);
                 let stayed = homes.filter(|&queue| self.has_stayed(queue, publisher, at)).count();
                 counts.torn += stayed as u64;
                 if state & CONFIRMED != 0 {
-                    counts.lost += unsettled;
-                } else if is_delivered {
+                    for queue in unsettled {
+                        let excused = self.is_excused(&outlived, publisher, at, queue);
+                        *(if excused { &mut counts.excused } else { &mut counts.lost }) += 1;
+                    }
+                    continue;
+                }
+                let hole = |queue| self.is_hole(&outlived, publisher, at, queue);
+                counts.torn += u64::from(state & REFUSED == 0 && unsettled.any(hole));
+                if is_delivered {
                     counts.recovered += 1;
                     counts.torn += u64::from(self.is_torn(publisher, &[at]));
                 }
@@ -451,13 +389,75 @@ impl Check {
         there && missing
     }
 
+    /// What outlived the end of the life that it was sent to.
+    fn outlived(&self) -> Outlived {
+        let mut outlived = Outlived::default();
+        for (publisher, sent) in self.sent.iter().enumerate() {
+            for (at, _) in sent.state.iter().enumerate().filter(|(_, state)| **state != 0) {
+                let Some((channel, end)) = self.life_of(publisher, at) else { continue };
+                for queue in self.homes(at) {
+                    if self.has_outlived(end, publisher, at, queue) {
+                        let sent_ms = last_from(&sent.sent_ms, at as u64).unwrap_or(0);
+                        outlived.note(end, sent_ms, (publisher, channel, queue), at);
+                    }
+                }
+            }
+        }
+        outlived
+    }
+
+    /// Whether an unsettled message is missing where a later one outlived the same end. (Dead
+    /// letters leave in another order than they came.)
+    fn is_hole(&self, outlived: &Outlived, publisher: usize, at: usize, queue: usize) -> bool {
+        let Some((channel, end)) = self.life_of(publisher, at) else { return false };
+        !self.plan.dead_letters
+            && !self.has_outlived(end, publisher, at, queue)
+            && outlived.has_passed((publisher, channel, queue), at)
+    }
+
+    /// Whether a message was in a queue after an end.
+    fn has_outlived(&self, end: usize, publisher: usize, at: usize, queue: usize) -> bool {
+        let opened_ms = self.seen[queue][publisher][at].opened_ms;
+        self.end(end).is_some_and(|end| opened_ms > end.to_ms)
+    }
+
+    /// Whether a confirmed message that a queue has lost need not have been synced.
+    fn is_excused(&self, outlived: &Outlived, publisher: usize, at: usize, queue: usize) -> bool {
+        let sent = &self.sent[publisher];
+        let synced = self.homes(at).any(|home| self.plan.is_synced(home));
+        if synced || !sent.transactions.is_empty() {
+            return false;
+        }
+        let since_ms = last_from(&sent.confirmed_ms, at as u64);
+        let Some(((_, end), since_ms)) = self.life_of(publisher, at).zip(since_ms) else {
+            return false;
+        };
+        let Some(End { to_ms, power: true, .. }) = self.end(end) else { return false };
+        let due_ms = since_ms + self.unsynced_ms;
+        let next = self.confirmed_ms.partition_point(|&sent_ms| sent_ms <= due_ms);
+        let proven = self.confirmed_ms.get(next).is_some_and(|sent_ms| sent_ms < to_ms);
+        !proven
+            && !self.has_outlived(end, publisher, at, queue)
+            && !self.is_hole(outlived, publisher, at, queue)
+            && !outlived.has_later(end, since_ms)
+    }
+
+    fn end(&self, end: usize) -> Option<&End> {
+        self.ends.as_ref()?.get(end)
+    }
+
     /// When the broker was gone to which a message was sent.
     fn gone_ms(&self, publisher: usize, at: usize) -> Option<u64> {
+        Some(self.end(self.life_of(publisher, at)?.1)?.to_ms)
+    }
+
+    /// The channel that a message was sent on, and which end of the broker was its own.
+    fn life_of(&self, publisher: usize, at: usize) -> Option<(usize, usize)> {
         let Sent { channels, opened_ms, .. } = &self.sent[publisher];
         let channel = channels.partition_point(|&first| first <= at as u64).checked_sub(1)?;
         let opened_ms = *opened_ms.get(channel)?;
-        let gone = self.ends.as_ref()?.iter().find(|end| end.to_ms >= opened_ms)?;
-        Some(gone.to_ms)
+        let end = self.ends.as_ref()?.iter().position(|end| end.to_ms >= opened_ms)?;
+        Some((channel, end))
     }
 
     /// The queues in which a message belongs.
@@ -469,6 +469,12 @@ impl Check {
             queue..queue + 1
         }
     }
+}
+
+/// What stands for a seq in a list of what stands from a seq on.
+fn last_from(list: &[(u64, u64)], seq: u64) -> Option<u64> {
+    let at = list.partition_point(|(from, _)| *from <= seq);
+    at.checked_sub(1).map(|at| list[at].1)
 }
 
 /// Sets a bit for a range of seqs and returns how many did not have it.
@@ -529,6 +535,7 @@ mod tests {
             queues,
             fanout,
             dead_letters: name.starts_with("dead"),
+            os_queues: usize::from(name.starts_with("os")),
         };
         write_plan(&scratch.0, run).unwrap();
         let mut journal = Journal::publisher(&scratch.0, 0).unwrap();
@@ -543,9 +550,10 @@ mod tests {
             }
             journal.flush().unwrap();
         }
-        let end = |ms: &u64| End { from_ms: *ms, to_ms: *ms };
+        let power = !name.ends_with("killed");
+        let end = |ms: &u64| End { from_ms: *ms, to_ms: *ms, power };
         ends.iter().for_each(|ms| note_end(&scratch.0, end(ms)).unwrap());
-        check(&scratch.0).unwrap()
+        check(&scratch.0, &Allowed { unsynced_ms: 200, ..Allowed::default() }).unwrap()
     }
 
     #[test]
@@ -643,7 +651,7 @@ mod tests {
         let counts = checked("fanout", (2, true), &[E(0), A(0, 1)], &[one, none]);
         assert_eq!((counts.torn, counts.recovered), (1, 1));
         assert!(counts.is_violated(&Allowed::default()));
-        assert!(!counts.is_violated(&Allowed { torn: true, unflagged: false }));
+        assert!(!counts.is_violated(&Allowed { torn: true, ..Allowed::default() }));
         let published = [E(0), T(0, 1), A(0, 1)];
         let counts = checked("tx", (1, false), &published, &[one]);
         assert_eq!(counts.torn, 1);
@@ -672,6 +680,64 @@ mod tests {
         let late = [Consumed::Channel, W(30), D(0, 0, false), S];
         assert_eq!(torn("late", &[], &late), 1);
     }
+
+    #[test]
+    fn what_did_not_outlive_a_crash_that_a_later_one_of_its_queue_did_is_torn() {
+        let published = [E(0), Published::Time(5), A(0, 3)];
+        let torn = |name, before: &[Consumed], after: &[Consumed]| {
+            let consumed = [&[Consumed::Channel, W(6)], before, &[Consumed::Channel, W(30)], after];
+            checked_with_ends(name, (2, false), &published, &[&consumed.concat(), &[]], &[20]).torn
+        };
+        assert_eq!(torn("hole", &[], &[D(0, 2, false), S]), 1);
+        assert_eq!(torn("hole-seen", &[D(0, 0, false)], &[D(0, 2, false), S]), 1);
+        assert_eq!(torn("end", &[], &[D(0, 0, false), S]), 0);
+        assert_eq!(torn("done", &[D(0, 0, false), S], &[D(0, 2, false), S]), 0);
+    }
+
+    #[test]
+    fn power_may_take_the_last_of_what_the_system_alone_has() {
+        // Message 0 is confirmed at 100, and more is sent, and confirmed, until the end at 400.
+        let sent = |ms| [Published::Time(ms), A(1, 2)];
+        let first = [E(0), Published::Time(50), A(0, 0), Published::Time(100), C(0, 0)];
+        let excused = |name, queues, later: &[Published], after: &[Consumed]| {
+            let published = [&first[..], later].concat();
+            let consumed = [&[Consumed::Channel, W(6), Consumed::Channel, W(500)], after].concat();
+            let consumed: &[&[Consumed]] = &[&consumed, &consumed];
+            let shape = (queues, false);
+            let consumed = &consumed[..queues];
+            let counts = checked_with_ends(name, shape, &published, consumed, &[400]);
+            assert_eq!(counts.is_violated(&Allowed::default()), counts.lost > 0);
+            (counts.excused, counts.lost)
+        };
+        assert_eq!(excused("os-late", 1, &sent(310), &[]), (1, 0));
+        assert_eq!(excused("os-killed", 1, &sent(310), &[]), (0, 1));
+        assert_eq!(excused("synced", 1, &sent(310), &[]), (0, 1));
+        // Sent within 200 ms: two more are excused.
+        let confirmed = |ms| [&sent(ms)[..], &[C(1, 2)]].concat();
+        assert_eq!(excused("os-in-time", 1, &confirmed(300), &[]), (3, 0));
+        // What was sent later and confirmed proves that the first was due.
+        assert_eq!(excused("os-due", 1, &confirmed(301), &[]), (2, 1));
+        // By the broker's next life, it proves nothing.
+        let next = [&[E(1)][..], &confirmed(450), &[]].concat();
+        assert_eq!(excused("os-next", 1, &next, &[D(0, 1, false), D(0, 2, false), S]), (1, 0));
+        // A later one outlived it: in the same queue, or in another once this was confirmed.
+        let again = [D(0, 1, false), S];
+        assert_eq!(excused("os-hole", 1, &sent(300), &again), (0, 1));
+        let other = [&[Consumed::Channel, W(500)], &again[..]].concat();
+        let published = [&first[..], &sent(300)].concat();
+        let counts = checked_with_ends("os-other", (2, false), &published, &[&[], &other], &[400]);
+        assert_eq!((counts.excused, counts.lost), (0, 1));
+        // It outlived the power and was lost later.
+        assert_eq!(excused("os-kept", 1, &sent(300), &[D(0, 0, true)]), (0, 1));
+        // A transaction is synced, wherever it goes.
+        let published = [&[T(0, 0)], &first[..]].concat();
+        let counts = checked_with_ends("os-tx", (1, false), &published, &[&[]], &[400]);
+        assert_eq!((counts.excused, counts.lost), (0, 1));
+        // So is what goes to a queue that wants it.
+        let counts = checked_with_ends("os-fanout", (2, true), &first, &[&[], &[]], &[400]);
+        assert_eq!((counts.excused, counts.lost), (0, 2));
+    }
+
     #[test]
     fn a_dead_letter_is_in_one_queue_or_in_the_other() {
         let published = [E(0), Published::Time(5), A(0, 1), C(0, 1)];

@@ -73,6 +73,9 @@ impl ClientPlan {
         let int = |name: &str, value| (name.to_owned(), Value::Int(value));
         let text = |name: &str, value| (name.to_owned(), Value::Text(value));
         let mut table = Table::new();
+        if !self.run.is_synced(number) {
+            table.push(text("x-durability", "os".to_owned()));
+        }
         if self.expiry_ms > 0 {
             table.push(int("x-message-ttl", self.expiry_ms));
         }

@@ -10,8 +10,9 @@ use std::path::Path;
 
 use super::CrashError;
 use super::body::Random;
-use super::check::{Allowed, Counts, check};
+use super::check::check;
 use super::clients::{ClientPlan, Fresh};
+use super::counts::{Allowed, Counts};
 use super::lives::{LifePlan, Lives, Next};
 
 /// Starts that are looked at together, to see whether they take longer and longer.
@@ -73,7 +74,7 @@ impl<'o, W: Write> Table<'o, W> {
     pub(crate) fn begin(seed: u64, out: &'o mut W) -> io::Result<Self> {
         writeln!(out, "seed {seed}")?;
         writeln!(out, "| cycles | {} |", Counts::HEAD)?;
-        writeln!(out, "|{}", " ---: |".repeat(13))?;
+        writeln!(out, "|{}", " ---: |".repeat(14))?;
         Ok(Self { out, total: Counts::default(), cycles: 0, kept: true })
     }
 
@@ -84,7 +85,7 @@ impl<'o, W: Write> Table<'o, W> {
 
     /// Checks a run's journals, which are removed when all is well.
     pub(crate) fn checked(&mut self, cycles: u64, run: &Path, plan: &Cycles) -> io::Result<()> {
-        let counts = check(run)?;
+        let counts = check(run, &plan.allowed)?;
         self.add(cycles, counts, &plan.allowed)?;
         if self.kept && !plan.keep { fs::remove_dir_all(run) } else { Ok(()) }
     }
@@ -136,7 +137,7 @@ pub(crate) fn check_only(
     allowed: &Allowed,
     out: &mut impl Write,
 ) -> io::Result<bool> {
-    let counts = check(directory)?;
-    writeln!(out, "| {} |\n|{}\n| {} |", Counts::HEAD, " ---: |".repeat(12), counts.row())?;
+    let counts = check(directory, allowed)?;
+    writeln!(out, "| {} |\n|{}\n| {} |", Counts::HEAD, " ---: |".repeat(13), counts.row())?;
     Ok(!counts.is_violated(allowed))
 }

@@ -14,8 +14,8 @@ use std::thread;
 
 use super::CrashError;
 use super::body::Random;
-use super::check::Counts;
 use super::clients::Signals;
+use super::counts::Counts;
 use super::cycles::{Cycles, Table};
 use super::http::Api;
 use super::lives::{Lives, Next};

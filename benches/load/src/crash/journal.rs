@@ -28,6 +28,8 @@ pub(crate) struct RunPlan {
     /// Each queue has one for its dead letters, with the number that is higher by `queues`. What
     /// sends messages there, beside each queue's [`Leaving`], does not exist.
     pub(crate) dead_letters: bool,
+    /// So many queues, the first ones, are content with the operating system's word.
+    pub(crate) os_queues: usize,
 }
 
 /// How the messages of a queue with dead letters come to be dead.
@@ -51,6 +53,11 @@ impl RunPlan {
     pub(crate) fn leaving(&self, queue: usize) -> Option<Leaving> {
         let ways = [Leaving::Rejected, Leaving::Expired, Leaving::Dropped];
         (self.dead_letters && queue < self.queues).then(|| ways[queue % ways.len()])
+    }
+
+    /// Whether a message in a queue is on disk, synced, before it is confirmed.
+    pub(crate) fn is_synced(&self, queue: usize) -> bool {
+        queue >= self.os_queues
     }
 
     /// The queues that someone consumes from.
@@ -80,8 +87,8 @@ pub(crate) enum Published {
     Refused(u64, u64),
     /// These are about to be committed as one transaction.
     Transaction(u64, u64),
-    /// The time in milliseconds: what stands below has not been sent before. Right below a channel:
-    /// when its connection was asked for.
+    /// The time in milliseconds: what stands below has not been sent before, and what is confirmed
+    /// there had been when it was noted. Right below a channel: when its connection was asked for.
     Time(u64),
 }
 
@@ -92,6 +99,8 @@ pub(crate) struct End {
     pub(crate) from_ms: u64,
     /// When it was gone.
     pub(crate) to_ms: u64,
+    /// The power went first: what the system had not synced is gone, too.
+    pub(crate) power: bool,
 }
 
 /// An event of a consumer.
@@ -176,16 +185,17 @@ impl Journal {
 /// Makes the directory and writes the run's settings.
 pub(crate) fn write_plan(directory: &Path, plan: RunPlan) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    let RunPlan { run, publishers, consumers, queues, fanout, dead_letters } = plan;
+    let RunPlan { run, publishers, consumers, queues, fanout, dead_letters, os_queues } = plan;
     let (fanout, dead_letters) = (u8::from(fanout), u8::from(dead_letters));
-    let line = format!("{run} {publishers} {consumers} {queues} {fanout} {dead_letters}\n");
-    fs::write(directory.join("run"), line)
+    let shape = format!("{queues} {fanout} {dead_letters} {os_queues}");
+    fs::write(directory.join("run"), format!("{run} {publishers} {consumers} {shape}\n"))
 }
 
 /// Reads the run's settings.
 pub(crate) fn read_plan(directory: &Path) -> io::Result<RunPlan> {
     let text = fs::read_to_string(directory.join("run"))?;
-    let [run, publishers, consumers, queues, fanout, dead_letters] = numbers(text.trim())?;
+    let [run, publishers, consumers, queues, fanout, dead_letters, os_queues] =
+        numbers(text.trim())?;
     let count = |number: u64| usize::try_from(number).map_err(io::Error::other);
     Ok(RunPlan {
         run: u32::try_from(run).map_err(io::Error::other)?,
@@ -194,13 +204,14 @@ pub(crate) fn read_plan(directory: &Path) -> io::Result<RunPlan> {
         queues: count(queues)?.max(1),
         fanout: fanout == 1,
         dead_letters: dead_letters == 1,
+        os_queues: count(os_queues)?,
     })
 }
 
 /// Notes that the broker was ended.
 pub(crate) fn note_end(directory: &Path, end: End) -> io::Result<()> {
     let mut ends = File::options().create(true).append(true).open(directory.join("ends"))?;
-    writeln!(ends, "{} {}", end.from_ms, end.to_ms)
+    writeln!(ends, "{} {} {}", end.from_ms, end.to_ms, u8::from(end.power))
 }
 
 /// Reads when the broker was ended, in order; `None` when that is not known.
@@ -210,7 +221,10 @@ pub(crate) fn read_ends(directory: &Path) -> io::Result<Option<Vec<End>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let end = |line| numbers(line).map(|[from_ms, to_ms]| End { from_ms, to_ms });
+    let end = |line| {
+        let [from_ms, to_ms, power] = numbers(line)?;
+        Ok(End { from_ms, to_ms, power: power == 1 })
+    };
     text.lines().map(end).collect::<io::Result<_>>().map(Some)
 }
 

@@ -158,7 +158,7 @@ impl<'p> Lives<'p> {
         if let Some(broker) = self.broker.take() {
             broker.kill()?;
         }
-        note_end(run, End { from_ms, to_ms: clock::now_ms() })?;
+        note_end(run, End { from_ms, to_ms: clock::now_ms(), power: false })?;
         self.start(run, next)
     }
 
@@ -182,6 +182,8 @@ impl<'p> Lives<'p> {
             self.pause(&broker, run, signals)?;
         }
         let from_ms = clock::now_ms();
+        let power = self.plan.power.is_some()
+            && !matches!(self.plan.ending, Ending::Term | Ending::TermTwice);
         match (self.plan.ending, trace) {
             (Ending::Kill | Ending::Pause | Ending::Call | Ending::FailedCall, None) => {
                 self.cut_power()?;
@@ -201,7 +203,7 @@ impl<'p> Lives<'p> {
             }
             (_, Some(trace)) => self.end_by_call(broker, &trace, life_ms as f64 / 1e3)?,
         }
-        note_end(run, End { from_ms, to_ms: clock::now_ms() })?;
+        note_end(run, End { from_ms, to_ms: clock::now_ms(), power })?;
         let told = matches!(self.plan.ending, Ending::Term | Ending::TermTwice);
         if told && life_ms >= SERVED_MS {
             wait_for_forced(signals, forced)?;
@@ -278,7 +280,7 @@ impl<'p> Lives<'p> {
         let connections = signals.connections.load(Relaxed);
         broker.signal(Signal::CONT)?;
         // Acknowledgements that were sent meanwhile have not been read.
-        note_end(run, End { from_ms, to_ms: clock::now_ms() })?;
+        note_end(run, End { from_ms, to_ms: clock::now_ms(), power: false })?;
         let delivered = signals.delivered.load(Relaxed);
         let until_ms = clock::now_ms() + 2_000;
         while clock::now_ms() < until_ms {
@@ -318,7 +320,7 @@ impl<'p> Lives<'p> {
                 (Err(_), Some(trace)) if self.check_call(&trace, broker.ended()?)? => {
                     self.cut_power()?;
                     broker.kill()?;
-                    note_end(run, End { from_ms, to_ms: clock::now_ms() })?;
+                    self.note_cut(run, from_ms)?;
                     self.restore_power()?;
                     (self.start_kills, self.hits) = (self.start_kills + 1, self.hits + 1);
                 }
@@ -338,7 +340,7 @@ impl<'p> Lives<'p> {
             let from_ms = clock::now_ms();
             self.cut_power()?;
             broker.kill()?;
-            note_end(run, End { from_ms, to_ms: clock::now_ms() })?;
+            self.note_cut(run, from_ms)?;
             self.restore_power()?;
             self.start_kills += 1;
         }
@@ -364,6 +366,11 @@ impl<'p> Lives<'p> {
 
     fn cut_power(&self) -> io::Result<()> {
         self.plan.power.as_ref().map_or(Ok(()), |power| shell(&power.cut))
+    }
+
+    /// Notes an end that came with the loss of power, if the plan has any.
+    fn note_cut(&self, run: &Path, from_ms: u64) -> io::Result<()> {
+        note_end(run, End { from_ms, to_ms: clock::now_ms(), power: self.plan.power.is_some() })
     }
 
     fn restore_power(&self) -> Result<(), CrashError> {

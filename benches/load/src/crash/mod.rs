@@ -10,7 +10,8 @@
 //! | [`definitions`] | declarations, bindings, policies and users instead of messages |
 //! | [`clients`], [`publisher`], [`consumer`] | clients that survive the broker |
 //! | [`broker`] | the broker as a child process |
-//! | [`check`] | the rules, applied to journals |
+//! | [`check`], [`outlived`] | the rules, applied to journals |
+//! | [`counts`] | what comes of it |
 //! | [`journal`] | the journals' files |
 //! | [`body`] | a message's identity and checksum |
 
@@ -20,11 +21,13 @@ mod broker;
 mod check;
 mod clients;
 mod consumer;
+mod counts;
 mod cycles;
 mod definitions;
 mod http;
 mod journal;
 mod lives;
+mod outlived;
 mod pressure;
 mod publisher;
 mod traced;

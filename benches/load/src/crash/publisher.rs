@@ -134,6 +134,7 @@ impl<'a> CrashPublisher<'a> {
                     _ => ranges.push((number - 1, number - 1)),
                 })?;
             for (first, last) in ranges {
+                self.note_time()?;
                 let event = if confirm.refused { Published::Refused } else { Published::Confirmed };
                 self.journal.published(event(first, last))?;
             }
@@ -160,6 +161,7 @@ impl<'a> CrashPublisher<'a> {
             connection.send(&self.out)?;
             self.out.clear();
             connection.commit_tx()?;
+            self.note_time()?;
             self.journal.published(Published::Confirmed(first, last))?;
             self.signals.confirmed.fetch_add(last - first + 1, Relaxed);
         }
