@@ -46,7 +46,7 @@ unit: build
 	scripts/cargo test --release --locked --workspace
 
 test: unit guard
-	$(MAKE) crash CYCLES=20 ROWS="C1 C2 C4 C13"
+	$(MAKE) crash CYCLES=20
 	$(MAKE) smoke
 	$(MAKE) examples
 
