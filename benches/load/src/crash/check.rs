@@ -20,7 +20,8 @@
 //!   known, what a connection made after the crash was given has outlived it; elsewhere, what was
 //!   redelivered. Torn is also a message that became a dead letter and stayed: it was acknowledged
 //!   in the one queue and delivered from the other by the same life of the broker. And torn is an
-//!   unconfirmed message that is gone with an end that a later one of its channel and queue outlived.
+//!   unconfirmed message that is gone with an end which a later one of its channel and queue has
+//!   outlived.
 //! - *excused*: confirmed, of queues that are content with the operating system's word, and gone
 //!   with the power before it had to be synced. Not excused is what something later outlived (see
 //!   [`outlived`](super::outlived)), and what was confirmed longer than `unsynced_ms` before
