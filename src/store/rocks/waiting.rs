@@ -1,9 +1,9 @@
 //! What waits to be written, in order, and how much of it will be.
 //!
 //! A group ends at [`GROUP_BYTES_MAX`], so large messages would be written one at a time, each
-//! before its settlement, which waits behind all of the others, is ever looked at. So large messages
-//! that are settled while they wait no longer count: a group then reaches as far as these
-//! settlements, and what both are in is never written.
+//! before its settlement, which waits behind all of the others, is ever looked at. Therefore large
+//! messages that are settled while they wait do not count any more: a group then reaches as far as
+//! these settlements, and a message that lies in it with its own is never written.
 //!
 //! Invariants: the places of what waits are consecutive; `bytes`, `settled_bytes` and `ops` are the
 //! sums over what waits; every message in `large` is in a batch that waits.
