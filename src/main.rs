@@ -17,6 +17,7 @@ mod backup;
 mod doors;
 mod encrypt;
 mod exit;
+mod heaps;
 mod log;
 mod run;
 mod salvage;

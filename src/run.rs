@@ -34,6 +34,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::doors::{self, Doors, Tls};
 use crate::exit;
+use crate::heaps;
 use crate::log::LogFile;
 
 /// Waiting messages take a sixteenth of the memory watermark, unless configured otherwise...
@@ -169,7 +170,10 @@ pub(crate) fn run(
     broker.access().ask_others(chain, Box::new(|work| tokio::task::block_in_place(work)));
     let logs = Logs { file, audit: open_audit_log(&settings, &broker, clock)? };
     let readers = server::Readers::start(&broker, clock)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_park(heaps::look_through)
+        .build()?;
     let served =
         runtime.block_on(serve(&settings, &tls, reload, &broker, &logs, descriptors, clock));
     let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };
@@ -241,6 +245,7 @@ async fn serve(
     for door in amqp {
         doors.spawn(server::serve_amqp(door, hall.clone(), stopped.clone()));
     }
+    tokio::spawn(heaps::watch());
     tokio::spawn(server::watch_certificates(tls.all(), clock));
     tokio::spawn(server::watch_deadlines(Arc::clone(broker), clock));
     tracing::info!(

@@ -90,7 +90,7 @@ impl Broker {
         let remembered = {
             let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
             let end = End { destination: binding.destination, name: target.name() };
-            let bound = matcher.bind(&binding.key, &asked.arguments, end);
+            let bound = matcher.bind(binding.key(), &asked.arguments, end);
             bound.expect("invariant: checked above");
             source.besides.on_bind()
         };
@@ -254,15 +254,12 @@ impl Target {
 }
 
 fn binding(source: &Exchange, target: &Target, asked: &BindingRequest<'_>) -> Binding {
-    Binding {
-        source: source.id,
-        destination: match target {
-            Target::Queue(queue) => Destination::Queue(queue.key().queue),
-            Target::Exchange(exchange) => Destination::Exchange(exchange.id),
-        },
-        key: asked.routing_key.as_bytes().to_vec(),
-        arguments: encode_arguments(&asked.arguments),
-    }
+    let destination = match target {
+        Target::Queue(queue) => Destination::Queue(queue.key().queue),
+        Target::Exchange(exchange) => Destination::Exchange(exchange.id),
+    };
+    let arguments = encode_arguments(&asked.arguments);
+    Binding::new(source.id, destination, asked.routing_key.as_bytes(), &arguments)
 }
 
 /// A local exchange leads straight to queues that live on one node: classic ones.
@@ -315,7 +312,7 @@ pub(super) fn remove_binding(
     ops.extend(names.map(|key| DefinitionKey::Binding(key).delete()));
     let arguments = binding.arguments();
     let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
-    matcher.unbind(&binding.key, &arguments, binding.destination);
+    matcher.unbind(binding.key(), &arguments, binding.destination);
     drop(matcher);
     let abandoned = source.spec.auto_delete && !change.has_source(source.id);
     abandoned.then(|| Arc::clone(source))
@@ -369,7 +366,7 @@ fn binding_key(
         vhost: vhost.name().to_string(),
         source: source.name.to_string(),
         destination,
-        routing_key: binding.key.clone(),
-        arguments: binding.arguments.clone(),
+        routing_key: binding.key().to_vec(),
+        arguments: binding.encoded_arguments().to_vec(),
     }
 }

@@ -503,8 +503,12 @@ pub struct AppliedPolicy {
 impl AppliedPolicy {
     /// The rules of a queue that was declared with these arguments.
     #[must_use]
-    pub fn rules(&self, args: &QueueArgs) -> Rules {
+    pub fn rules(&self, args: &QueueArgs) -> Arc<Rules> {
         let none = Wishes::default();
+        let declared = args.wishes.as_deref();
+        if self.user.is_none() && self.operator.is_none() && declared.is_none() {
+            return Rules::plain(args.kind);
+        }
         let wishes = |policy: &Option<Arc<Policy>>| {
             policy.as_ref().map_or_else(|| none.clone(), |policy| policy.wishes.clone())
         };
@@ -513,7 +517,7 @@ impl AppliedPolicy {
             user = Wishes { dead_letter_exchange: None, dead_letter_routing_key: None, ..user };
         }
         let policy = user.under(&wishes(&self.operator));
-        Rules::of(args.kind, &args.wishes, &policy)
+        Arc::new(Rules::of(args.kind, declared.unwrap_or(&none), &policy))
     }
 
     pub(super) fn alternate_exchange(&self) -> Option<&Arc<str>> {

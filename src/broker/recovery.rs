@@ -304,12 +304,7 @@ impl Visitor<'_> {
                 (Destination::Exchange(exchange.id), name)
             }
         };
-        let binding = Binding {
-            source: source.id,
-            destination,
-            key: key.routing_key.clone(),
-            arguments: key.arguments.clone(),
-        };
+        let binding = Binding::new(source.id, destination, &key.routing_key, &key.arguments);
         vhost.change().insert(&Arc::new(binding));
         let mut matcher = source.matcher.write().unwrap_or_else(PoisonError::into_inner);
         matcher

@@ -119,20 +119,34 @@ impl Exchange {
     }
 }
 
-/// One binding; its identity is all of its fields.
+/// One binding; its identity is all of its fields. There may be millions: 48 bytes and its text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Binding {
     pub(super) source: u64,
     pub(super) destination: Destination,
-    pub(super) key: Vec<u8>,
-    /// The arguments, encoded: tables have no order or hash of their own.
-    pub(super) arguments: Vec<u8>,
+    key_len: usize,
+    /// The key, and behind it the arguments, encoded: tables have no order or hash of their own.
+    text: Box<[u8]>,
 }
 
 impl Binding {
+    /// A binding with a key and encoded arguments.
+    pub(super) fn new(source: u64, destination: Destination, key: &[u8], arguments: &[u8]) -> Self {
+        let text = [key, arguments].concat().into();
+        Self { source, destination, key_len: key.len(), text }
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        &self.text[..self.key_len]
+    }
+
+    pub(super) fn encoded_arguments(&self) -> &[u8] {
+        &self.text[self.key_len..]
+    }
+
     /// The arguments. They were encoded from a table, or read as one at start.
     pub(super) fn arguments(&self) -> Table {
-        read_arguments(&self.arguments).expect("invariant: an encoded table")
+        read_arguments(self.encoded_arguments()).expect("invariant: an encoded table")
     }
 }
 
@@ -571,7 +585,7 @@ impl Vhost {
                     Destination::Queue(_) => "queue",
                     Destination::Exchange(_) => "exchange",
                 },
-                routing_key: String::from_utf8_lossy(&binding.key).into_owned(),
+                routing_key: String::from_utf8_lossy(binding.key()).into_owned(),
                 arguments: binding.arguments(),
             });
         }

@@ -142,7 +142,7 @@ pub struct ConsumerView {
 }
 
 /// What is counted of a queue.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueTally {
     /// Which queue.
     pub key: QueueKey,
@@ -152,6 +152,15 @@ pub struct QueueTally {
     pub messages_ready: u64,
     /// Messages delivered and not acknowledged.
     pub messages_unacked: u64,
+}
+
+impl QueueTally {
+    /// Of a queue that nobody has used.
+    #[must_use]
+    pub fn nothing(key: QueueKey) -> Self {
+        let counters = QueueCounters::default();
+        Self { key, counters, messages_ready: 0, messages_unacked: 0 }
+    }
 }
 
 /// A queue as operators see it.

@@ -1,7 +1,8 @@
 //! Rates: two readings of the counters, taken [`INTERVAL`] apart, and the difference between them.
 //!
 //! Until the second reading there are no rates, and then none are shown: a rate of 0 is never made
-//! up. A queue that is new since the last reading has none either.
+//! up. A queue that is new since the last reading has none either. Queues of which nothing was ever
+//! counted are not kept one by one: there may be a great many of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -94,7 +95,10 @@ struct Reading {
     node: Vec<u64>,
     ready: u64,
     unacked: u64,
+    /// The queues of which something was counted.
     queues: FxHashMap<QueueKey, QueueTally>,
+    /// The last of all queues that there were. Their numbers ascend and are not used again.
+    newest: Option<QueueKey>,
 }
 
 impl Reading {
@@ -107,13 +111,25 @@ impl Reading {
             ready: 0,
             unacked: 0,
             queues: FxHashMap::default(),
+            newest: None,
         };
         inspect.each_tally(&mut |queue| {
+            reading.newest = reading.newest.max(Some(queue.key));
+            if *queue == QueueTally::nothing(queue.key) {
+                return;
+            }
             reading.ready = reading.ready.saturating_add(queue.messages_ready);
             reading.unacked = reading.unacked.saturating_add(queue.messages_unacked);
             reading.queues.insert(queue.key, *queue);
         });
         reading
+    }
+
+    /// What was counted of a queue; `None` when it was not there yet.
+    fn queue(&self, key: QueueKey) -> Option<QueueTally> {
+        let is_known = self.newest.is_some_and(|newest| key <= newest);
+        let counted = self.queues.get(&key).copied();
+        counted.or_else(|| is_known.then(|| QueueTally::nothing(key)))
     }
 }
 
@@ -172,7 +188,7 @@ impl Rates {
         let key = queue.key;
         object(QUEUE_MESSAGES.iter().filter_map(|(name, of)| {
             let count = of(&queue.counters);
-            let rate = || self.rate(|reading| Some(of(&reading.queues.get(&key)?.counters)));
+            let rate = || self.rate(|reading| Some(of(&reading.queue(key)?.counters)));
             (count > 0).then(|| (*name, count, rate()))
         }))
     }
@@ -180,8 +196,8 @@ impl Rates {
     /// `messages`, `messages_ready` and `messages_unacknowledged` of a queue, with their rates.
     pub(super) fn queue_depth(&self, queue: &QueueView) -> Json {
         let key = queue.key;
-        let ready = self.rate(|reading| Some(reading.queues.get(&key)?.messages_ready));
-        let unacked = self.rate(|reading| Some(reading.queues.get(&key)?.messages_unacked));
+        let ready = self.rate(|reading| Some(reading.queue(key)?.messages_ready));
+        let unacked = self.rate(|reading| Some(reading.queue(key)?.messages_unacked));
         depth(queue.messages_ready, queue.messages_unacked, ready, unacked)
     }
 
@@ -282,6 +298,23 @@ mod tests {
         sampler.read(&sample, 15_000);
         let queue = sample.queues.remove(1);
         assert!(sampler.rates().queue_messages(&queue).get("publish_details").is_none());
+    }
+
+    #[test]
+    fn a_queue_of_which_nothing_was_counted_yet_has_a_rate_and_takes_no_memory() {
+        let mut sample = Sample::new();
+        let sampler = Sampler::default();
+        let counted = std::mem::take(&mut sample.queues[1].counters);
+        (sample.queues[1].messages_ready, sample.queues[1].messages_unacked) = (0, 0);
+        sampler.read(&sample, 10_000);
+        let key = sample.queues[1].key;
+        let kept = sampler.readings.lock().unwrap().last.clone().unwrap();
+        assert!(!kept.queues.contains_key(&key));
+        sample.queues[1].counters = QueueCounters { published: 10, ..counted };
+        sampler.read(&sample, 15_000);
+        let rates = sampler.rates();
+        let shown = rates.queue_messages(&sample.queues[1]);
+        assert_eq!(shown["publish_details"]["rate"], 2.0);
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub(in crate::broker) fn binding(vhost: &Vhost, source: &Exchange, binding: &Bin
         .with("source_kind", "exchange")
         .with("destination_name", destination.unwrap_or_default())
         .with("destination_kind", kind)
-        .with("routing_key", &*binding.key)
+        .with("routing_key", binding.key())
         .with("arguments", arguments(&binding.arguments()))
         .with("vhost", &**vhost.name())
 }

@@ -79,9 +79,9 @@ pub struct QueueArgs {
     /// `x-message-groups`: messages of one group leave one after the other.
     pub message_groups: bool,
     /// `x-message-deduplication` and what belongs to it.
-    pub deduplication: Option<DedupArgs>,
-    /// What policies can ask for, too.
-    pub wishes: Wishes,
+    pub deduplication: Option<Box<DedupArgs>>,
+    /// What policies can ask for, too; most queues ask for nothing.
+    pub wishes: Option<Box<Wishes>>,
 }
 
 /// The longest time that RabbitMQ accepts for a TTL or an expiry: ten years.
@@ -208,12 +208,10 @@ impl QueueArgs {
             priority_max: parse_priority(table)?,
             single_active_consumer: flag(table, "x-single-active-consumer")?,
             message_groups: flag(table, "x-message-groups")?,
-            deduplication: parse_deduplication(table)?,
-            wishes,
+            deduplication: parse_deduplication(table)?.map(Box::new),
+            wishes: None,
         };
-        if args.wishes.dead_letter_routing_key.is_some()
-            && args.wishes.dead_letter_exchange.is_none()
-        {
+        if wishes.dead_letter_routing_key.is_some() && wishes.dead_letter_exchange.is_none() {
             return Err(invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined"));
         }
         for argument in ["x-queue-leader-locator", "x-queue-master-locator"] {
@@ -231,7 +229,8 @@ impl QueueArgs {
             let reason = format!("\"unsupported queue version '{version}'\"");
             return Err(invalid("x-queue-version", reason));
         }
-        Ok(args)
+        let wishes = (wishes != Wishes::default()).then(|| Box::new(wishes));
+        Ok(Self { wishes, ..args })
     }
 }
 

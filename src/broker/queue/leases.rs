@@ -63,9 +63,15 @@ struct Leased {
 
 #[derive(Debug, Default)]
 pub(super) struct Leases {
+    /// Present while there are leases.
+    running: Option<Box<Running>>,
+    last: u64,
+}
+
+#[derive(Debug, Default)]
+struct Running {
     out: HashMap<LeaseHandle, Leased>,
     deadlines: BTreeSet<(u64, LeaseHandle)>,
-    last: u64,
 }
 
 impl Leases {
@@ -79,40 +85,46 @@ impl Leases {
             deliveries: entry.deliveries,
             until_ms,
         };
-        self.out.insert(handle, Leased { entry, until_ms });
-        self.deadlines.insert((until_ms, handle));
+        let running = self.running.get_or_insert_default();
+        running.out.insert(handle, Leased { entry, until_ms });
+        running.deadlines.insert((until_ms, handle));
         lease
     }
 
     /// Takes a lease's message; `None` when its time is over, or it was ended before.
     pub(super) fn take(&mut self, handle: LeaseHandle) -> Option<Entry> {
-        let Leased { entry, until_ms } = self.out.remove(&handle)?;
-        self.deadlines.remove(&(until_ms, handle));
+        let running = self.running.as_mut()?;
+        let Leased { entry, until_ms } = running.out.remove(&handle)?;
+        running.deadlines.remove(&(until_ms, handle));
+        if running.out.is_empty() {
+            self.running = None;
+        }
         Some(entry)
     }
 
     /// The message of a lease that has not ended.
     pub(super) fn get(&mut self, handle: LeaseHandle) -> Option<&mut Entry> {
-        self.out.get_mut(&handle).map(|leased| &mut leased.entry)
+        self.running.as_mut()?.out.get_mut(&handle).map(|leased| &mut leased.entry)
     }
 
     /// Moves a lease's deadline. False when there is no such lease any more.
     pub(super) fn extend(&mut self, handle: LeaseHandle, until_ms: u64) -> bool {
-        let Some(leased) = self.out.get_mut(&handle) else { return false };
-        self.deadlines.remove(&(leased.until_ms, handle));
+        let Some(Running { out, deadlines }) = self.running.as_deref_mut() else { return false };
+        let Some(leased) = out.get_mut(&handle) else { return false };
+        deadlines.remove(&(leased.until_ms, handle));
         leased.until_ms = until_ms;
-        self.deadlines.insert((until_ms, handle));
+        deadlines.insert((until_ms, handle));
         true
     }
 
     /// Takes a message whose time is over.
     pub(super) fn take_overdue(&mut self, now_ms: u64) -> Option<Entry> {
-        let &(until_ms, handle) = self.deadlines.first()?;
+        let &(until_ms, handle) = self.running.as_ref()?.deadlines.first()?;
         if until_ms > now_ms { None } else { self.take(handle) }
     }
 
     /// The next deadline, in milliseconds of Unix time.
     pub(super) fn next_ms(&self) -> Option<u64> {
-        self.deadlines.first().map(|(until_ms, _)| *until_ms)
+        self.running.as_ref()?.deadlines.first().map(|(until_ms, _)| *until_ms)
     }
 }

@@ -36,12 +36,19 @@ pub(super) struct Memory {
     accounted: u64,
     /// A read is asked for or under way.
     reading: bool,
+    /// What was read last is used up already.
+    hungry: bool,
+    /// Present while there is anything to keep in mind about reads: most queues never need any.
+    reads: Option<Box<Reads>>,
+}
+
+/// What a queue keeps in mind about reads.
+#[derive(Debug, Default)]
+struct Reads {
     /// Reads under way that only count.
     counting: usize,
     /// What was taken from the midst and has left the store since: a read may have found it yet.
     left: Vec<QueueSeq>,
-    /// What was read last is used up already.
-    hungry: bool,
     /// Where the last read began, until it is seen what has remained of it.
     read_from: Option<QueueSeq>,
     /// What was read ahead and did not fit.
@@ -53,16 +60,35 @@ pub(super) struct Memory {
 impl Memory {
     /// Keeps in mind that a message has left the store, if a read may have found it before.
     pub(super) fn remembers(&mut self, seq: QueueSeq) -> bool {
-        let is_read = self.reading || self.counting > 0;
+        let is_read = self.reading || self.is_counting();
         if is_read {
-            self.left.push(seq);
+            self.reads.get_or_insert_default().left.push(seq);
         }
         is_read
     }
 
     /// A read begins that only counts.
     pub(super) fn begin_count(&mut self) {
-        self.counting += 1;
+        self.reads.get_or_insert_default().counting += 1;
+    }
+
+    fn is_counting(&self) -> bool {
+        self.reads.as_ref().is_some_and(|reads| reads.counting > 0)
+    }
+
+    /// Connections that wait for the first message, who are forgotten.
+    fn take_fetchers(&mut self) -> Vec<Arc<Outbox>> {
+        self.reads.as_mut().map_or_else(Vec::new, |reads| std::mem::take(&mut reads.fetchers))
+    }
+}
+
+impl Reads {
+    fn is_nothing(&self) -> bool {
+        self.counting == 0
+            && self.left.is_empty()
+            && self.read_from.is_none()
+            && self.misfit.is_none()
+            && self.fetchers.is_empty()
     }
 }
 
@@ -98,7 +124,7 @@ impl State {
             effects.over_budget |= paging.change(self.memory.accounted, held);
             self.memory.accounted = held;
         }
-        let read_from = self.memory.read_from.take();
+        let read_from = self.memory.reads.as_mut().and_then(|reads| reads.read_from.take());
         if !self.memory.reading && self.wants_read(read_from, paging.window()) {
             self.memory.reading = true;
             effects.reads.push(Arc::clone(queue));
@@ -113,7 +139,9 @@ impl State {
 
     /// A read that only counts is over.
     pub(super) fn end_count(&mut self) {
-        self.memory.counting -= 1;
+        if let Some(reads) = &mut self.memory.reads {
+            reads.counting -= 1;
+        }
         if !self.memory.reading {
             self.forget_left();
         }
@@ -121,8 +149,20 @@ impl State {
 
     /// No read is under way: what has left the store is not found any more.
     fn forget_left(&mut self) {
-        if self.memory.counting == 0 {
-            self.memory.left.drain(..).for_each(|seq| self.ready.left_store(seq));
+        if let Some(reads) = self.memory.reads.as_mut().filter(|reads| reads.counting == 0) {
+            reads.left.drain(..).for_each(|seq| self.ready.left_store(seq));
+        }
+    }
+
+    /// A read is over: keeps in mind only what the next one needs.
+    fn forget_reads(&mut self) {
+        if let Some(reads) = &mut self.memory.reads {
+            if self.ready.cold().messages == 0 {
+                reads.misfit = None;
+            }
+            if reads.is_nothing() {
+                self.memory.reads = None;
+            }
         }
     }
 
@@ -130,30 +170,32 @@ impl State {
     fn may_fit(&mut self, from: QueueSeq, read_from: Option<QueueSeq>, window: u64) -> bool {
         let held = self.ready.held();
         if read_from == Some(from) {
-            self.memory.misfit = Some(Misfit { from, held, window });
+            let misfit = Misfit { from, held, window };
+            self.memory.reads.get_or_insert_default().misfit = Some(misfit);
         }
-        let misfit = self.memory.misfit.as_ref();
+        let misfit = self.memory.reads.as_ref().and_then(|reads| reads.misfit.as_ref());
         misfit.is_none_or(|it| it.from != from || held < it.held || window > it.window)
     }
 
     /// Someone waits for the queue's first message, which is not in memory.
     pub(super) fn await_first(&mut self, outbox: &Arc<Outbox>) {
-        self.memory.fetchers.push(Arc::clone(outbox));
+        self.memory.reads.get_or_insert_default().fetchers.push(Arc::clone(outbox));
     }
 
     /// Lets those try again who wait for the first message.
     pub(super) fn wake_fetchers(&mut self, effects: &mut Effects) {
-        self.memory.fetchers.drain(..).for_each(|outbox| effects.wakes.add(&outbox));
+        self.memory.take_fetchers().iter().for_each(|outbox| effects.wakes.add(outbox));
     }
 
     /// The queue is gone: it holds nothing. Returns who waits for it.
     pub(super) fn forget_memory(&mut self, queue: &Queue) -> Vec<Arc<Outbox>> {
         queue.paging().change(self.memory.accounted, 0);
-        std::mem::take(&mut self.memory).fetchers
+        std::mem::take(&mut self.memory).take_fetchers()
     }
 
     fn is_wanted(&self) -> bool {
-        self.consumers() > 0 || !self.memory.fetchers.is_empty() || self.is_too_long()
+        let is_fetched = || self.memory.reads.as_ref().is_some_and(|it| !it.fetchers.is_empty());
+        self.consumers() > 0 || is_fetched() || self.is_too_long()
     }
 
     fn wanted(&self, window: u64) -> Option<Wanted> {
@@ -226,7 +268,7 @@ impl Queue {
         match next {
             Next::Apart(wanted) => state.take_out_of_turn(&wanted, entries),
             Next::Ahead(from, _) => {
-                state.memory.read_from = Some(from);
+                state.memory.reads.get_or_insert_default().read_from = Some(from);
                 if entries.is_empty() {
                     // Nothing is there, whatever was counted: only a fault of ours could do that.
                     let is_cold = state.ready.is_cold_from(from);
@@ -243,6 +285,7 @@ impl Queue {
         state.dispatch(self, now, &mut batch.ops, effects);
         state.memory.hungry = state.ready.waits_for_store();
         state.wake_fetchers(effects);
+        state.forget_reads();
         self.submit(batch);
     }
 

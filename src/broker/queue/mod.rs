@@ -763,3 +763,26 @@ impl QueueChange<'_> {
         self.state.dispatch(self.queue, now, ops, effects);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_nobody_uses_is_one_small_allocation() {
+        // There may be hundreds of thousands. What most queues do without lies in boxes.
+        assert!(size_of::<Queue>() <= 624, "{} bytes", size_of::<Queue>());
+    }
+
+    #[test]
+    fn queues_of_which_nothing_is_asked_share_their_rules() {
+        let rules = |args: &QueueArgs| AppliedPolicy::default().rules(args);
+        let plain = QueueArgs::default();
+        assert!(Arc::ptr_eq(&rules(&plain), &rules(&plain)));
+        let quorum = QueueArgs { kind: QueueKind::Quorum, ..QueueArgs::default() };
+        assert_eq!(rules(&quorum).delivery_limit, Some(20));
+        let asking = Table::new().with("x-message-ttl", 7i32);
+        let asking = QueueArgs::parse(&asking).expect("a valid argument");
+        assert_eq!(rules(&asking).message_ttl_ms, Some(7));
+    }
+}

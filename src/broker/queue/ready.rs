@@ -98,10 +98,10 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) struct Ready {
     kind: QueueKind,
-    levels: Vec<Level>,
+    levels: Box<[Level]>,
     /// Which levels hold something.
     occupied: Occupied,
-    groups: Option<Groups>,
+    groups: Option<Box<Groups>>,
     len: usize,
     bytes: u64,
     stored: Tally,
@@ -117,7 +117,7 @@ pub(super) struct Ready {
 impl Ready {
     /// An empty list, arranged as a queue's arguments ask for it.
     pub(super) fn new(args: &QueueArgs) -> Self {
-        let groups = args.message_groups.then(Groups::default);
+        let groups = args.message_groups.then(Box::<Groups>::default);
         // A group's next message comes to the place it has in the queue, before no other group's.
         let kind = if groups.is_some() { QueueKind::Classic } else { args.kind };
         let levels = (0..=args.level_max()).map(|_| Level::new(kind)).collect();
@@ -385,7 +385,7 @@ impl Ready {
 
     /// Everything that is in memory.
     pub(super) fn in_memory(&self) -> impl Iterator<Item = &Entry> {
-        self.groups.iter().flat_map(Groups::waiting).chain(self.in_levels())
+        self.groups.iter().flat_map(|groups| groups.waiting()).chain(self.in_levels())
     }
 
     /// The same, but for what stands back in its group.
@@ -531,7 +531,7 @@ impl Ready {
     /// Takes everything that is in memory, those that stand back in their groups included; what is
     /// not is forgotten.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
-        let waiting = self.groups.as_mut().map_or_else(Vec::new, Groups::take_waiting);
+        let waiting = self.groups.as_mut().map_or_else(Vec::new, |groups| groups.take_waiting());
         let kind = self.kind;
         let levels: Vec<_> = self.levels.iter_mut().map(|level| level.take(kind)).collect();
         (self.len, self.bytes, self.held) = (0, 0, 0);

@@ -5,7 +5,7 @@
 //! policy, except that an operator policy's overflow beats the user policy's. Rules are made anew
 //! whenever a policy changes, and are immutable: whoever holds some may go on with them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::args::{Overflow, QueueKind};
 use crate::broker::trigger::declared::TriggerWishes;
@@ -115,6 +115,18 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// The rules of a queue of which neither a declaration nor a policy asks for anything: such
+    /// queues share them.
+    #[must_use]
+    pub fn plain(kind: QueueKind) -> Arc<Self> {
+        static CLASSIC: LazyLock<Arc<Rules>> = LazyLock::new(|| unasked(QueueKind::Classic));
+        static QUORUM: LazyLock<Arc<Rules>> = LazyLock::new(|| unasked(QueueKind::Quorum));
+        Arc::clone(match kind {
+            QueueKind::Classic => &CLASSIC,
+            QueueKind::Quorum => &QUORUM,
+        })
+    }
+
     /// The rules of a queue of this kind.
     #[must_use]
     pub fn of(kind: QueueKind, declared: &Wishes, policy: &Wishes) -> Self {
@@ -161,6 +173,10 @@ impl Rules {
         self.overflow != Overflow::DropHead
             && (self.length_max.is_some() || self.length_bytes_max.is_some())
     }
+}
+
+fn unasked(kind: QueueKind) -> Arc<Rules> {
+    Arc::new(Rules::of(kind, &Wishes::default(), &Wishes::default()))
 }
 
 fn lower(one: Option<u64>, other: Option<u64>) -> Option<u64> {

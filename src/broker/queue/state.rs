@@ -57,13 +57,12 @@ pub(super) struct State {
     dedup: Option<Box<Dedup>>,
     delays: Option<Box<Delays>>,
     pub(super) leases: Leases,
-    /// Dead letters that reached no queue, and when they are sent on again.
-    kept_dead: Vec<Departing>,
-    kept_until_ms: u64,
+    kept_dead: Option<Box<KeptDead>>,
     pub(super) ready: Ready,
     pub(super) memory: Memory,
     pub(super) triggers: Option<Box<QueueTriggers>>,
-    pub(super) consumers: Consumers,
+    /// Present while there are consumers.
+    pub(super) consumers: Option<Box<Consumers>>,
     unacked: Transit,
     pub(super) counters: QueueCounters,
     exclusive: bool,
@@ -72,18 +71,25 @@ pub(super) struct State {
     deadline_ms: Option<u64>,
 }
 
+/// Dead letters that reached no queue.
+#[derive(Debug)]
+struct KeptDead {
+    letters: Vec<Departing>,
+    /// When they are sent on again.
+    until_ms: u64,
+}
+
 impl State {
     pub(super) fn new(spec: &QueueSpec, policy: AppliedPolicy, now: Now) -> Self {
         Self {
-            rules: Arc::new(policy.rules(&spec.args)),
+            rules: policy.rules(&spec.args),
             policy,
-            dedup: spec.args.deduplication.as_ref().map(|args| Dedup::new(spec.key, args).into()),
+            dedup: spec.args.deduplication.as_deref().map(|args| Dedup::new(spec.key, args).into()),
             delays: spec.delays_for.is_some().then(Box::default),
             leases: Leases::default(),
-            kept_dead: Vec::new(),
-            kept_until_ms: u64::MAX,
+            kept_dead: None,
             ready: Ready::new(&spec.args),
-            consumers: Consumers::new(spec.args.single_active_consumer, spec.args.kind),
+            consumers: None,
             memory: Memory::default(),
             triggers: None,
             unacked: Transit::default(),
@@ -104,7 +110,7 @@ impl State {
     }
 
     pub(super) fn apply_policy(&mut self, spec: &QueueSpec, policy: AppliedPolicy) {
-        self.rules = Arc::new(policy.rules(&spec.args));
+        self.rules = policy.rules(&spec.args);
         self.policy = policy;
     }
 
@@ -304,33 +310,35 @@ impl State {
 
     /// Assigns waiting messages to consumers, in turn, as far as credit reaches.
     fn assign_ready(&mut self, key: QueueKey, effects: &mut Effects) {
+        let Some(mut consumers) = self.consumers.take() else { return };
         while self.ready.has_next() {
-            let Some((slot, in_a_row)) = self.consumers.next() else { break };
+            let Some((slot, in_a_row)) = consumers.next() else { break };
             for _ in 0..in_a_row {
                 if !self.ready.has_next() {
                     break;
                 }
-                if !self.consumers.at(slot).take_shared_credit() {
-                    self.consumers.park(slot);
+                if !consumers.at(slot).take_shared_credit() {
+                    consumers.park(slot);
                     break;
                 }
                 let Some(entry) = self.ready.pop() else { break };
-                self.assign(key, slot, entry);
-                if self.consumers.batch_bytes(slot) > RUN_BYTES_MAX {
+                self.assign(&mut consumers, key, slot, entry);
+                if consumers.batch_bytes(slot) > RUN_BYTES_MAX {
                     break;
                 }
             }
-            self.consumers.rotate(slot);
-            if self.consumers.batch_bytes(slot) > RUN_BYTES_MAX {
-                self.consumers.flush(&mut effects.wakes);
+            consumers.rotate(slot);
+            if consumers.batch_bytes(slot) > RUN_BYTES_MAX {
+                consumers.flush(&mut effects.wakes);
             }
         }
-        self.consumers.flush(&mut effects.wakes);
+        consumers.flush(&mut effects.wakes);
+        self.consumers = Some(consumers);
     }
 
-    fn assign(&mut self, key: QueueKey, slot: usize, entry: Entry) {
+    fn assign(&mut self, consumers: &mut Consumers, key: QueueKey, slot: usize, entry: Entry) {
         self.begin_transit(&entry);
-        let consumer: &mut Consumer = self.consumers.at(slot);
+        let consumer: &mut Consumer = consumers.at(slot);
         match consumer.spec.acks {
             Acks::Manual => self.counters.delivered_manual_ack += 1,
             Acks::Automatic => self.counters.delivered_auto_ack += 1,
@@ -343,7 +351,14 @@ impl State {
             consumer: consumer.spec.id,
             entry,
         };
-        self.consumers.assign(slot, Item::Deliver(delivery), bytes);
+        consumers.assign(slot, Item::Deliver(delivery), bytes);
+    }
+
+    /// A consumer holds fewer messages.
+    fn credit(&mut self, consumer: ConsumerId, n: u32) {
+        if let Some(consumers) = &mut self.consumers {
+            consumers.credit(consumer, n);
+        }
     }
 
     pub(super) fn get(&mut self, acks: Acks, now: Now) -> Fetched {
@@ -386,13 +401,13 @@ impl State {
                 Some((consumer, n)) if *consumer == one.consumer => *n += 1,
                 _ => {
                     if let Some((consumer, n)) = run.replace((one.consumer, 1)) {
-                        self.consumers.credit(consumer, n);
+                        self.credit(consumer, n);
                     }
                 }
             }
         }
         if let Some((consumer, n)) = run {
-            self.consumers.credit(consumer, n);
+            self.credit(consumer, n);
         }
     }
 
@@ -405,7 +420,7 @@ impl State {
         ops: &mut Vec<Op>,
         effects: &mut Effects,
     ) {
-        self.consumers.credit(consumer, 1);
+        self.credit(consumer, 1);
         if self.gone {
             return;
         }
@@ -454,7 +469,7 @@ impl State {
         ops: &mut Vec<Op>,
         effects: &mut Effects,
     ) {
-        self.consumers.credit(consumer, 1);
+        self.credit(consumer, 1);
         if !self.gone {
             self.die(queue, entry, DeathReason::Rejected, ops, effects);
         }
@@ -589,20 +604,26 @@ impl State {
         }
     }
 
-    pub(super) fn keep_dead(&mut self, mut kept: Vec<Departing>, now: Now) {
-        if !self.gone {
-            self.kept_dead.append(&mut kept);
-            self.kept_until_ms = self.kept_until_ms.min(now.unix_ms + DEAD_AGAIN_MS);
+    pub(super) fn keep_dead(&mut self, mut letters: Vec<Departing>, now: Now) {
+        if self.gone || letters.is_empty() {
+            return;
+        }
+        let until_ms = now.unix_ms + DEAD_AGAIN_MS;
+        match &mut self.kept_dead {
+            Some(kept) => {
+                kept.letters.append(&mut letters);
+                kept.until_ms = kept.until_ms.min(until_ms);
+            }
+            None => self.kept_dead = Some(Box::new(KeptDead { letters, until_ms })),
         }
     }
 
     /// Sends dead letters on that were kept for a while; they count as unacknowledged meanwhile.
     pub(super) fn send_kept_dead(&mut self, now: Now, effects: &mut Effects) {
-        if self.kept_until_ms <= now.unix_ms {
-            self.kept_until_ms = u64::MAX;
-            for kept in std::mem::take(&mut self.kept_dead) {
+        if let Some(kept) = self.kept_dead.take_if(|kept| kept.until_ms <= now.unix_ms) {
+            for letter in kept.letters {
                 // What the queue obeys may have changed.
-                effects.departing.push(Departing { rules: Arc::clone(&self.rules), ..kept });
+                effects.departing.push(Departing { rules: Arc::clone(&self.rules), ..letter });
             }
         }
     }
@@ -632,12 +653,12 @@ impl State {
         let own = self
             .rules
             .expires_ms
-            .filter(|_| self.consumers.is_empty())
+            .filter(|_| self.consumers.is_none())
             .map(|idle_ms| self.used_ms.saturating_add(idle_ms));
         let due = self.delays.as_ref().and_then(|delays| delays.next_ms());
         let lease = self.leases.next_ms();
         let trigger = self.trigger_due_ms();
-        let kept = [self.kept_until_ms];
+        let kept = self.kept_dead.as_ref().map(|kept| kept.until_ms);
         let all = message.into_iter().chain(own).chain(due).chain(lease).chain(trigger).chain(kept);
         let at_ms = all.min().filter(|at_ms| *at_ms != u64::MAX)?;
         if self.deadline_ms.is_some_and(|noted| noted <= at_ms) {
@@ -653,7 +674,7 @@ impl State {
 
     pub(super) fn is_expired(&self, now: Now) -> bool {
         !self.gone
-            && self.consumers.is_empty()
+            && self.consumers.is_none()
             && self
                 .rules
                 .expires_ms
@@ -683,7 +704,7 @@ impl State {
         if self.gone {
             return Err(ConsumeRefusal::Gone);
         }
-        let shared = !self.consumers.is_empty() || queue.args.single_active_consumer;
+        let shared = self.consumers.is_some() || queue.args.single_active_consumer;
         // Quorum queues take no notice of the wish.
         let exclusive = spec.exclusive && queue.args.kind == QueueKind::Classic;
         if self.exclusive || (exclusive && shared) {
@@ -691,12 +712,18 @@ impl State {
         }
         self.exclusive = exclusive;
         self.used_ms = now.unix_ms;
-        self.consumers.add(spec);
+        let args = &queue.args;
+        let none = || Box::new(Consumers::new(args.single_active_consumer, args.kind));
+        self.consumers.get_or_insert_with(none).add(spec);
         Ok(())
     }
 
     pub(super) fn remove_consumer(&mut self, id: ConsumerId, now: Now) -> bool {
-        let removed = self.consumers.remove(id).is_some();
+        let Some(consumers) = &mut self.consumers else { return false };
+        let removed = consumers.remove(id).is_some();
+        if consumers.is_empty() {
+            self.consumers = None;
+        }
         if removed {
             self.exclusive = false;
             self.used_ms = now.unix_ms;
@@ -705,11 +732,13 @@ impl State {
     }
 
     pub(super) fn consumers(&self) -> usize {
-        self.consumers.len()
+        self.consumers.as_ref().map_or(0, |consumers| consumers.len())
     }
 
-    pub(super) fn resume(&mut self, consumers: &[ConsumerId]) {
-        self.consumers.resume(consumers);
+    pub(super) fn resume(&mut self, resumed: &[ConsumerId]) {
+        if let Some(consumers) = &mut self.consumers {
+            consumers.resume(resumed);
+        }
     }
 
     pub(super) fn close(&mut self, queue: &Queue) -> Closed {
@@ -719,16 +748,17 @@ impl State {
         let fetchers = self.forget_memory(queue);
         self.delays = None;
         self.triggers = None;
-        self.kept_dead = Vec::new();
-        let consumers = std::mem::take(&mut self.consumers);
-        let consumers = consumers.iter().map(|consumer| consumer.spec.clone()).collect();
+        self.kept_dead = None;
+        let consumers = self.consumers.take();
+        let consumers = consumers.iter().flat_map(|consumers| consumers.iter());
+        let consumers = consumers.map(|consumer| consumer.spec.clone()).collect();
         Closed { consumers, messages, fetchers }
     }
 
     // ---- views -------------------------------------------------------------------------------
 
     pub(super) fn counts(&self) -> (u32, u32) {
-        (clamp(self.ready.len()), clamp(self.consumers.len()))
+        (clamp(self.ready.len()), clamp(self.consumers()))
     }
 }
 

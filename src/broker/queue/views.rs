@@ -43,7 +43,7 @@ impl Queue {
 
 impl State {
     fn consumer_views(&self) -> Vec<ConsumerView> {
-        self.consumers.views().collect()
+        self.consumers.iter().flat_map(|consumers| consumers.views()).collect()
     }
 
     /// The numbers of a [`QueueView`]; its caller fills in the rest.

@@ -29,7 +29,7 @@ pub fn trigger(bytes: &[u8]) {
     let Ok(arguments) = RawTable::parse(bytes) else { return };
     let Ok(arguments) = QueueArgs::parse(&arguments.to_table()) else { return };
     let queue: Arc<str> = "q".into();
-    if let Some(spec) = arguments.wishes.trigger.spec(&queue) {
+    if let Some(spec) = arguments.wishes.unwrap_or_default().trigger.spec(&queue) {
         assert_eq!(spec.queue, queue);
         defined(&spec);
     }
