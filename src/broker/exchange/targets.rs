@@ -22,6 +22,7 @@ pub(super) enum Targets {
     #[default]
     Empty,
     One(Target),
+    #[expect(clippy::box_collection, reason = "unboxed, it would make all three larger")]
     Many(Box<BTreeSet<Target>>),
 }
 
