@@ -232,7 +232,10 @@ impl Check {
                 reader.settling.append(&mut reader.unsettled);
             }
             Consumed::Time(ms) => {
-                if let Some(sure_ms) = self.sure_ms(reader.now_ms, ms) {
+                // A connection does not outlive the broker it was made to, but what its client
+                // writes may seem to be sent for a while.
+                let from_ms = reader.opened_ms.unwrap_or(reader.now_ms);
+                if let Some(sure_ms) = self.sure_ms(from_ms, ms) {
                     for (publisher, seq) in reader.settling.drain(..) {
                         self.seen[queue][publisher][seq].sure_ms.get_or_insert(sure_ms);
                     }
@@ -255,7 +258,8 @@ impl Check {
         1 + ends.partition_point(|end| end.to_ms <= opened_ms)
     }
 
-    /// From when on an acknowledgement must have come to stay that was sent between two times.
+    /// From when on an acknowledgement must have come to stay that was sent by a time on a
+    /// connection made at another.
     fn sure_ms(&self, from_ms: u64, to_ms: u64) -> Option<u64> {
         let proof = self.confirmed_ms.partition_point(|&sent_ms| sent_ms < to_ms + SURE_MS);
         let sure_ms = *self.confirmed_ms.get(proof)?;
@@ -615,6 +619,11 @@ mod tests {
         let counts =
             checked_with_ends("other", (1, false), published, &[&one[..], &other[..]], &[later]);
         assert_eq!(counts.resurrected, 1);
+        // Sent to a broker that had ended, by a client that had not noticed.
+        let unread = [W(10), D(0, 0, false), W(18), S, W(20)];
+        let unread = [&unread[..], &again_at(later + 9)].concat();
+        let counts = checked_with_ends("unread", (1, false), published, &[&unread], &[15, later]);
+        assert_eq!(counts.resurrected, 0);
         // Settled without being sent: the connection broke.
         let unsent = [&[W(10), D(0, 0, false), S][..], &again_at(later + 9)].concat();
         let counts = checked_with_ends("unsent", (1, false), published, &[&unsent], &[later]);
