@@ -25,8 +25,9 @@ use crate::connection::Target;
 
 /// How long a broker may take to end after SIGTERM.
 const TERMINATE_S: f64 = 10.0;
-/// How long it may take to end once its disk has failed.
-const FAILED_S: f64 = 1.0;
+/// How long it may take to end once its disk has failed: clients and tasks have 0.6 s to say
+/// good-bye, and on a busy machine all of that and more is taken.
+const FAILED_S: f64 = 3.0;
 /// How often in a row a broker may be ended while it starts.
 const START_ENDS_MAX: u32 = 3;
 /// A life this long has clients, who must be told when it ends in order.
