@@ -17,17 +17,18 @@ mod backup;
 mod doors;
 mod encrypt;
 mod exit;
-mod heaps;
 mod log;
 mod run;
 mod salvage;
 mod triggers;
 
-/// A message is allocated by the thread of its publisher and freed by that of its consumer, which
-/// the C library's allocator answers with locks and with memory given back to the system and taken
-/// again. Figures: benches/README.md.
+/// A message is allocated by the thread of its publisher and freed by that of its consumer, and
+/// RocksDB frees in other threads than it allocates in, too. The C library's allocator answers with
+/// locks, and keeps what idle threads once had. This one serves Rust and C++ alike, and what is not
+/// in use goes back to the system within ten seconds (`run.rs` starts the thread that sees to it).
+/// Figures: benches/README.md.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A message broker that speaks AMQP 0-9-1 as RabbitMQ does.
 #[derive(Debug, Parser)]

@@ -34,7 +34,6 @@ use tokio::sync::{Notify, watch};
 
 use crate::doors::{self, Doors, Tls};
 use crate::exit;
-use crate::heaps;
 use crate::log::LogFile;
 
 /// Waiting messages take a sixteenth of the memory watermark, unless configured otherwise...
@@ -141,6 +140,7 @@ pub(crate) fn run(
     file: Option<Arc<LogFile>>,
     reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
 ) -> Result<(), RunError> {
+    give_back_freed_memory();
     // Whatever is wrong with it is said before anything is opened.
     doors::check(&settings)?;
     let tls = Tls::open(&settings)?;
@@ -172,7 +172,6 @@ pub(crate) fn run(
     let readers = server::Readers::start(&broker, clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .on_thread_park(heaps::look_through)
         .build()?;
     let served =
         runtime.block_on(serve(&settings, &tls, reload, &broker, &logs, descriptors, clock));
@@ -184,6 +183,14 @@ pub(crate) fn run(
     }
     store.close()?;
     served
+}
+
+/// What is freed goes back to the system also while nobody allocates: a thread of the allocator's
+/// own sees to it.
+fn give_back_freed_memory() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!("memory that is freed while the broker rests stays with it: {error}");
+    }
 }
 
 /// Opens the audit log, if there is to be one, and gives the broker its listeners.
@@ -245,7 +252,6 @@ async fn serve(
     for door in amqp {
         doors.spawn(server::serve_amqp(door, hall.clone(), stopped.clone()));
     }
-    tokio::spawn(heaps::watch());
     tokio::spawn(server::watch_certificates(tls.all(), clock));
     tokio::spawn(server::watch_deadlines(Arc::clone(broker), clock));
     tracing::info!(

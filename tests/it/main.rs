@@ -35,6 +35,7 @@ mod http_logins;
 mod leases;
 mod limits;
 mod management;
+mod memory;
 mod metrics;
 mod model;
 mod oauth2;

@@ -33,7 +33,6 @@ const EDGE: &[&str] = &[
     "api.rs",
     "backends",
     "doors.rs",
-    "heaps.rs",
     "main.rs",
     "management",
     "run.rs",
