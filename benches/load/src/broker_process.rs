@@ -1,7 +1,8 @@
 //! What a broker process costs, read from outside: CPU, memory, writes and syncs.
 //!
 //! A broker is one process with all its descendants (RabbitMQ's port programs belong to it).
-//! Everything comes from `/proc`; only Leveret's number of syncs is asked of the broker itself.
+//! Everything comes from `/proc`; only Leveret's number of syncs is asked of the broker itself. What
+//! a hypervisor gave to others is read there, too: in that time nothing here runs.
 
 use std::collections::HashMap;
 use std::fs;
@@ -28,6 +29,34 @@ pub(crate) struct Cost {
     pub(crate) writes: u64,
     /// Syncs, as the broker counts them.
     pub(crate) syncs: Option<u64>,
+    /// The machine's processors, all together.
+    pub(crate) machine: Machine,
+}
+
+/// The time of all processors of this machine, in ticks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Machine {
+    /// All of it, idle or not.
+    pub(crate) all: u64,
+    /// What others had of it while something here was ready to run.
+    pub(crate) stolen: u64,
+}
+
+impl Machine {
+    /// Of `/proc/stat`.
+    fn read(stat: &str) -> Self {
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+        let ticks = line.split_ascii_whitespace().map_while(|ticks| ticks.parse::<u64>().ok());
+        // Time as a guest's host stands in the first one already.
+        let ticks: Vec<u64> = ticks.take(8).collect();
+        Self { all: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0) }
+    }
+
+    /// The stolen share of the time since `before`.
+    pub(crate) fn stolen_since(self, before: Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        self.stolen.saturating_sub(before.stolen) as f64 / all as f64
+    }
 }
 
 /// A broker that is watched while a load runs.
@@ -72,7 +101,8 @@ impl Watch {
 
     /// The costs so far.
     pub(crate) fn cost(&self) -> Cost {
-        let mut cost = Cost::default();
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let mut cost = Cost { machine: Machine::read(&stat), ..Cost::default() };
         for pid in family(self.pid) {
             cost.cpu_ns += cpu_ns(pid);
             let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
@@ -193,6 +223,15 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!family(own).contains(&child.id()));
+    }
+
+    #[test]
+    fn what_a_hypervisor_took_is_a_share_of_all_time() {
+        let before = Machine::read("cpu  100 0 50 800 20 0 10 20 0 0\ncpu0 1 2 3\n");
+        assert_eq!(before, Machine { all: 1_000, stolen: 20 });
+        let after = Machine::read("cpu  150 0 60 900 20 0 10 60 9 9\n");
+        assert!((after.stolen_since(before) - 0.2).abs() < 1e-9);
+        assert_eq!(Machine::read("intr 1 2"), Machine::default());
     }
 
     #[test]

@@ -125,6 +125,8 @@ pub(crate) struct BrokerReport {
     /// Syncs, as the broker counts them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) syncs: Option<u64>,
+    /// The share of the machine's processor time that its hypervisor gave to others.
+    pub(crate) stolen_share: f64,
     /// Resident memory before the run, in MiB.
     pub(crate) rss_before_mib: f64,
     /// At its highest.
@@ -152,6 +154,7 @@ impl BrokerReport {
             disk_bytes: to.disk_bytes.saturating_sub(from.disk_bytes) as f64 / each,
             writes: to.writes.saturating_sub(from.writes) as f64 / each,
             syncs: to.syncs.zip(from.syncs).map(|(to, from)| to.saturating_sub(from)),
+            stolen_share: to.machine.stolen_since(from.machine),
             rss_before_mib: mib(memory.before),
             rss_peak_mib: mib(memory.peak),
             rss_after_mib: mib(memory.now),
@@ -197,6 +200,8 @@ impl Report {
                 broker.disk_bytes
             ));
             parts.extend(broker.syncs.map(|syncs| format!("syncs {syncs}")));
+            let stolen = Some(broker.stolen_share * 100.0).filter(|&percent| percent >= 0.5);
+            parts.extend(stolen.map(|percent| format!("stolen {percent:.0} %")));
         }
         let share = self.broker.map(|b| format!(" ({:.0} %)", b.generator_share * 100.0));
         let cpu_us = self.generator_cpu_us;
