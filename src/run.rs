@@ -170,9 +170,7 @@ pub(crate) fn run(
     broker.access().ask_others(chain, Box::new(|work| tokio::task::block_in_place(work)));
     let logs = Logs { file, audit: open_audit_log(&settings, &broker, clock)? };
     let readers = server::Readers::start(&broker, clock)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served =
         runtime.block_on(serve(&settings, &tls, reload, &broker, &logs, descriptors, clock));
     let stop_ms_max = if served.is_ok() { STOP_MS_MAX } else { FAILED_STOP_MS_MAX };

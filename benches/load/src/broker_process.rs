@@ -1,8 +1,8 @@
 //! What a broker process costs, read from outside: CPU, memory, writes and syncs.
 //!
 //! A broker is one process with all its descendants (RabbitMQ's port programs belong to it).
-//! Everything comes from `/proc`; only Leveret's number of syncs is asked of the broker itself. What
-//! a hypervisor gave to others is read there, too: in that time nothing here runs.
+//! Everything comes from `/proc`; only Leveret's number of syncs is asked of the broker itself.
+//! What a hypervisor gave to others is read there, too: in that time nothing here runs.
 
 use std::collections::HashMap;
 use std::fs;
