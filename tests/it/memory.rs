@@ -78,8 +78,7 @@ fn a_broker_that_rests_gives_back_what_its_messages_took() {
     until("messages are held", || resident_bytes(&broker) > at_rest + held);
 
     let mut purge = Vec::new();
-    Method::QueuePurge(queues::Purge { queue: "jobs", nowait: false })
-        .write(1, &mut purge);
+    Method::QueuePurge(queues::Purge { queue: "jobs", nowait: false }).write(1, &mut purge);
     client.write_all(&purge).unwrap();
     let given_back = || resident_bytes(&broker) < at_rest + 20 * MIB;
     until("memory is given back", given_back);

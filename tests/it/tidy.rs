@@ -29,16 +29,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// What only the process's edge may name: runtimes, sockets, HTTP.
 const EDGE_CRATES: &[&str] = &["axum", "hyper", "hyper_util", "tokio", "tokio_rustls", "ureq"];
-const EDGE: &[&str] = &[
-    "api.rs",
-    "backends",
-    "doors.rs",
-    "main.rs",
-    "management",
-    "run.rs",
-    "runners",
-    "server",
-];
+const EDGE: &[&str] =
+    &["api.rs", "backends", "doors.rs", "main.rs", "management", "run.rs", "runners", "server"];
 
 /// Where things happen because they are called, never later.
 const SYNCHRONOUS: &[&str] =

@@ -38,7 +38,8 @@ const LIES_APART: u8 = 0xff;
 pub(super) const LINK_BYTES: usize = 1 + ApartId::BYTES;
 const APART_KEY_BYTES: usize = 1 + ApartId::BYTES;
 
-const CURSOR_KEY_BYTES: usize = 12;
+/// The length of a level's cursor's key, and of what the keys of a level's messages have in common.
+pub(super) const CURSOR_KEY_BYTES: usize = 12;
 const MESSAGE_KEY_BYTES: usize = 20;
 
 /// Where the `Lsn` of the last applied batch stands.

@@ -29,6 +29,17 @@
 //! and over: processor time of the whole broker for each of 5,000,000 messages of 100 B in one
 //! queue, in turns in one run, 3.97 µs published and 3.76 µs consumed; with these 2.72 and 2.18 µs.
 //!
+//! # Many queues
+//!
+//! Messages of one queue ascend, but a group has those of many, and each insertion into a write
+//! buffer used to search its place from the top. RocksDB remembers where the last one went for each
+//! prefix of a key if it is told what a prefix is: here, a queue's level. Processor time of the
+//! whole broker for each of 3,000,000 messages of 100 B published to 1,000 queues, in turns in one
+//! run, 7.25 and 8.03 µs without and 6.21 and 7.04 µs with it; to one queue 2.54, 2.73 and 2.57,
+//! 2.90. It takes a quarter of a KiB of a write buffer for each prefix in it. (Merging 16
+//! overlapping tables instead of 8 brings 5.41 and 5.61 µs, but then consuming from one queue takes
+//! 1.9 instead of 1.5 µs, for all of them must be looked through.)
+//!
 //! # Write buffers
 //!
 //! Processor time for a message that is published and settled, and memory in use at the end
@@ -41,6 +52,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options as DbOptions,
 };
 
+use super::schema::CURSOR_KEY_BYTES;
 use crate::store::{Durability, StoreError};
 
 /// Range deletions after which a write buffer becomes a table file.
@@ -52,6 +64,9 @@ const LEVEL_BYTES: u64 = 32 << 20;
 const TABLE_BYTES: u64 = 4 << 20;
 /// Overlapping tables that are merged at once.
 const OVERLAPPING_TABLES_MAX: i32 = 8;
+/// By how much the list of tables grows on disk. RocksDB's own 4 MiB are a fifth of what an empty
+/// store takes.
+const MANIFEST_BYTES: usize = 64 << 10;
 
 /// What may be chosen. The defaults keep an idle broker small.
 #[derive(Debug, Clone, Copy)]
@@ -106,9 +121,11 @@ impl Options {
         // The crate has no setters for these. Every read has to arrange the range deletions anew
         // that were added to the write buffer since the last one. And a log names the end of the
         // one before it, so that after a power failure nobody goes on behind an end that is
-        // missing: what is not synced could leave such a hole.
+        // missing: what is not synced could leave such a hole. Write buffers remember where a
+        // queue's messages go.
         let others = format!(
-            "memtable_max_range_deletions={RANGE_DELETIONS_MAX};track_and_verify_wals={has_log}"
+            "memtable_max_range_deletions={RANGE_DELETIONS_MAX};track_and_verify_wals={has_log};\
+             memtable_insert_with_hint_prefix_extractor=fixed:{CURSOR_KEY_BYTES}"
         );
         let mut options = DbOptions::default()
             .get_options_from_string(others)
@@ -129,6 +146,7 @@ impl Options {
         options.set_max_bytes_for_level_base(LEVEL_BYTES);
         options.set_target_file_size_base(TABLE_BYTES);
         options.set_level_zero_file_num_compaction_trigger(OVERLAPPING_TABLES_MAX);
+        options.set_manifest_preallocation_size(MANIFEST_BYTES);
         options.set_bytes_per_sync(1 << 20);
         options.set_avoid_unnecessary_blocking_io(true);
         // One thread writes: the cheaper insertion will do.
