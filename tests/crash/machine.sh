@@ -1,5 +1,5 @@
-# What the crash tests need of the machine: file systems that lose power, little memory, a clock
-# that jumps. Each need is tried out before it is relied on; `cannot` says why one is not met.
+# What the crash tests need of the machine: file systems that lose power, little memory, strace.
+# Each need is tried out before it is relied on; `cannot` says why one is not met.
 #
 # Invariants: everything is mounted in a namespace of our own and gone with it; nothing outside the
 # test's directory is written but a memory group, which remove_group takes away.
@@ -93,15 +93,3 @@ grouped() {
 
 # remove_group: once nobody is in it.
 remove_group() { [[ ! -d "${group:-}" ]] || rmdir "$group"; }
-
-# can_jump: libfaketime is there. Sets faketime (the library).
-can_jump() {
-  local found=(/usr/lib/*/faketime/libfaketimeMT.so.1)
-  if [[ ! -e "${found[0]}" ]]; then
-    (apt install libfaketime) || true
-    found=(/usr/lib/*/faketime/libfaketimeMT.so.1)
-  fi
-  faketime="${found[0]}"
-  cannot="no libfaketime"
-  [[ -e "$faketime" ]]
-}

@@ -51,7 +51,7 @@ pub(crate) enum Pressure {
         /// Bytes of bodies; those of the plan are all of one size.
         bytes: u64,
     },
-    /// The broker's clock is what this file says: seconds to be added, for libfaketime.
+    /// The broker's clock is what this file says: seconds to be added (`tests/crash/clock.c`).
     Clock {
         /// The file.
         file: PathBuf,
