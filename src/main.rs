@@ -25,8 +25,8 @@ mod triggers;
 /// A message is allocated by the thread of its publisher and freed by that of its consumer, and
 /// RocksDB frees in other threads than it allocates in, too. The C library's allocator answers with
 /// locks, and keeps what idle threads once had. This one serves Rust and C++ alike, and what is not
-/// in use goes back to the system within ten seconds (`run.rs` starts the thread that sees to it).
-/// Figures: benches/README.md.
+/// in use goes back to the system within ten seconds, by a thread of its own that also sees to it
+/// while nobody allocates. Figures: benches/README.md.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

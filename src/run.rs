@@ -140,7 +140,6 @@ pub(crate) fn run(
     file: Option<Arc<LogFile>>,
     reload: impl Fn() -> Result<(Settings, Vec<String>), String>,
 ) -> Result<(), RunError> {
-    give_back_freed_memory();
     // Whatever is wrong with it is said before anything is opened.
     doors::check(&settings)?;
     let tls = Tls::open(&settings)?;
@@ -181,14 +180,6 @@ pub(crate) fn run(
     }
     store.close()?;
     served
-}
-
-/// What is freed goes back to the system also while nobody allocates: a thread of the allocator's
-/// own sees to it.
-fn give_back_freed_memory() {
-    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
-        tracing::warn!("memory that is freed while the broker rests stays with it: {error}");
-    }
 }
 
 /// Opens the audit log, if there is to be one, and gives the broker its listeners.
