@@ -18,6 +18,10 @@ const PAGE_BYTES: u64 = 4096;
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 const METRICS_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// How long after the last of many is there what a broker takes for each is read: allocators keep
+/// freed pages for a while (jemalloc ten seconds), and what was needed to make them is not kept.
+pub(crate) const MEMORY_SETTLES: Duration = Duration::from_secs(12);
+
 /// The costs up to one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {

@@ -9,7 +9,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::batch::Content;
-use crate::broker_process::{Cost, Watch};
+use crate::broker_process::{Cost, MEMORY_SETTLES, Watch};
 use crate::clock::{self, SECOND_NS, seconds_between};
 use crate::connection::{ClientError, Connection, Options, Target};
 use crate::consumer::{Consumer, ConsumerOutcome, ConsumerPlan};
@@ -107,14 +107,16 @@ pub(crate) fn run(load: &Load) -> Result<Report, ClientError> {
     let ready = load.topology.set_up(&load.target)?;
     let run = Run::new(load, ready);
     let bindings = load.topology.bindings.len();
-    let grown = run.watch.as_ref().zip(before).map(|(watch, before)| {
-        watch.memory().now.saturating_sub(before) as f64 / bindings.max(1) as f64
+    let weighed = run.watch.as_ref().zip(before).filter(|_| bindings >= BINDINGS_WEIGHED_MIN);
+    let grown = weighed.map(|(watch, before)| {
+        thread::sleep(MEMORY_SETTLES);
+        watch.memory().now.saturating_sub(before) as f64 / bindings as f64
     });
     let result = run.run();
     let torn_down = load.topology.tear_down(&load.target);
     let report = result?;
     torn_down?;
-    Ok(Report { bytes_each: grown.filter(|_| bindings >= BINDINGS_WEIGHED_MIN), ..report })
+    Ok(Report { bytes_each: grown, ..report })
 }
 
 struct Run<'a> {

@@ -3,15 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::broker_process::MEMORY_SETTLES;
 use crate::clock::{self, SECOND_NS, seconds_between};
 use crate::connection::{ClientError, Connection, Options, Target, refuse_close};
 use crate::engine::{WatchPlan, seconds_ns};
 use crate::latency::Latency;
 use crate::report::{BrokerReport, Flow, Report, load_average};
 use crate::wire::{FRAME_METHOD, put_heartbeat};
-
-/// How long memory may settle after the last connection is open.
-const SETTLE_S: f64 = 2.0;
 
 /// A load of idle connections.
 pub(crate) struct Idle {
@@ -52,7 +50,7 @@ pub(crate) fn run(idle: &Idle) -> Result<Report, ClientError> {
         pool.keep()?;
     }
     let opened = Flow::new(idle.connections as u64, seconds_between(begin_ns, clock::now_ns()));
-    pool.hold(SETTLE_S)?;
+    pool.hold(MEMORY_SETTLES.as_secs_f64())?;
     let after = rss();
     let cost = || watch.as_ref().map(|watch| watch.cost());
     let (from, begin_cpu_ns) = (cost(), clock::own_cpu_ns());

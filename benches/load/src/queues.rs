@@ -4,15 +4,12 @@
 //! still there.
 
 use std::thread;
-use std::time::Duration;
 
+use crate::broker_process::MEMORY_SETTLES;
 use crate::clock::{self, seconds_between};
 use crate::connection::{ClientError, Connection, Options, QueueOptions, Target};
 use crate::engine::{WatchPlan, joined};
 use crate::report::{BrokerReport, Flow, Report, load_average};
-
-/// How long memory may settle after the last queue is there.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// A load of queues.
 pub(crate) struct Queues {
@@ -50,7 +47,7 @@ pub(crate) fn run(queues: &Queues) -> Result<Report, ClientError> {
     })?;
     let seconds = seconds_between(begin_ns, clock::now_ns());
     let (to, generator_cpu_s) = (cost(), seconds_between(begin_cpu_ns, clock::own_cpu_ns()));
-    thread::sleep(SETTLE);
+    thread::sleep(MEMORY_SETTLES);
     let each = queues.count.max(1) as f64;
     let declared = memory().filter(|_| !queues.existing);
     Ok(Report {
