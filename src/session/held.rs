@@ -37,7 +37,13 @@ impl HeldQueues {
 
     /// A consumer or a delivery less.
     pub(super) fn release(&mut self, key: QueueKey) {
+        self.release_after(key, |_| ());
+    }
+
+    /// A delivery less, once `settle` has told its queue.
+    pub(super) fn release_after(&mut self, key: QueueKey, settle: impl FnOnce(&Arc<Queue>)) {
         let Some(held) = self.0.get_mut(&key) else { return };
+        settle(&held.queue);
         held.uses -= 1;
         if held.uses == 0 {
             self.0.remove(&key);

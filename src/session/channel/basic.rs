@@ -284,10 +284,7 @@ impl Channel {
             self.free_shared_credit(core, 1);
         }
         let settled = Settled::of(&held.entry, held.consumer, Acks::Manual);
-        if let Some(queue) = self.queues.get(held.queue) {
-            core.gathered.settle(queue, settled);
-            self.queues.release(held.queue);
-        }
+        self.queues.release_after(held.queue, |queue| core.gathered.settle(queue, settled));
     }
 
     /// Frees the shared limit's room of deliveries; what was fetched takes none.

@@ -27,7 +27,7 @@ use crate::broker::access::Taken;
 use crate::broker::limits::Limit;
 use crate::broker::outbox::{ConnectionId, Wake};
 use crate::broker::{Broker, ConnectionHandle, Now};
-use crate::protocol::frame::{self, Frame};
+use crate::protocol::frame::{self, FrameError};
 use crate::protocol::refusal::Refusal;
 use crate::store::Progress;
 
@@ -182,7 +182,9 @@ impl Connection {
             }
         }
         let mut used = 0;
-        while used < TURN_BYTES_MAX && used < input.len() && self.wants_input() {
+        // What a turn brings comes to the store at its end: looking once is enough.
+        let input_bytes_max = if self.wants_input() { TURN_BYTES_MAX } else { 0 };
+        while used < input_bytes_max && used < input.len() && self.listens() {
             match self.input_step(&input[used..]) {
                 0 => break,
                 n => used += n,
@@ -306,13 +308,17 @@ impl Connection {
     /// Whether bytes from the peer can be handled now. While not, leave them in the socket.
     #[must_use]
     pub fn wants_input(&self) -> bool {
+        self.listens() && !(matches!(self.phase, Phase::Running(_)) && self.waits_for_store())
+    }
+
+    /// Whether nothing of this connection's own keeps it from handling more.
+    fn listens(&self) -> bool {
         match &self.phase {
             Phase::Running(running) => {
                 running.core.holds_until().is_none()
                     && running.core.unanswered_get.is_none()
                     && !running.throttle.is_blocked()
                     && running.core.out.len() < OUTPUT_PAUSES_INPUT_BYTES
-                    && !self.waits_for_store()
             }
             Phase::ExpectStartOk { rests_until_ms: Some(at_ms) } => *at_ms <= self.now.mono_ms,
             Phase::Refusing { .. } | Phase::Finished => false,
@@ -404,43 +410,44 @@ impl Connection {
 
     /// Handles what stands at the start of `input`; returns the bytes used, 0 for "more needed".
     fn input_step(&mut self, input: &[u8]) -> usize {
-        if matches!(self.phase, Phase::ExpectHeader) {
-            return self.on_protocol_header(input);
+        let (parsed, ended) = match &mut self.phase {
+            Phase::Running(running) => {
+                running.core.now = self.now;
+                match frame::parse(input, running.core.frame_max) {
+                    Ok(Some((frame, used))) => (Ok(used), running.on_frame(&frame).err()),
+                    Ok(None) => return 0,
+                    Err(error) => (Err(error), None),
+                }
+            }
+            Phase::ExpectHeader => return self.on_protocol_header(input),
+            Phase::Doomed { .. } => return input.len(),
+            _ => (self.input_step_outside(input), None),
+        };
+        if let Some(end) = ended {
+            self.on_end(end);
         }
-        if let Phase::Doomed { .. } = self.phase {
-            return input.len();
-        }
+        parsed.unwrap_or_else(|error| {
+            self.on_frame_error(error, input);
+            input.len()
+        })
+    }
+
+    /// The same before the connection is open, and while it closes.
+    fn input_step_outside(&mut self, input: &[u8]) -> Result<usize, FrameError> {
         let frame_max = match &self.phase {
-            Phase::Running(running) => running.core.frame_max,
             Phase::ExpectOpen(tuned) => tuned.frame_max,
             Phase::Closing { .. } => self.settings.frame_max,
             _ => self.settings.frame_max_initial,
         };
-        match frame::parse(input, frame_max) {
-            Ok(None) => 0,
-            Ok(Some(_)) if self.login_has_to_rest() => 0,
-            Ok(Some((frame, used))) => {
-                self.on_frame(&frame);
-                used
-            }
-            Err(error) => {
-                self.on_frame_error(error, input);
-                input.len()
-            }
+        let Some((frame, used)) = frame::parse(input, frame_max)? else { return Ok(0) };
+        if self.login_has_to_rest() {
+            return Ok(0);
         }
-    }
-
-    fn on_frame(&mut self, frame: &Frame<'_>) {
-        match &mut self.phase {
-            Phase::Running(running) => {
-                running.core.now = self.now;
-                if let Err(end) = running.on_frame(frame) {
-                    self.on_end(end);
-                }
-            }
-            Phase::Closing { .. } => self.on_frame_while_closing(frame),
-            _ => self.on_handshake_frame(frame),
+        match self.phase {
+            Phase::Closing { .. } => self.on_frame_while_closing(&frame),
+            _ => self.on_handshake_frame(&frame),
         }
+        Ok(used)
     }
 
     fn end_turn(&mut self) {

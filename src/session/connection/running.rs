@@ -35,27 +35,27 @@ impl Running {
     }
 
     fn on_method_frame(&mut self, frame: &Frame<'_>) -> Result<(), End> {
-        let state = self.channels.get_mut(&frame.channel);
-        if let Some(ChannelState::Open(channel)) = &state
-            && channel.expects_content()
-        {
-            return Err(End::refused(channel.unexpected_method(), PUBLISH));
-        }
-        let place = if state.is_none() { Some(self.channel_place()?) } else { None };
-        let method = Method::decode(frame.payload).map_err(|error| undecodable(frame, &error))?;
-        let result = match self.channels.get_mut(&frame.channel) {
-            Some(ChannelState::Open(channel)) => match &method {
-                Method::ChannelOpen(_) => Err(refusal::channel_already_open()),
-                Method::ChannelClose(_) => {
-                    self.close_channel(frame.channel);
-                    let ok = Method::ChannelCloseOk(Default::default());
-                    self.core.send(frame.channel, &ok);
-                    Ok(())
+        let decode = || Method::decode(frame.payload).map_err(|error| undecodable(frame, &error));
+        let (result, id) = match self.channels.get_mut(&frame.channel) {
+            Some(ChannelState::Open(channel)) => {
+                if channel.expects_content() {
+                    return Err(End::refused(channel.unexpected_method(), PUBLISH));
                 }
-                method => channel.on_method(&mut self.core, method),
-            },
+                let method = decode()?;
+                let result = match &method {
+                    Method::ChannelOpen(_) => Err(refusal::channel_already_open()),
+                    Method::ChannelClose(_) => {
+                        self.close_channel(frame.channel);
+                        let ok = Method::ChannelCloseOk(Default::default());
+                        self.core.send(frame.channel, &ok);
+                        Ok(())
+                    }
+                    method => channel.on_method(&mut self.core, method),
+                };
+                (result, method.id())
+            }
             Some(ChannelState::Closing) => {
-                match &method {
+                match decode()? {
                     Method::ChannelCloseOk(_) => {
                         self.channels.remove(&frame.channel);
                     }
@@ -65,14 +65,19 @@ impl Running {
                     }
                     _ => {}
                 }
-                Ok(())
+                return Ok(());
             }
-            None => match (&method, place) {
-                (Method::ChannelOpen(_), Some(place)) => self.open_channel(frame.channel, place),
-                _ => Err(refusal::channel_not_open()),
-            },
+            None => {
+                let place = self.channel_place()?;
+                let method = decode()?;
+                let result = match &method {
+                    Method::ChannelOpen(_) => self.open_channel(frame.channel, place),
+                    _ => Err(refusal::channel_not_open()),
+                };
+                (result, method.id())
+            }
         };
-        result.or_else(|refusal| self.refused(frame.channel, refusal, method.id()))
+        result.or_else(|refusal| self.refused(frame.channel, refusal, id))
     }
 
     fn on_content_frame(&mut self, frame: &Frame<'_>) -> Result<(), End> {
