@@ -48,6 +48,10 @@ const PUT_OFF_MAX: usize = 50;
 const TRIMMED_BYTES_MAX: u64 = 64 << 20;
 /// The same where there is nothing else to do.
 const TRIMMED_IDLE_BYTES_MAX: u64 = 4 << 20;
+/// Tables smaller than this are left alone...
+const TABLES_BYTES_MIN: u64 = 8 << 20;
+/// ...and where there is nothing else to do.
+const TABLES_IDLE_BYTES_MIN: u64 = 1 << 20;
 
 /// A batch on its way.
 #[derive(Debug)]
@@ -76,8 +80,9 @@ pub(super) enum Reclaim {
     Apart(Run),
     /// See which of the records that lie apart are dead.
     Sweep,
-    /// Much was deleted since the last time: see whether tables should be rewritten.
-    Tables,
+    /// Much was deleted since the last time: see whether tables should be rewritten, unless they
+    /// are smaller than this.
+    Tables { bytes_min: u64 },
 }
 
 /// A group, encoded.
@@ -177,7 +182,7 @@ impl Queues {
         self.trimmed_bytes += self.apart.finish_group(&self.states, &mut batch, &mut reclaims);
         let rations_max = EMPTIED_RATIONS_MAX * EMPTIED_RATION_BYTES;
         self.rations_bytes = (self.rations_bytes + cost).min(rations_max);
-        self.reclaim_tables(TRIMMED_BYTES_MAX, &mut reclaims);
+        self.reclaim_tables(TRIMMED_BYTES_MAX, TABLES_BYTES_MIN, &mut reclaims);
         Ok(Encoded { batch, ops: ops as u64, annihilated, reclaims })
     }
 
@@ -197,16 +202,16 @@ impl Queues {
                 reclaims.extend(state.reclaim_files(level));
             }
         }
-        self.reclaim_tables(TRIMMED_IDLE_BYTES_MAX, &mut reclaims);
+        self.reclaim_tables(TRIMMED_IDLE_BYTES_MAX, TABLES_IDLE_BYTES_MIN, &mut reclaims);
         let is_nothing = batch.is_empty() && reclaims.is_empty() && self.emptied.is_empty();
         (!is_nothing).then(|| PutOff { batch, reclaims, more: !self.emptied.is_empty() })
     }
 
     /// Asks for a look at the tables when much was deleted.
-    fn reclaim_tables(&mut self, bytes_max: u64, reclaims: &mut Vec<Reclaim>) {
-        if self.trimmed_bytes >= bytes_max {
+    fn reclaim_tables(&mut self, trimmed_max: u64, bytes_min: u64, reclaims: &mut Vec<Reclaim>) {
+        if self.trimmed_bytes >= trimmed_max {
             self.trimmed_bytes = 0;
-            reclaims.push(Reclaim::Tables);
+            reclaims.push(Reclaim::Tables { bytes_min });
         }
     }
 
@@ -644,7 +649,8 @@ mod tests {
         queues.trimmed_bytes = TRIMMED_BYTES_MAX - 1;
         let put_off = queues.encode_put_off().unwrap();
         let files = Reclaim::Files { level: level(0), below: 3 };
-        assert_eq!(put_off.reclaims, [files, Reclaim::Tables]);
+        let tables = Reclaim::Tables { bytes_min: TABLES_IDLE_BYTES_MIN };
+        assert_eq!(put_off.reclaims, [files, tables]);
     }
 
     #[test]

@@ -24,8 +24,6 @@ use super::commit::Shared;
 use super::schema::message_key;
 use crate::store::LevelKey;
 
-/// Tables smaller than this are left alone.
-const TABLES_BYTES_MIN: u64 = 8 << 20;
 /// Tables are merged when they are so many times larger than what lives in them.
 const DEAD_RATIO: u64 = 2;
 
@@ -43,7 +41,7 @@ pub(super) fn run(shared: &Arc<Shared>, work: &Receiver<Reclaim>) {
                     shared.fail(&error);
                 }
             }
-            Reclaim::Tables => merge_if_mostly_dead(shared),
+            Reclaim::Tables { bytes_min } => merge_if_mostly_dead(shared, bytes_min),
         }
     }
 }
@@ -61,13 +59,13 @@ fn drop_files_between<K: AsRef<[u8]>>(shared: &Shared, first: K, last: K) {
     let _ = shared.db.delete_file_in_range(first, last);
 }
 
-fn merge_if_mostly_dead(shared: &Shared) {
+fn merge_if_mostly_dead(shared: &Shared, bytes_min: u64) {
     let tables = shared.db.property_int_value(properties::TOTAL_SST_FILES_SIZE);
     let records = shared.db.property_value(properties::AGGREGATED_TABLE_PROPERTIES);
     let tables_bytes = tables.ok().flatten().unwrap_or_default();
     let records_bytes = records.ok().flatten().map_or(0, |text| raw_bytes(&text));
     let live_bytes = shared.queues().live_bytes();
-    if tables_bytes < TABLES_BYTES_MIN || records_bytes / DEAD_RATIO < live_bytes {
+    if tables_bytes < bytes_min || records_bytes / DEAD_RATIO < live_bytes {
         return;
     }
     let mut options = CompactOptions::default();
@@ -229,7 +227,7 @@ mod tests {
         }
         store.shared.db.flush().unwrap();
         let full = tables_bytes(&store);
-        assert!((TABLES_BYTES_MIN..80 << 20).contains(&full), "{full}");
+        assert!((8 << 20..80 << 20).contains(&full), "{full}");
         // What stays is more than half of the tables as they are, and less before compression.
         (0..70).for_each(|seq| commit(&store, settle(seq)));
         let merged = |_| {
