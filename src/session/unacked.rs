@@ -55,13 +55,12 @@ impl Unacked {
 
     /// Takes one delivery out. `None` when the tag is not outstanding.
     pub(super) fn take(&mut self, tag: u64) -> Option<Outstanding> {
-        let taken = match self.slots.pop_front_if(|front| front.tag == tag) {
+        let taken = if self.slots.front().is_some_and(|front| front.tag == tag) {
             // No gap stands at an end.
-            Some(first) => first.held?,
-            None => {
-                let at = self.slots.binary_search_by_key(&tag, |slot| slot.tag).ok()?;
-                self.slots.get_mut(at)?.held.take()?
-            }
+            self.slots.pop_front()?.held?
+        } else {
+            let at = self.slots.binary_search_by_key(&tag, |slot| slot.tag).ok()?;
+            self.slots.get_mut(at)?.held.take()?
         };
         self.len -= 1;
         self.trim();
